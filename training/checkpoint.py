@@ -1,0 +1,170 @@
+"""A run's checkpoint: weights, the config that rebuilds the model, and where training stands.
+
+One file, `checkpoint.pt`, in the run's folder. It is written beside and renamed, so that whatever
+happens there is always a whole one. Only tensors and plain values are read back: a pickled object
+in it is refused, not run.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from training.config import TrainingConfig
+from training.errors import CheckpointError
+from training.model import RideModel
+
+FILE_NAME = "checkpoint.pt"
+_FORMAT = "ride-checkpoint-1"
+
+
+class Stage(StrEnum):
+    """What is being trained, in order."""
+
+    EXPERTS = "experts"
+    ROUTERS = "routers"
+    DONE = "done"
+
+
+@dataclass(frozen=True)
+class Position:
+    """The next step of training: stage, epoch and step within the epoch, all from 0."""
+
+    stage: Stage = Stage.EXPERTS
+    epoch: int = 0
+    step: int = 0
+
+    def __str__(self) -> str:
+        if self.stage is Stage.DONE:
+            return "finished"
+        return f"{self.stage}, epoch {self.epoch + 1}, step {self.step}"
+
+
+@dataclass
+class Checkpoint:
+    """Everything that a run has come to. `optimiser` is empty once training is done."""
+
+    config: TrainingConfig
+    class_names: tuple[str, ...]
+    class_counts: tuple[int, ...]
+    position: Position
+    model: dict[str, torch.Tensor]
+    optimiser: dict[str, Any]
+    provenance: dict[str, Any]
+
+    def build_model(self) -> RideModel:
+        """The model with the checkpoint's weights, on the CPU, in eval mode.
+
+        Raises:
+            CheckpointError: if weights are missing, left over or of another shape.
+        """
+        model = RideModel(self.config.model)
+        try:
+            model.load_state_dict(self.model)
+        except (RuntimeError, TypeError) as error:
+            raise CheckpointError(f"the weights do not fit the run's configuration: {error}") from None
+        return model.eval()
+
+
+def save_checkpoint(checkpoint: Checkpoint, run: Path) -> None:
+    """Replace the run's checkpoint in one step."""
+    content = {
+        "format": _FORMAT,
+        "config": checkpoint.config.to_dict(),
+        "class_names": list(checkpoint.class_names),
+        "class_counts": list(checkpoint.class_counts),
+        "position": [
+            str(checkpoint.position.stage),
+            checkpoint.position.epoch,
+            checkpoint.position.step,
+        ],
+        "model": checkpoint.model,
+        "optimiser": checkpoint.optimiser,
+        "provenance": checkpoint.provenance,
+    }
+    with replacing(run / FILE_NAME) as file:
+        torch.save(content, file)
+
+
+def load_checkpoint(run: Path) -> Checkpoint:
+    """Read a run's checkpoint onto the CPU.
+
+    Args: the run's folder, or a checkpoint file itself.
+
+    Raises:
+        CheckpointError: if there is none, or it is damaged, or not one of ours.
+    """
+    path = run / FILE_NAME if run.is_dir() else run
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path} holds something other than weights and settings, so it was not opened"
+        ) from None
+    except (RuntimeError, ValueError, EOFError, OSError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged or not a checkpoint ({error})") from None
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of ride train")
+    return _parse(content, path)
+
+
+def load_finished(run: Path) -> Checkpoint:
+    """Like `load_checkpoint`, for a run whose training is done.
+
+    Raises:
+        CheckpointError: also if training is still under way.
+    """
+    checkpoint = load_checkpoint(run)
+    if checkpoint.position.stage is not Stage.DONE:
+        raise CheckpointError(
+            f"training of {run} is not finished (it stands at {checkpoint.position}): "
+            f"go on with ride train --resume --output {run}"
+        )
+    return checkpoint
+
+
+def _parse(content: dict[str, Any], path: Path) -> Checkpoint:
+    try:
+        stage, epoch, step = content["position"]
+        checkpoint = Checkpoint(
+            config=TrainingConfig.from_dict(content["config"]),
+            class_names=tuple(str(name) for name in content["class_names"]),
+            class_counts=tuple(int(count) for count in content["class_counts"]),
+            position=Position(Stage(stage), int(epoch), int(step)),
+            model=content["model"],
+            optimiser=content["optimiser"],
+            provenance=content["provenance"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error!r}") from None
+    classes = checkpoint.config.model.num_classes
+    if len(checkpoint.class_names) != classes or len(checkpoint.class_counts) != classes:
+        raise CheckpointError(f"{path} is damaged: it does not describe all {classes} classes")
+    return checkpoint
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file beside `path`; at a clean end it takes the place of `path` in one step."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

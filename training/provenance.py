@@ -1,0 +1,52 @@
+"""Where a model came from: versions, commit, machine, date."""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from training.config import PRESETS, TrainingConfig
+from training.device import Machine
+
+
+def provenance(config: TrainingConfig, machine: Machine) -> dict[str, object]:
+    """Plain values that a checkpoint carries on into the manifest."""
+    return {
+        "started": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "commit": _commit(),
+        "machine": machine.name,
+        "precision": str(machine.precision),
+        "schedule": describe_schedule(config),
+        "versions": {name: _version(name) for name in ("ride-server", "torch", "torchvision")},
+    }
+
+
+def describe_schedule(config: TrainingConfig) -> str:
+    """Say whether the preset's schedule was kept."""
+    published = PRESETS[config.preset].optimiser.epochs
+    epochs = config.optimiser.epochs
+    if epochs == published:
+        return f"the preset's {published} epochs"
+    kind = "shortened" if epochs < published else "lengthened"
+    return f"{kind}: {epochs} epochs, the preset has {published}"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _commit() -> str:
+    """The commit of the source tree, marked where it has changes; `unknown` outside of one."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"

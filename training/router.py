@@ -1,0 +1,37 @@
+"""Stage two: what a router learns (RIDE, section 3.3)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.config import RouterConfig
+
+
+def router_labels(prefixes: Tensor, labels: Tensor) -> Tensor:
+    """Whether a further expert helps: bool [K-1, N].
+
+    Row i is true where the mean of the first i experts is wrong and the mean of some longer
+    prefix is right. Args: prefix means [K, N, C], labels int64 [N].
+    """
+    right = prefixes.argmax(dim=2) == labels  # [K, N]
+    later = torch.flip(torch.cummax(torch.flip(right[1:].int(), [0]), dim=0).values, [0]).bool()
+    return ~right[:-1] & later
+
+
+def router_loss(
+    routers: nn.ModuleList, embeddings: Tensor, prefixes: Tensor, labels: Tensor, config: RouterConfig
+) -> Tensor:
+    """Weighted binary cross-entropy, averaged over the batch and summed over routers.
+
+    Args: embeddings [K, N, D], prefix means [K, N, C], labels int64 [N].
+    """
+    helped = router_labels(prefixes, labels)
+    total = prefixes.new_zeros(())
+    for i, router in enumerate(routers):
+        target = helped[i].float()
+        weight = torch.where(helped[i], config.positive_weight, config.negative_weight)
+        logit = router.logit(embeddings[i], prefixes[i])
+        total = total + F.binary_cross_entropy_with_logits(logit, target, weight=weight)
+    return total
