@@ -1,0 +1,58 @@
+# make serve    set up what serving needs, then serve the bundled model on http://127.0.0.1:8000
+# make test     set up everything, then run every test
+# make lint     formatting, lint, types, import contracts
+# make format   rewrite the sources the way `make lint` wants them
+
+PYTHON ?= python3
+SERVE_ENV := .venv
+DEV_ENV := .venv-dev
+
+.PHONY: serve test lint format constraints python
+.DELETE_ON_ERROR:
+
+serve: $(SERVE_ENV)/installed
+	$(SERVE_ENV)/bin/ride serve model_repository
+
+test: $(DEV_ENV)/installed
+	$(DEV_ENV)/bin/pytest
+
+lint: $(DEV_ENV)/installed
+	$(DEV_ENV)/bin/ruff format --check .
+	$(DEV_ENV)/bin/ruff check .
+	$(DEV_ENV)/bin/mypy
+	$(DEV_ENV)/bin/lint-imports
+
+format: $(DEV_ENV)/installed
+	$(DEV_ENV)/bin/ruff format .
+	$(DEV_ENV)/bin/ruff check --fix .
+
+# Serving alone: no torch.
+$(SERVE_ENV)/installed: pyproject.toml constraints.txt | python
+	$(PYTHON) -m venv --clear $(SERVE_ENV)
+	$(SERVE_ENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(DEV_ENV)/installed: pyproject.toml constraints.txt | python
+	$(PYTHON) -m venv --clear $(DEV_ENV)
+	$(DEV_ENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
+	touch $@
+
+# Python 3.11 or newer that can make virtual environments (Debian ships that part separately).
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && apt-get install -y -qq python3-venv; \
+		else \
+			echo "Python can't make virtual environments: install your system's python3-venv" >&2; exit 1; \
+		fi; }
+
+# Pin today's newest versions of everything. CUDA libraries are left to torch, which pins them.
+constraints:
+	rm -rf $(DEV_ENV)
+	$(PYTHON) -m venv $(DEV_ENV)
+	$(DEV_ENV)/bin/pip install --quiet 'torch==2.11.0' 'torchvision==0.26.0' -e '.[test,lint]'
+	{ echo "# Tested together; made by 'make constraints'."; \
+	  $(DEV_ENV)/bin/pip freeze --exclude-editable | grep -viE '^(nvidia|cuda|triton==|ride-server)'; \
+	} > constraints.txt
