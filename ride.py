@@ -1,4 +1,4 @@
-"""The `ride` command. Each subcommand lives beside what it does; this file only finds it."""
+"""The `ride` command: finds each subcommand, which lives beside what it does."""
 
 from __future__ import annotations
 
@@ -6,28 +6,48 @@ import sys
 
 import typer
 
+from export import commands as export_commands
+from serving import commands as serving_commands
+from serving.errors import RideError
 from training import commands as training_commands
 from training.errors import TrainingError
 
+_OPTIONAL = {"torch", "torchvision", "pyarrow", "tensorboard", "onnx", "onnxscript"}
+
 app = typer.Typer(
-    help="Image classification with dynamic expert routing (RIDE).",
+    help="Image classification with dynamic expert routing (RIDE): train, export, serve.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
 )
-@app.callback()
-def _ride() -> None:
-    pass
-
-
 app.command()(training_commands.train)
+app.command()(training_commands.evaluate)
+app.command()(export_commands.export)
+app.command()(serving_commands.serve)
+app.command()(serving_commands.classify)
 
 
 def main() -> None:
     """Run a subcommand; an error that a user can mend is one sentence and exit status 1."""
     try:
         app()
-    except TrainingError as error:
-        print(f"ride: {error}", file=sys.stderr)
-        sys.exit(1)
+    except (RideError, TrainingError) as error:
+        _fail(str(error))
+    except OSError as error:  # a full disk, a folder that may not be written
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in _OPTIONAL:
+            raise
+        _fail(
+            f"this command needs the package {error.name}, which serving does without: "
+            "pip install 'ride-server[train]'"
+        )
+
+
+def _fail(message: str) -> None:
+    print(f"ride: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
 if __name__ == "__main__":
     main()

@@ -1,0 +1,114 @@
+"""Starts the embedded server: load, listen, announce, serve."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+from rich.console import Console
+
+from serving.engine import load_engine
+from serving.errors import SettingsError
+from serving.http import create_app
+from serving.metrics import Metrics
+from serving.service import ClassificationService
+from serving.settings import Settings
+
+_SHUTDOWN_GRACE_S = 10
+_BACKLOG = 2048
+
+
+def build_service(repository: Path, settings: Settings) -> ClassificationService:
+    """A service on the repository's latest model version.
+
+    Raises:
+        ModelRepositoryError: if the repository can't be served.
+    """
+    engine = load_engine(repository)
+    metrics = Metrics(CollectorRegistry(), engine.manifest, engine.version)
+    return ClassificationService(engine, settings, metrics)
+
+
+def serve(repository: Path, settings: Settings, console: Console) -> None:
+    """Serve until SIGINT or SIGTERM; requests under way are answered first.
+
+    Raises:
+        ModelRepositoryError: if the repository can't be served.
+        SettingsError: if the address can't be listened on.
+    """
+    with _stopping_is_success():
+        service = build_service(repository, settings)
+        try:
+            listener = _listen(settings)
+            config = uvicorn.Config(
+                create_app(service),
+                server_header=False,
+                timeout_graceful_shutdown=_SHUTDOWN_GRACE_S,
+                log_level="info",
+            )
+            _announce(service, listener, console)
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            service.close()
+
+
+@contextmanager
+def _stopping_is_success() -> Iterator[None]:
+    """Exit with status 0 at a signal: uvicorn raises it again once it has answered everyone."""
+    stops = (signal.SIGINT, signal.SIGTERM)
+    previous = {stop: signal.signal(stop, _exit) for stop in stops}
+    try:
+        yield
+    finally:
+        for stop, handler in previous.items():
+            signal.signal(stop, handler)
+
+
+def _exit(_: int, __: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(_BACKLOG)
+    except (OSError, TypeError, UnicodeError) as error:
+        listener.close()
+        raise SettingsError(
+            f"can't listen on {settings.host}, port {settings.port}: {_reason(error)}"
+        ) from None
+    return listener
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, OSError):  # Python can't even encode it
+        return "this is not a host name"
+    if error.errno == errno.EADDRINUSE:
+        return "another program uses it; choose another with --port"
+    return error.strerror or str(error)
+
+
+def _announce(service: ClassificationService, listener: socket.socket, console: Console) -> None:
+    manifest = service.engine.manifest
+    host, port = listener.getsockname()[:2]
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    console.print(
+        f"Serving ride version {service.engine.version} ({manifest.num_classes} classes, "
+        f"{manifest.num_experts} experts) at {address}\n"
+        f"Try: curl --data-binary @photo.jpg {address}/v1/classify\n"
+        f"Interactive documentation: {address}/docs",
+        soft_wrap=True,
+        highlight=False,
+        markup=False,  # an IPv6 address stands in brackets
+    )

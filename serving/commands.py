@@ -1,0 +1,163 @@
+"""`ride serve` and `ride classify`."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from serving.errors import RideError
+from serving.parameters import DEFAULT_TOP_K, CostParameters, parse_cost_parameters
+from serving.service import Classification, ClassificationService, EncodedImage
+from serving.settings import MEBIBYTE, Settings
+
+_DEFAULTS = Settings()
+_REPOSITORY_HELP = "Model repository, as ride export writes it."
+
+
+def serve(
+    repository: Annotated[
+        Path, typer.Argument(metavar="[MODEL_REPOSITORY]", help=_REPOSITORY_HELP)
+    ] = Path("model_repository"),
+    host: Annotated[
+        str, typer.Option(envvar="RIDE_HOST", help="Address; 0.0.0.0 for every one.")
+    ] = _DEFAULTS.host,
+    port: Annotated[
+        int, typer.Option(envvar="RIDE_PORT", help="HTTP port; 0 takes a free one.")
+    ] = _DEFAULTS.port,
+    workers: Annotated[
+        int,
+        typer.Option(
+            envvar="RIDE_WORKERS", help="Threads that decode and infer; 0 takes one a core."
+        ),
+    ] = _DEFAULTS.workers,
+    max_body_mib: Annotated[
+        int, typer.Option(envvar="RIDE_MAX_BODY_MIB", help="Largest request body, in MiB.")
+    ] = _DEFAULTS.max_body_bytes // MEBIBYTE,
+    max_image_pixels: Annotated[
+        int, typer.Option(envvar="RIDE_MAX_IMAGE_PIXELS", help="Largest image, in pixels.")
+    ] = _DEFAULTS.max_image_pixels,
+    max_images_per_request: Annotated[
+        int, typer.Option(envvar="RIDE_MAX_IMAGES_PER_REQUEST", help="Files or rows a request.")
+    ] = _DEFAULTS.max_images_per_request,
+    max_waiting_images: Annotated[
+        int,
+        typer.Option(
+            envvar="RIDE_MAX_WAITING_IMAGES", help="Images under way; beyond it, status 503."
+        ),
+    ] = _DEFAULTS.max_waiting_images,
+    body_timeout_s: Annotated[
+        float,
+        typer.Option(envvar="RIDE_BODY_TIMEOUT_S", help="Time for a client to send its body."),
+    ] = _DEFAULTS.body_timeout_s,
+) -> None:
+    """Serve a model repository over HTTP.
+
+    Example: ride serve model_repository --port 8000
+    """
+    from serving.app import serve as run_server  # the web framework is slow to import
+
+    settings = Settings(
+        host=host,
+        port=port,
+        workers=workers,
+        max_body_bytes=max_body_mib * MEBIBYTE,
+        max_image_bytes=max_body_mib * MEBIBYTE,
+        max_image_pixels=max_image_pixels,
+        max_images_per_request=max_images_per_request,
+        max_waiting_images=max_waiting_images,
+        body_timeout_s=body_timeout_s,
+    )
+    run_server(repository, settings, Console())
+
+
+def classify(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Image files.")],
+    repository: Annotated[Path, typer.Option(help=_REPOSITORY_HELP)] = Path("model_repository"),
+    top_k: Annotated[int, typer.Option(help="How many labels to print.")] = DEFAULT_TOP_K,
+    max_experts: Annotated[
+        int | None, typer.Option(help="Most experts that an image may take.")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Go on where the router's score is above this, between 0 and 1."),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line, as the server answers.")
+    ] = False,
+) -> None:
+    """Classify image files without a server.
+
+    A file that can't be classified is named on standard error, the others are answered, and the
+    exit status is 1.
+
+    Example: ride classify examples/*.png
+    """
+    from serving.app import build_service
+
+    given = {"max_experts": max_experts, "threshold": threshold}
+    parameters = parse_cost_parameters(given)
+    service = build_service(repository, _DEFAULTS)
+    try:
+        answers, failed = asyncio.run(_classify_files(service, files, parameters, top_k))
+    finally:
+        service.close()
+    if json:
+        for answer in answers:
+            print(orjson.dumps(dataclasses.asdict(answer)).decode())
+    elif answers:
+        Console().print(_table(answers))
+    for error in failed:
+        print(f"ride: {error}", file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)
+
+
+async def _classify_files(
+    service: ClassificationService,
+    files: Sequence[Path],
+    parameters: CostParameters,
+    top_k: int,
+) -> tuple[list[Classification], list[str]]:
+    rule = service.engine.rule(max_experts=parameters.max_experts, threshold=parameters.threshold)
+    service.check_top_k(top_k)
+    answers, failed = [], []
+    for file in files:
+        name = os.fsencode(file).decode(errors="replace")  # names need not be Unicode, JSON must
+        try:
+            image = EncodedImage(_read(file, service.settings.max_image_bytes), name)
+            answers += await service.classify([image], rule, top_k)
+        except OSError as error:
+            failed.append(f"{name}: {error.strerror}")
+        except RideError as error:
+            failed.append(str(error))
+    return answers, failed
+
+
+def _read(file: Path, max_bytes: int) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(max_bytes + 1)  # one more, so that the decoder sees it is too large
+
+
+def _table(answers: Sequence[Classification]) -> Table:
+    table = Table("file", "labels", "experts", "compute")
+    for answer in answers:
+        labels = ", ".join(f"{label.label} {label.probability:.1%}" for label in answer.labels)
+        cells = (
+            answer.name or "",
+            labels,
+            str(answer.experts_used),
+            f"{answer.compute_share:.0%}",
+        )
+        table.add_row(*map(Text, cells))  # Text, because brackets in a name are no markup
+    return table

@@ -1,0 +1,210 @@
+"""ONNX Runtime in the server's own process: runs what `serving.routing` asks for.
+
+Every graph is one session with one thread: on a CPU batching gains nothing, and parallel requests
+use the cores better than parallel operators. Sessions are safe to share between threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from serving.errors import InferenceError, InvalidRequest, ModelRepositoryError
+from serving.manifest import (
+    FILE_NAME,
+    Manifest,
+    graph_models,
+    graph_path,
+    latest_version,
+    load_manifest,
+    read_graph,
+)
+from serving.routing import (
+    ExpertCall,
+    ExpertOutput,
+    Float,
+    Routed,
+    RouterCall,
+    RoutingRule,
+    drive,
+    route,
+)
+
+_SIGNATURES = {
+    "backbone": ({"image"}, {"features"}),
+    "expert": ({"features"}, {"logits", "embedding"}),
+    "router": ({"embedding", "prefix_logits"}, {"score"}),
+}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A loaded model version. Build one with `load_engine`.
+
+    Attributes:
+        manifest: what the repository says of the model.
+        version: the version that was loaded.
+        sessions: one ONNX Runtime session a graph, by the graph's model name.
+    """
+
+    manifest: Manifest
+    version: int
+    sessions: dict[str, ort.InferenceSession]
+
+    def rule(
+        self, *, max_experts: int | None = None, threshold: float | None = None
+    ) -> RoutingRule:
+        """The manifest's routing rule, with a request's wishes in place of its own numbers.
+
+        Raises:
+            InvalidRequest: if a wish is out of range.
+        """
+        experts = self.manifest.num_experts
+        if max_experts is not None and not 1 <= max_experts <= experts:
+            raise InvalidRequest(f"max_experts must lie between 1 and {experts}, not {max_experts}")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise InvalidRequest(f"threshold must lie between 0 and 1, not {threshold}")
+        thresholds = self.manifest.thresholds
+        if threshold is not None:
+            thresholds = (threshold,) * len(thresholds)
+        corrections = self.manifest.corrections
+        return RoutingRule(
+            thresholds,
+            experts if max_experts is None else max_experts,
+            np.array(corrections, dtype=np.float32) if corrections else None,
+        )
+
+    def classify(self, images: NDArray[np.uint8], rule: RoutingRule) -> Routed:
+        """Route a batch of images, uint8 [N, H, W, 3].
+
+        Raises:
+            InvalidRequest: if the tensor has another type or shape.
+            InferenceError: if the runtime fails.
+        """
+        self.check(images)
+        features = self.run_backbone(images)
+
+        def run_expert(call: ExpertCall) -> ExpertOutput:
+            some = features if len(call.rows) == len(features) else features[call.rows]
+            return self.run_expert(call.expert, some)
+
+        def run_router(call: RouterCall) -> Float:
+            return self.run_router(call.router, call.embedding, call.prefix_logits)
+
+        return drive(route(len(images), self.manifest.num_classes, rule), run_expert, run_router)
+
+    def run_backbone(self, images: NDArray[np.uint8]) -> Float:
+        """Images, uint8 [N, H, W, 3], to features [N, ..]."""
+        features: Float = self._run("backbone", ["features"], {"image": images})[0]
+        self._require_shape("features", features, (len(images), *features.shape[1:]), "backbone")
+        return features
+
+    def run_expert(self, expert: int, features: Float) -> ExpertOutput:
+        """Features [N, ..] to what an expert (from 1) says of them."""
+        name = f"expert_{expert}"
+        logits, embedding = self._run(name, ["logits", "embedding"], {"features": features})
+        self._require_shape("logits", logits, (len(features), self.manifest.num_classes), name)
+        return ExpertOutput(logits, embedding)
+
+    def run_router(self, router: int, embedding: Float, prefix_logits: Float) -> Float:
+        """An embedding [N, D] and prefix logits [N, C] to a router's scores [N]."""
+        name = f"router_{router}"
+        inputs = {"embedding": embedding, "prefix_logits": prefix_logits}
+        score: Float = self._run(name, ["score"], inputs)[0]
+        self._require_shape("score", score, (len(embedding),), name)
+        return score
+
+    def check(self, images: NDArray[np.uint8]) -> None:
+        """Raise InvalidRequest unless this is a tensor that the model takes."""
+        spec = self.manifest.image
+        if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+            raise InvalidRequest("images must be a non-empty UINT8 tensor of shape [N, H, W, 3]")
+        if images.shape[1:] != (spec.height, spec.width, 3):
+            raise InvalidRequest(
+                f"images must have the shape [N, {spec.height}, {spec.width}, 3], "
+                f"not {list(images.shape)}"
+            )
+
+    def _run(self, model: str, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
+        try:
+            results: list[Any] = self.sessions[model].run(outputs, inputs)
+        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+            raise InferenceError(f"the model's graph {model} failed") from error
+        return results
+
+    @staticmethod
+    def _require_shape(
+        output: str, tensor: NDArray[Any], shape: tuple[int, ...], model: str
+    ) -> None:
+        # numpy would stretch a tensor of another shape without a word.
+        if tensor.shape != shape or tensor.dtype != np.float32:
+            raise InferenceError(
+                f"the model's graph {model} gives {output} of type {tensor.dtype} and shape "
+                f"{list(tensor.shape)} instead of float32 and {list(shape)}"
+            )
+
+
+def load_engine(repository: Path, version: int | None = None) -> Engine:
+    """Load a model version (the latest unless one is named), checking every file.
+
+    Raises:
+        ModelRepositoryError: naming the first file that is missing, altered or unfit.
+    """
+    chosen = latest_version(repository) if version is None else version
+    manifest = load_manifest(repository, chosen)
+    sessions = {}
+    for name in graph_models(manifest.num_experts):
+        path = graph_path(name, chosen)
+        sessions[name] = _session(read_graph(repository, manifest, path), name, repository / path)
+    engine = Engine(manifest, chosen, sessions)
+    _try_out(engine, repository)
+    return engine
+
+
+def _session(graph: bytes, name: str, path: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+        raise ModelRepositoryError(f"{path} is not a graph that ONNX Runtime can run") from error
+    inputs, outputs = _SIGNATURES[name.partition("_")[0]]
+    found_inputs = {tensor.name for tensor in session.get_inputs()}
+    found_outputs = {tensor.name for tensor in session.get_outputs()}
+    if found_inputs != inputs or found_outputs != outputs:
+        raise ModelRepositoryError(
+            f"{path} must have inputs {sorted(inputs)} and outputs {sorted(outputs)}, "
+            f"not {sorted(found_inputs)} and {sorted(found_outputs)}"
+        )
+    return session
+
+
+def _try_out(engine: Engine, repository: Path) -> None:
+    """Send one and two grey images through every graph: faults show here, not to a client."""
+    spec, experts = engine.manifest.image, engine.manifest.num_experts
+    for rows in (1, 2):
+        grey = np.full((rows, spec.height, spec.width, 3), 128, dtype=np.uint8)
+        try:
+            features = engine.run_backbone(grey)
+            for expert in range(1, experts + 1):
+                output = engine.run_expert(expert, features)
+                _require_finite(output.logits, f"expert_{expert}")
+                if expert < experts:
+                    score = engine.run_router(expert, output.embedding, output.logits)
+                    _require_finite(score, f"router_{expert}")
+        except InferenceError as error:
+            raise ModelRepositoryError(
+                f"the graphs and {FILE_NAME} in {repository} do not fit together: {error}"
+            ) from error
+
+
+def _require_finite(tensor: Float, model: str) -> None:
+    if not np.isfinite(tensor).all():
+        raise InferenceError(f"the model's graph {model} gives answers that are not numbers")

@@ -1,0 +1,62 @@
+"""What can go wrong between a client's bytes and its answer, free of any web framework.
+
+    RideError
+    |-- InvalidRequest            the client sent something that can't be served as it is
+    |   |-- InvalidImage            bytes that are not a usable image
+    |   |-- RequestTimeout          a body that did not arrive in time
+    |   `-- RequestTooLarge         more bytes, pixels or images than the limits allow
+    |       `-- ImageTooLarge
+    |-- ModelNotFound             a model or version that is not served
+    |-- Overloaded                no room in the queue; try again later
+    |-- ModelRepositoryError      the model repository is missing, damaged or altered
+    |-- SettingsError             a flag or setting that makes no sense
+    `-- InferenceError            the runtime failed on valid input; our fault
+
+Each transport maps these classes to its own codes in one total table.
+"""
+
+from __future__ import annotations
+
+
+class RideError(Exception):
+    """Base of every error with a message that may be shown to a client or user."""
+
+
+class InvalidRequest(RideError):
+    """A parameter, tensor or body that can't be understood."""
+
+
+class InvalidImage(InvalidRequest):
+    """Bytes that are not an image of a supported kind, or a damaged one."""
+
+
+class RequestTimeout(InvalidRequest):
+    """A body that came too slowly."""
+
+
+class RequestTooLarge(InvalidRequest):
+    """A body or batch above the server's limits."""
+
+
+class ImageTooLarge(RequestTooLarge):
+    """One image with more bytes or pixels than the server decodes."""
+
+
+class ModelNotFound(RideError):
+    """A model name or version that this server does not serve."""
+
+
+class Overloaded(RideError):
+    """The server has as much waiting work as it accepts."""
+
+
+class ModelRepositoryError(RideError):
+    """A model repository that can't be served."""
+
+
+class SettingsError(RideError):
+    """A server setting that is out of range or impossible here."""
+
+
+class InferenceError(RideError):
+    """The runtime failed; the message tells the client nothing about why."""

@@ -1,0 +1,59 @@
+"""Request parameters that trade cost for accuracy, the same in every dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from serving.errors import InvalidRequest
+
+DEFAULT_TOP_K = 5
+
+
+class CostParameters(BaseModel):
+    """How far an image may go. What is not given is the model's own choice."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_experts: Annotated[
+        int | None, Field(ge=1, description="Most experts that an image may take.")
+    ] = None
+    threshold: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            allow_inf_nan=False,
+            description="An image goes on to a further expert where the router's score is above "
+            "this. 1 stops every image after one expert; 0 sends every image on. The default is "
+            "the model's own threshold for each router.",
+        ),
+    ] = None
+
+
+class ClassifyParameters(CostParameters):
+    """Parameters of image classification."""
+
+    top_k: Annotated[int, Field(ge=1, description="How many labels to answer.")] = DEFAULT_TOP_K
+
+
+def describe(problem: Mapping[str, Any]) -> str:
+    """One of pydantic's error details in a sentence; the end of `loc` is the parameter's name."""
+    name = str(problem["loc"][-1])[:100]
+    if problem["type"] == "extra_forbidden":
+        return f"there is no parameter {name!r}"
+    return f"the parameter {name!r} is wrong: {problem['msg']}"
+
+
+def parse_cost_parameters(data: object) -> CostParameters:
+    """Check parameters that came as JSON.
+
+    Raises:
+        InvalidRequest: naming the parameter and what is wrong with it.
+    """
+    try:
+        return CostParameters.model_validate(data, strict=True)
+    except ValidationError as error:
+        raise InvalidRequest(describe(error.errors()[0])) from None

@@ -1,0 +1,63 @@
+"""Server settings: ports, limits, timeouts. Never the routing policy, which is the model's."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+from serving.errors import SettingsError
+
+MEBIBYTE = 2**20
+_DAY_S = 86_400
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the embedded server runs. The command line's flags and `RIDE_*` variables fill it.
+
+    Attributes:
+        host, port: where HTTP is served; port 0 takes a free one.
+        workers: threads that decode and infer; 0 takes one a core.
+        max_body_bytes: largest request body.
+        max_image_bytes, max_image_pixels: largest encoded image and its size when decoded.
+        max_images_per_request: files in one upload, rows in one tensor.
+        max_waiting_images: images admitted and not yet answered; beyond it, 503.
+        body_timeout_s: how long a client may take to send its body.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 0
+    max_body_bytes: int = 32 * MEBIBYTE
+    max_image_bytes: int = 16 * MEBIBYTE
+    max_image_pixels: int = 50_000_000
+    max_images_per_request: int = 1_024
+    max_waiting_images: int = 4_096
+    body_timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65_535:
+            raise SettingsError(f"the port must lie between 0 and 65535, not {self.port}")
+        if self.workers < 0:
+            raise SettingsError(f"workers must not be negative, and is {self.workers}")
+        limits = (
+            "max_body_bytes",
+            "max_image_bytes",
+            "max_image_pixels",
+            "max_images_per_request",
+            "max_waiting_images",
+            "body_timeout_s",
+        )
+        for name in limits:
+            if not 0 < getattr(self, name) < math.inf:
+                raise SettingsError(f"{name} must be positive, and is {getattr(self, name)}")
+        if self.body_timeout_s > _DAY_S:
+            raise SettingsError(
+                f"body_timeout_s must be at most a day, and is {self.body_timeout_s}"
+            )
+
+    @property
+    def threads(self) -> int:
+        """Worker threads, resolved."""
+        return self.workers or os.cpu_count() or 1

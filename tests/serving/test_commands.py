@@ -1,0 +1,212 @@
+"""`ride serve` and `ride classify` as a shell sees them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ride
+from serving.engine import Engine
+from tests.running_server import RunningServer, running_server
+
+Ride = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def assert_fails(done: subprocess.CompletedProcess[str], sentence: str) -> None:
+    """One sentence on standard error, exit status 1, nothing of our insides."""
+    assert done.returncode == 1, done
+    assert sentence in done.stderr
+    assert done.stderr.startswith("ride: ")
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stdout
+
+
+@pytest.fixture
+def call_ride(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ride:
+    """The same in this process, for cases that differ only in what they say."""
+
+    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = ["ride", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as stopped:
+            ride.main()
+        printed, status = capsys.readouterr(), stopped.value.code
+        assert isinstance(status, int)
+        return subprocess.CompletedProcess(command, status, printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture
+def altered(repository_copy: Path) -> Path:
+    """A repository with one graph that is a byte longer."""
+    with (repository_copy / "expert_2" / "1" / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    return repository_copy
+
+
+def test_serve_refuses_a_repository_that_is_not_there(run_ride: Ride, tmp_path: Path) -> None:
+    assert_fails(run_ride("serve", tmp_path / "nowhere"), "there is no model repository ")
+
+
+def test_serve_refuses_an_altered_graph(run_ride: Ride, altered: Path) -> None:
+    assert_fails(run_ride("serve", altered, "--port", 0), "expert_2/1/model.onnx was altered")
+
+
+def test_serve_refuses_a_file_that_is_no_manifest(call_ride: Ride, repository_copy: Path) -> None:
+    (repository_copy / "ride" / "1" / "manifest.json").write_text("{}")
+    assert_fails(call_ride("serve", repository_copy), "manifest.json is not a valid manifest")
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--host", "no.such.host.invalid"], "can't listen on no.such.host.invalid, port 8000"),
+        (["--host", "ü" * 70], "this is not a host name"),
+        (["--host", "192.0.2.1"], "can't listen on 192.0.2.1, port 8000"),
+        (["--port", "70000"], "the port must lie between 0 and 65535, not 70000"),
+        (["--body-timeout-s", "nan"], "body_timeout_s must be positive"),
+        (["--max-image-pixels", "1000000000"], "pixels"),
+    ],
+)
+def test_serve_refuses_settings_that_make_no_sense(
+    call_ride: Ride, repository: Path, flags: list[str], sentence: str
+) -> None:
+    assert_fails(call_ride("serve", repository, *flags), sentence)
+
+
+def test_serve_refuses_a_port_that_another_server_has(
+    run_ride: Ride, repository: Path, server: RunningServer
+) -> None:
+    host, port = server.address
+    done = run_ride("serve", repository, "--host", host, "--port", port)
+    assert_fails(done, f"port {port}: another program uses it; choose another with --port")
+    assert server.get("/v2/health/ready").status_code == 200
+
+
+def test_flags_that_do_not_exist_are_named(call_ride: Ride) -> None:
+    for command in ("serve", "classify"):
+        done = call_ride(command, "--no-such-flag", "x")
+        assert done.returncode == 2
+        assert "--no-such-flag" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_no_number_is_named(call_ride: Ride) -> None:
+    done = call_ride("serve", "--port", "http")
+    assert done.returncode == 2
+    assert "--port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_settings_come_from_the_environment_too(
+    call_ride: Ride, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RIDE_PORT", "70001")
+    assert_fails(call_ride("serve", repository), "not 70001")
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_server_after_the_request_under_way(
+    repository: Path, tmp_path: Path, pictures: tuple[bytes, ...], stop: signal.Signals
+) -> None:
+    log = tmp_path / "log.txt"
+    with running_server(repository, log) as server, server.connect() as connection:
+        connection.sendall(
+            b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+            b"Content-Length: %d\r\n\r\n" % len(pictures[0])
+        )
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")  # now it waits for the body
+        server.process.send_signal(stop)
+        deadline = time.monotonic() + 20
+        while "Shutting down" not in log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        connection.sendall(pictures[0])
+        answer = b"".join(iter(lambda: connection.recv(4_096), b""))
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert len(json.loads(answer.partition(b"\r\n\r\n")[2])["results"]) == 1
+        assert server.process.wait(20) == 0
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture
+def good(tmp_path: Path, pictures: tuple[bytes, ...]) -> Path:
+    file = tmp_path / "good [bold].png"
+    file.write_bytes(pictures[0])
+    return file
+
+
+def test_classify_answers_the_good_files_and_names_the_bad(
+    run_ride: Ride, repository: Path, tmp_path: Path, good: Path
+) -> None:
+    text = tmp_path / "text.png"
+    text.write_text("no image")
+    missing = tmp_path / "missing.png"
+    done = run_ride(
+        "classify", "--repository", repository, "--json", text, good, missing, tmp_path, good
+    )
+    assert done.returncode == 1
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["name"] for answer in answers] == [str(good)] * 2
+    complaints = done.stderr.splitlines()
+    assert [line.partition(": ")[2] for line in complaints] == [
+        f"{text}: the bytes are not an image of an accepted format; send a JPEG, PNG or WebP file",
+        f"{missing}: No such file or directory",
+        f"{tmp_path}: Is a directory",
+    ]
+
+
+def test_classify_prints_a_table_for_people(
+    call_ride: Ride, repository: Path, good: Path, engine: Engine
+) -> None:
+    done = call_ride("classify", "--repository", repository, "--top-k", 1, "--max-experts", 1, good)
+    assert done.returncode == 0, done.stderr
+    table = "".join(line.strip() for line in done.stdout.splitlines())
+    assert "[bold]" in done.stdout
+    costs = engine.manifest.multiply_adds
+    assert f"{costs.spent(1, 0) / costs.all_experts:.0%}" in done.stdout
+    best = engine.classify(np.array(Image.open(good))[np.newaxis], engine.rule(max_experts=1))
+    label = engine.manifest.class_names[int(best.probabilities[0].argmax())]
+    assert label in table
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")
+def test_classify_takes_files_whose_names_are_not_unicode(
+    run_ride: Ride, repository: Path, tmp_path: Path, good: Path
+) -> None:
+    odd = good.rename(tmp_path / "odd\udcff.png")
+    done = run_ride("classify", "--repository", repository, "--json", odd)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["name"] == str(tmp_path / "odd\ufffd.png")
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--top-k", "0"], "top_k must lie between 1 and 100, not 0"),
+        (["--top-k", "101"], "top_k must lie between 1 and 100, not 101"),
+        (["--max-experts", "4"], "max_experts must lie between 1 and 3, not 4"),
+        (["--max-experts", "0"], "'max_experts' is wrong"),
+        (["--threshold", "nan"], "'threshold' is wrong"),
+        (["--threshold", "1.5"], "'threshold' is wrong"),
+    ],
+)
+def test_classify_refuses_parameters_out_of_range_once(
+    call_ride: Ride, repository: Path, good: Path, flags: list[str], sentence: str
+) -> None:
+    assert_fails(call_ride("classify", "--repository", repository, *flags, good, good), sentence)
+
+
+def test_classify_refuses_an_altered_repository(call_ride: Ride, altered: Path, good: Path) -> None:
+    done = call_ride("classify", "--repository", altered, good)
+    assert_fails(done, "expert_2/1/model.onnx was altered")

@@ -1,0 +1,29 @@
+"""What the server's process imports, seen from a fresh interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+TRAINING_ONLY = (
+    *("torch", "torchvision", "pyarrow", "onnx", "onnxscript", "tensorboard", "tritonclient"),
+    *("training.model", "training.loop", "export.graphs"),
+)
+
+
+def modules_after(statement: str) -> set[str]:
+    program = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
+    command = [sys.executable, "-c", program]
+    return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_the_server_imports_no_torch_nor_anything_else_of_training() -> None:
+    loaded = modules_after("import serving.app, serving.http, serving.commands, ride")
+    assert {"onnxruntime", "fastapi", "ride", "serving.engine"} <= loaded
+    assert not loaded & set(TRAINING_ONLY)
+
+
+def test_routing_and_manifest_need_nothing_but_numpy() -> None:
+    loaded = modules_after("import serving.routing, serving.manifest")
+    assert "numpy" in loaded
+    assert not loaded & {"onnxruntime", "fastapi", "pydantic", "prometheus_client", "PIL"}

@@ -1,0 +1,228 @@
+"""The manifest: what is read is what was written, and nothing else is read at all."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.errors import ModelRepositoryError
+from serving.manifest import (
+    Manifest,
+    MultiplyAdds,
+    graph_models,
+    graph_path,
+    latest_version,
+    load_manifest,
+    manifest_path,
+    parse_manifest,
+    read_graph,
+    versions,
+)
+
+Change = Callable[[dict[str, Any]], object]
+HUGE = 10**400
+
+
+def written(repository: Path) -> Path:
+    return manifest_path(repository, latest_version(repository))
+
+
+def load(repository: Path) -> Manifest:
+    return load_manifest(repository, latest_version(repository))
+
+
+def change(repository: Path, alter: Change) -> None:
+    path = written(repository)
+    document = json.loads(path.read_text())
+    alter(document)
+    path.write_text(json.dumps(document))
+
+
+def at(*keys: str | int, value: object) -> Change:
+    """Sets a value deep in the manifest."""
+
+    def alter(document: dict[str, Any]) -> None:
+        place: Any = document
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = value
+
+    return alter
+
+
+def test_a_manifest_survives_being_written(repository: Path) -> None:
+    manifest = load(repository)
+    assert parse_manifest(json.loads(manifest.to_json())) == manifest
+
+
+def test_a_manifest_with_corrections_survives_being_written(repository: Path) -> None:
+    manifest = load(repository)
+    row = tuple(i / 4 for i in range(manifest.num_classes))
+    corrected = replace(manifest, corrections=(row,) * manifest.num_experts)
+    assert parse_manifest(json.loads(corrected.to_json())) == corrected
+
+
+def test_the_cost_of_an_image_is_the_sum_of_what_it_ran() -> None:
+    costs = MultiplyAdds(backbone=100, experts=(10, 20, 30), routers=(1, 2))
+    assert costs.spent(1, 0) == 110
+    assert costs.spent(1, 1) == 111
+    assert costs.spent(2, 2) == 133
+    assert costs.spent(3, 2) == 163
+    assert costs.all_experts == 160
+
+
+def test_graphs_come_in_the_order_in_which_an_image_meets_them() -> None:
+    assert graph_models(1) == ["backbone", "expert_1"]
+    assert graph_models(3) == [
+        *("backbone", "expert_1", "router_1", "expert_2", "router_2", "expert_3")
+    ]
+
+
+def test_the_latest_version_is_the_highest_number_with_a_manifest(tmp_path: Path) -> None:
+    for name in ("1", "2", "10", "011", "v3", "\u0664"):
+        (tmp_path / "ride" / name).mkdir(parents=True)
+        (tmp_path / "ride" / name / "manifest.json").touch()
+    (tmp_path / "ride" / "12").mkdir()
+    assert versions(tmp_path) == [1, 2, 10]
+    assert latest_version(tmp_path) == 10
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelRepositoryError, match="there is no model repository .*nowhere"):
+        latest_version(tmp_path / "nowhere")
+
+
+def test_a_file_is_no_repository(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelRepositoryError, match="there is no model repository .*file"):
+        latest_version(tmp_path / "file")
+
+
+def test_an_empty_folder_holds_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelRepositoryError, match="holds no model: there is no ride/<version>/"):
+        latest_version(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("alter", "sentence"),
+    [
+        (at("schema_version", value=2), "schema_version is 2"),
+        (at("schema_version", value="1"), "schema_version must be a whole number"),
+        (at("shoe_size", value=43), "unknown fields: shoe_size"),
+        (at("image", "depth", value=3), "image has unknown fields: depth"),
+        (at("multiply_adds", "decoder", value=3), "multiply_adds has unknown fields: decoder"),
+        (lambda document: document.pop("thresholds"), "no field 'thresholds'"),
+        (lambda document: document["image"].pop("height"), "image has no field 'height'"),
+        (lambda document: document.pop("schema_version"), "no field 'schema_version'"),
+        (at("class_names", value="apple"), "class_names must be a list"),
+        (at("class_names", 1, value=7), r"class_names\[1\] must be a text"),
+        (at("class_names", 1, value=""), r"class_names\[1\] must be a text that is not empty"),
+        (at("class_names", 1, value="\ud800"), r"class_names\[1\] holds half of a character"),
+        (at("class_names", value=["one"]), "at least two different names"),
+        (at("class_names", 1, value="apple"), "class_names|class_counts"),
+        (lambda document: document["class_counts"].pop(), "class_counts must hold 100 counts"),
+        (at("class_counts", 0, value=-1), "class_counts must hold"),
+        (at("class_counts", 0, value=2.5), r"class_counts\[0\] must be a whole number"),
+        (at("image", value=[32, 32]), "image must be an object"),
+        (at("image", "height", value=0), "between 1 and 4096"),
+        (at("image", "width", value=100_000), "between 1 and 4096"),
+        (at("image", "height", value=True), "height must be a whole number"),
+        (at("image", "resize_shorter_side", value=1), "must not be smaller"),
+        (at("image", "interpolation", value="nearest"), "interpolation must be one of"),
+        (at("thresholds", 0, value=1.01), "threshold must lie between 0 and 1"),
+        (at("thresholds", 0, value=-0.01), "threshold must lie between 0 and 1"),
+        (at("thresholds", 0, value=HUGE), r"thresholds\[0\] is larger"),
+        (at("thresholds", 0, value=float("nan")), "NaN is not a number that JSON knows"),
+        (at("thresholds", 0, value=float("inf")), "Infinity is not a number that JSON knows"),
+        (at("thresholds", 0, value="0.5"), r"thresholds\[0\] must be a finite number"),
+        (at("thresholds", 0, value=False), r"thresholds\[0\] must be a"),
+        (at("thresholds", value=[0.5]), "need 2 thresholds and routers"),
+        (at("multiply_adds", "experts", value=[]), "experts must not be empty"),
+        (at("multiply_adds", "experts", value=[5, 5]), "2 experts need 1 thresholds"),
+        (at("multiply_adds", "experts", 0, value=0), "multiply-adds must be positive"),
+        (at("multiply_adds", "backbone", value=-1), "multiply-adds must be positive"),
+        (at("multiply_adds", "backbone", value=HUGE), "backbone is larger"),
+        (at("multiply_adds", "routers", value=[1]), "thresholds and routers"),
+        (at("corrections", value=[[0.0]]), "corrections must hold 3 rows of 100"),
+        (at("corrections", value=None), "corrections must be a list"),
+        (at("evaluation", value=[]), "evaluation must be an object"),
+        (at("evaluation", "accuracy", value=float("nan")), "NaN"),
+        (at("provenance", value="me"), "provenance must be an object"),
+        (at("graphs", value=[]), "graphs must be an object"),
+        (at("graphs", "backbone/1/model.onnx", value=None), "graphs of backbone/1/model.onnx"),
+        (at("graphs", "../../secret", value="00"), "right graphs: ../../secret"),
+        (at("graphs", "/etc/passwd", value="00"), "right graphs: /etc/passwd"),
+        (at("graphs", "expert_4/1/model.onnx", value="00"), "right graphs: expert_4/1/model.onnx"),
+        (
+            lambda document: document["graphs"].pop("router_2/1/model.onnx"),
+            "right graphs: router_2/1/model.onnx",
+        ),
+    ],
+)
+def test_an_altered_manifest_is_refused(
+    repository_copy: Path, alter: Change, sentence: str
+) -> None:
+    change(repository_copy, alter)
+    with pytest.raises(ModelRepositoryError, match=sentence) as caught:
+        load(repository_copy)
+    assert str(written(repository_copy)) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe\x00",
+        b"null",
+        b"[]",
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"schema_version": ' + b"9" * 10_000 + b"}",
+        b'{"schema_version": 1}',
+    ],
+)
+def test_what_is_no_manifest_is_refused(repository_copy: Path, content: bytes) -> None:
+    written(repository_copy).write_bytes(content)
+    with pytest.raises(ModelRepositoryError, match="manifest.json is not a valid manifest"):
+        load(repository_copy)
+
+
+def test_a_manifest_of_many_megabytes_is_not_read(repository_copy: Path) -> None:
+    with written(repository_copy).open("r+b") as file:
+        file.truncate(17 * 2**20)
+    with pytest.raises(ModelRepositoryError, match="larger than any manifest"):
+        load(repository_copy)
+
+
+def test_a_manifest_that_is_a_folder_is_refused(repository_copy: Path) -> None:
+    path = written(repository_copy)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ModelRepositoryError, match="manifest.json can't be read"):
+        load(repository_copy)
+
+
+def test_a_version_that_is_not_there_is_named(repository: Path) -> None:
+    with pytest.raises(ModelRepositoryError, match=r"ride/7/manifest.json can't be read"):
+        load_manifest(repository, 7)
+
+
+def test_a_graph_is_read_only_as_it_was_written(repository_copy: Path) -> None:
+    version = latest_version(repository_copy)
+    manifest = load_manifest(repository_copy, version)
+    path = graph_path("expert_2", version)
+    whole = (repository_copy / path).read_bytes()
+    assert read_graph(repository_copy, manifest, path) == whole
+    (repository_copy / path).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ModelRepositoryError, match=re.escape(f"{path} was altered")):
+        read_graph(repository_copy, manifest, path)
+    (repository_copy / path).unlink()
+    with pytest.raises(ModelRepositoryError, match=re.escape(f"{path} can't be read")):
+        read_graph(repository_copy, manifest, path)

@@ -1,0 +1,43 @@
+"""Server settings that make sense, and those that are refused."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from serving.errors import SettingsError
+from serving.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ({"port": -1}, "port must lie between 0 and 65535, not -1"),
+        ({"port": 65_536}, "port must lie between 0 and 65535, not 65536"),
+        ({"workers": -1}, "workers must not be negative"),
+        ({"max_body_bytes": 0}, "max_body_bytes must be positive"),
+        ({"max_image_bytes": -5}, "max_image_bytes must be positive"),
+        ({"max_image_pixels": 0}, "max_image_pixels must be positive"),
+        ({"max_images_per_request": 0}, "max_images_per_request must be positive"),
+        ({"max_waiting_images": 0}, "max_waiting_images must be positive"),
+        ({"body_timeout_s": 0.0}, "body_timeout_s must be positive"),
+        ({"body_timeout_s": float("nan")}, "body_timeout_s must be positive"),
+        ({"body_timeout_s": float("inf")}, "body_timeout_s must be positive"),
+        ({"body_timeout_s": 1e9}, "body_timeout_s must be at most a day"),
+    ],
+)
+def test_a_setting_out_of_range_is_named(setting: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        Settings(**setting)
+
+
+def test_settings_at_their_bounds_are_accepted() -> None:
+    Settings(port=0, workers=0, max_images_per_request=1, max_waiting_images=1)
+    Settings(port=65_535, body_timeout_s=86_400)
+
+
+def test_no_number_of_workers_is_one_a_core() -> None:
+    assert Settings().threads == os.cpu_count()
+    assert Settings(workers=7).threads == 7
