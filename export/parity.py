@@ -1,0 +1,103 @@
+"""torch against ONNX Runtime: the same logits, scores and experts, or no export.
+
+What is compared is the written repository, loaded by the very engine that will serve it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from export.errors import ExportError
+from serving.engine import Engine
+from serving.routing import Float, Routed
+from training.evaluation import Outputs, collect_outputs, route_cached
+from training.model import RideModel
+
+MAX_LOGIT_DIFFERENCE = 1e-4
+NEAR_THRESHOLD = 1e-3
+_RANDOM_IMAGES = 256
+_BATCH_SIZES = (1, 2, 7, 64)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How close the two were, on how many images."""
+
+    images: int
+    max_logit_difference: float
+    near_threshold: int
+
+
+def random_images(engine: Engine, seed: int = 0) -> NDArray[np.uint8]:
+    """Noise at every scale from single pixels to one colour, uint8 [N, H, W, 3]."""
+    spec, generator = engine.manifest.image, np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (_RANDOM_IMAGES, 8, 8, 3), dtype=np.uint8)
+    rows = np.arange(spec.height) * 8 // spec.height
+    columns = np.arange(spec.width) * 8 // spec.width
+    blocks = coarse[:, rows][:, :, columns]
+    noise = generator.integers(0, 256, blocks.shape, dtype=np.uint8)
+    share = generator.random((_RANDOM_IMAGES, 1, 1, 1))
+    return np.asarray(blocks * share + noise * (1 - share), dtype=np.uint8)
+
+
+def check_parity(model: RideModel, engine: Engine, images: NDArray[np.uint8]) -> Parity:
+    """Compare on images, uint8 [N, H, W, 3].
+
+    Raises:
+        ExportError: if logits differ by more than 1e-4, or an image takes other experts although
+            none of its router scores is within 1e-3 of a threshold.
+    """
+    expected = collect_outputs(model, torch.from_numpy(images), torch.device("cpu"))
+    actual = _run_graphs(engine, images)
+    difference = float(np.abs(expected.logits - actual.logits).max())
+    if not difference <= MAX_LOGIT_DIFFERENCE:
+        raise ExportError(
+            f"the exported graphs' logits differ from torch's by {difference:.2g}, "
+            f"more than {MAX_LOGIT_DIFFERENCE:.0e}"
+        )
+    routed = route_cached(expected, engine.rule())
+    near = _near_threshold(routed, engine.manifest.thresholds)
+    other = np.flatnonzero((_classify(engine, images) != routed.experts_used) & ~near)
+    if len(other):
+        raise ExportError(
+            f"{len(other)} of {len(images)} images take other experts than with torch, "
+            f"the first of them image {other[0]}"
+        )
+    return Parity(len(images), difference, int(near.sum()))
+
+
+def _run_graphs(engine: Engine, images: NDArray[np.uint8]) -> Outputs:
+    """Every expert on every image, in batches of many sizes."""
+    logits: list[Float] = []
+    for batch in _batches(images):
+        features = engine.sessions["backbone"].run(["features"], {"image": batch})[0]
+        logits.append(
+            np.stack(
+                [
+                    engine.sessions[f"expert_{i}"].run(["logits"], {"features": features})[0]
+                    for i in range(1, engine.manifest.num_experts + 1)
+                ]
+            )
+        )
+    return Outputs(np.concatenate(logits, axis=1), np.empty((0, len(images)), dtype=np.float32))
+
+
+def _classify(engine: Engine, images: NDArray[np.uint8]) -> NDArray[np.int32]:
+    rule = engine.rule()
+    return np.concatenate([engine.classify(batch, rule).experts_used for batch in _batches(images)])
+
+
+def _batches(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    ends = np.cumsum(_BATCH_SIZES)
+    head = [batch for batch in np.split(images[: ends[-1]], ends[:-1]) if len(batch)]
+    size = _BATCH_SIZES[-1]
+    return head + [images[i : i + size] for i in range(ends[-1], len(images), size)]
+
+
+def _near_threshold(routed: Routed, thresholds: tuple[float, ...]) -> NDArray[np.bool_]:
+    distance = np.abs(routed.router_scores - np.array(thresholds, dtype=np.float32))
+    return np.asarray(np.any(distance <= NEAR_THRESHOLD, axis=1))  # NaN is near nothing

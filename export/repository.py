@@ -1,0 +1,116 @@
+"""Writes a model repository: graphs, `config.pbtxt`, manifest with checksums.
+
+Everything is written beside its place, checked there, and renamed. A new repository appears in
+one step. In one that exists, a new version's manifest is renamed last, and a version without a
+manifest is not there for anybody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from export.config_pbtxt import config_pbtxt
+from export.errors import ExportError
+from export.graphs import Graph, write_graph
+from serving.manifest import MODEL_NAME, Manifest, graph_path, manifest_path, versions
+
+CONFIG_FILE = "config.pbtxt"
+
+
+@dataclass(frozen=True)
+class StagedVersion:
+    """A whole repository with one version in it, beside the place where it will go."""
+
+    directory: Path
+    version: int
+    models: tuple[str, ...]
+
+
+@contextmanager
+def staged_version(
+    graphs: list[Graph], manifest: Manifest, target: Path
+) -> Iterator[StagedVersion]:
+    """Write the next version of `target` beside it; gone at the end unless published.
+
+    Raises:
+        ExportError: if `target` is something else, or holds a model of another shape.
+    """
+    version = next_version(target)
+    try:
+        target.absolute().parent.mkdir(parents=True, exist_ok=True)
+        directory = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.absolute().parent))
+    except OSError as error:
+        raise ExportError(f"can't write beside {target}: {error.strerror}") from None
+    try:
+        directory.chmod(0o755)
+        digests = {}
+        for graph in graphs:
+            path = graph_path(graph.name, version)
+            (directory / path).parent.mkdir(parents=True)
+            write_graph(graph, directory / path)
+            digests[path] = hashlib.sha256((directory / path).read_bytes()).hexdigest()
+            (directory / graph.name / CONFIG_FILE).write_text(config_pbtxt(graph))
+        manifest_path(directory, version).parent.mkdir(parents=True)
+        text = replace(manifest, graphs=digests).to_json()
+        manifest_path(directory, version).write_text(text, encoding="utf-8")
+        yield StagedVersion(directory, version, tuple(graph.name for graph in graphs))
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def publish(staged: StagedVersion, target: Path) -> None:
+    """Move a staged version to its place.
+
+    Raises:
+        ExportError: if that place was taken meanwhile, or its graphs have other shapes.
+    """
+    if not target.exists():
+        staged.directory.rename(target)
+        return
+    _require_same_configs(staged, target)
+    moved: list[Path] = []
+    try:
+        for model in (*staged.models, MODEL_NAME):  # the manifest, in `ride`, comes last
+            place = target / model / str(staged.version)
+            (staged.directory / model / str(staged.version)).rename(place)
+            moved.append(place)
+    except OSError as error:
+        for place in moved:
+            shutil.rmtree(place, ignore_errors=True)
+        raise ExportError(f"can't add a version to {target}: {error.strerror}") from None
+
+
+def next_version(target: Path) -> int:
+    """1 for a new repository, else one more than its latest.
+
+    Raises:
+        ExportError: if `target` exists and is not a model repository.
+    """
+    if not target.exists():
+        return 1
+    found = versions(target) if target.is_dir() else []
+    if not found:
+        raise ExportError(
+            f"{target} exists and is not a model repository of ride export; name another folder"
+        )
+    return found[-1] + 1
+
+
+def _require_same_configs(staged: StagedVersion, target: Path) -> None:
+    here = {path.parent.name for path in target.glob(f"*/{CONFIG_FILE}")} - {MODEL_NAME}
+    same = here == set(staged.models) and all(
+        (target / model / CONFIG_FILE).read_bytes()
+        == (staged.directory / model / CONFIG_FILE).read_bytes()
+        for model in staged.models
+    )
+    if not same:
+        raise ExportError(
+            f"the model in {target} has other experts or shapes, so this can't be its next "
+            "version; name another folder"
+        )

@@ -1,0 +1,102 @@
+"""What `ride export` does, apart from reading its flags."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from export.errors import ExportError
+from export.graphs import split_model
+from export.parity import check_parity, random_images
+from export.repository import publish, staged_version
+from serving.engine import Engine, load_engine
+from serving.manifest import ImageSpec, Manifest
+from training.checkpoint import Checkpoint, checkpoint_digest, load_finished
+from training.costs import multiply_adds
+from training.data import CIFAR_SIZE, read_split
+from training.evaluation import FILE_NAME as EVALUATION_FILE
+from training.model import RideModel
+
+_PARITY_IMAGES = 1_000
+
+
+def export_session(run: Path, target: Path, *, data: Path | None, console: Console) -> None:
+    """Export a finished run as the next version of a model repository.
+
+    Raises:
+        TrainingError: if the run, the target or parity is at fault; nothing was written then.
+        ModelRepositoryError: if what was written can't be served.
+    """
+    checkpoint = load_finished(run)
+    model = checkpoint.build_model()
+    manifest = build_manifest(checkpoint, model, _evaluation(run, console))
+    console.print("Writing graphs ..")
+    with staged_version(split_model(model), manifest, target) as staged:
+        engine = load_engine(staged.directory)
+        images = _parity_images(engine, checkpoint, data)
+        parity = check_parity(model, engine, images)
+        publish(staged, target)
+    console.print(
+        f"Parity with torch on {parity.images} {'random' if data is None else 'test'} images: "
+        f"logits within {parity.max_logit_difference:.1e}, the same experts "
+        f"({parity.near_threshold} images within 1e-3 of a threshold not counted).\n"
+        f"Wrote version {staged.version} of {target}. Next: ride serve {target}",
+        highlight=False,
+    )
+
+
+def build_manifest(
+    checkpoint: Checkpoint, model: RideModel, evaluation: dict[str, Any]
+) -> Manifest:
+    """The manifest of a checkpoint, still without its graphs' checksums."""
+    config = checkpoint.config
+    return Manifest(
+        class_names=checkpoint.class_names,
+        class_counts=checkpoint.class_counts,
+        image=ImageSpec(CIFAR_SIZE, CIFAR_SIZE, CIFAR_SIZE, "bilinear"),
+        thresholds=(config.router.threshold,) * len(model.routers),
+        multiply_adds=multiply_adds(model),
+        graphs={},
+        evaluation=evaluation,
+        provenance={
+            "dataset": str(config.data.dataset),
+            "imbalance_factor": config.data.imbalance_factor,
+            "seed": config.seed,
+            "training": checkpoint.provenance,
+            "config": config.to_dict(),
+            "exported": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+            "export_versions": {name: version(name) for name in ("torch", "onnx", "onnxscript")},
+        },
+    )
+
+
+def _evaluation(run: Path, console: Console) -> dict[str, Any]:
+    """What `ride evaluate` measured of this very checkpoint, else nothing and a word about it."""
+    path = run / EVALUATION_FILE
+    if not path.is_file():
+        console.print(f"Not evaluated yet: the manifest will not state accuracy (no {path}).")
+        return {}
+    try:
+        evaluation: dict[str, Any] = json.loads(path.read_bytes())
+        belongs = evaluation["checkpoint_sha256"] == checkpoint_digest(run)
+    except (ValueError, KeyError, TypeError):
+        raise ExportError(f"{path} is damaged; run ride evaluate again") from None
+    if not belongs:
+        raise ExportError(f"{path} is of an earlier checkpoint; run ride evaluate again")
+    return evaluation
+
+
+def _parity_images(engine: Engine, checkpoint: Checkpoint, data: Path | None) -> NDArray[np.uint8]:
+    if data is None:
+        return random_images(engine)
+    images = read_split(data, checkpoint.config.data.dataset, "test").images.numpy()
+    rows = np.random.default_rng(0).permutation(len(images))[:_PARITY_IMAGES]
+    chosen: NDArray[np.uint8] = images[rows]
+    return chosen

@@ -1,0 +1,56 @@
+"""Every graph computes what its torch module computes, at every batch size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export.graphs import Graph, TensorSpec, split_model
+from serving.engine import Engine, load_engine
+from serving.manifest import graph_models
+from training.checkpoint import Checkpoint
+
+
+@pytest.fixture(scope="module")
+def graphs(finished: Checkpoint) -> list[Graph]:
+    return split_model(finished.build_model())
+
+
+@pytest.fixture(scope="module")
+def engine(repository: Path) -> Engine:
+    return load_engine(repository)
+
+
+def random_input(spec: TensorSpec, batch: int) -> np.ndarray:
+    generator = np.random.default_rng(batch)
+    if spec.datatype == "uint8":
+        return generator.integers(0, 256, (batch, *spec.shape), dtype=np.uint8)
+    return generator.standard_normal((batch, *spec.shape), dtype=np.float32)
+
+
+def test_a_model_is_cut_into_the_graphs_of_a_repository(graphs: list[Graph]) -> None:
+    assert [graph.name for graph in graphs] == graph_models(num_experts=2)
+    assert [spec.shape for graph in graphs for spec in graph.outputs] == [
+        (16, 32, 32),
+        (10,),
+        (48,),
+        (),
+        (10,),
+        (48,),
+    ]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7, 33])
+def test_graphs_equal_their_modules(graphs: list[Graph], engine: Engine, batch: int) -> None:
+    for graph in graphs:
+        inputs = {spec.name: random_input(spec, batch) for spec in graph.inputs}
+        with torch.no_grad():
+            expected = graph.module(*(torch.from_numpy(value) for value in inputs.values()))
+        names = [spec.name for spec in graph.outputs]
+        actual = engine.sessions[graph.name].run(names, inputs)
+        expected = expected if isinstance(expected, tuple) else (expected,)
+        for mine, theirs in zip(actual, expected, strict=True):
+            np.testing.assert_allclose(mine, theirs.numpy(), atol=1e-4, rtol=0)

@@ -1,0 +1,79 @@
+"""`ride export`, from a run's folder to a repository."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from export.errors import ExportError
+from export.session import export_session
+from serving.manifest import load_manifest
+from training.checkpoint import Checkpoint, Position, Stage, save_checkpoint
+from training.errors import CheckpointError
+
+CONSOLE = Console(quiet=True)
+
+
+def test_the_manifest_tells_where_the_model_came_from(
+    repository: Path, finished: Checkpoint
+) -> None:
+    manifest = load_manifest(repository, 1)
+    assert manifest.class_names == finished.class_names
+    assert manifest.class_counts == finished.class_counts
+    assert manifest.thresholds == (0.5,)
+    assert manifest.evaluation == {}
+    assert manifest.provenance["config"] == finished.config.to_dict()
+    assert manifest.provenance["training"] == {"commit": "none"}
+
+
+def test_multiply_adds_are_counted(repository: Path) -> None:
+    """By hand: a 3x3 convolution costs 9 * in * out a pixel; classifier and router are products."""
+    costs = load_manifest(repository, 1).multiply_adds
+    stage1 = 1024 * 9 * (3 * 16 + 10 * 16 * 16)
+    stage2 = 256 * 9 * (16 * 24 + 9 * 24 * 24)
+    stage3 = 64 * 9 * (24 * 48 + 9 * 48 * 48)
+    assert costs.backbone == stage1
+    assert costs.experts == (stage2 + stage3 + 48 * 10,) * 2
+    assert costs.routers == (48 * 16 + 26,)
+
+
+def test_an_unfinished_run_is_refused(finished: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(replace(finished, position=Position(Stage.ROUTERS, 2, 5)), tmp_path)
+    with pytest.raises(CheckpointError, match="is not finished"):
+        export_session(tmp_path, tmp_path / "target", data=None, console=CONSOLE)
+    assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(json.dumps({"checkpoint_sha256": "0" * 64}), "earlier checkpoint"), ("[", "damaged")],
+)
+def test_an_evaluation_of_something_else_is_refused(
+    finished: Checkpoint, tmp_path: Path, content: str, problem: str
+) -> None:
+    save_checkpoint(finished, tmp_path)
+    (tmp_path / "evaluation.json").write_text(content)
+    with pytest.raises(ExportError, match=problem):
+        export_session(tmp_path, tmp_path / "target", data=None, console=CONSOLE)
+
+
+def test_the_command_line_names_what_is_wrong(
+    run: Path, tmp_path: Path, run_ride: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for arguments, problem in (
+        ((tmp_path / "gone", tmp_path / "target"), "there is no checkpoint"),
+        ((run, tmp_path), "is not a model repository"),
+        ((tmp_path / "notes.txt", tmp_path / "target"), "not a checkpoint"),
+    ):
+        done = run_ride("export", *arguments)
+        assert done.returncode == 1
+        assert done.stderr.startswith("ride: ")
+        assert problem in done.stderr.replace("\n", " ")
+        assert "Traceback" not in done.stderr
