@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
+from PIL import Image
+from torch import Tensor
 
 from tests.running_server import RunningServer, running_server
+
+CIFAR10_NAMES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +55,59 @@ def run_ride() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     return run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """On images this small, more threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def coloured() -> Callable[[Tensor, int], Tensor]:
+    """Makes uint8 images [N, size, size, 3] for labels [N]: a colour for each of 12 classes."""
+
+    def make(labels: Tensor, size: int) -> Tensor:
+        colours = torch.stack((labels % 2, labels // 2 % 2, labels // 4), dim=1) * 80 + 40
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randint(-15, 16, (len(labels), size, size, 3), generator=generator)
+        return (colours.view(-1, 1, 1, 3) + noise).to(torch.uint8)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def png_column() -> Callable[[Tensor], pa.StructArray]:
+    """Encodes images [N, H, W, 3] as a Parquet column struct<bytes, path>, as published."""
+
+    def encode(images: Tensor) -> pa.StructArray:
+        rows = []
+        for image in images:
+            file = io.BytesIO()
+            Image.fromarray(image.numpy()).save(file, "PNG")
+            rows.append({"bytes": file.getvalue(), "path": None})
+        struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        column = pa.array(rows, struct)
+        assert isinstance(column, pa.StructArray)
+        return column
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def cifar10_folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    coloured: Callable[[Tensor, int], Tensor],
+    png_column: Callable[[Tensor], pa.StructArray],
+) -> Path:
+    """A data folder for `ride train --preset cifar10-lt`: 8 training images a class."""
+    folder = tmp_path_factory.mktemp("cifar10")
+    for split, each in (("train", 8), ("test", 3)):
+        labels = torch.arange(10).repeat(each)
+        columns = {"img": png_column(coloured(labels, 32)), "label": labels.numpy()}
+        pq.write_table(pa.table(columns), folder / f"{split}.parquet")
+    (folder / "classes.txt").write_text("\n".join(CIFAR10_NAMES) + "\n")
+    return folder

@@ -7,9 +7,12 @@ in it is refused, not run.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import pickle
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,12 +74,19 @@ class Checkpoint:
         try:
             model.load_state_dict(self.model)
         except (RuntimeError, TypeError) as error:
-            raise CheckpointError(f"the weights do not fit the run's configuration: {error}") from None
+            reason = str(error).splitlines()[-1].strip()
+            raise CheckpointError(
+                f"the weights do not fit the run's configuration: {reason}"
+            ) from None
         return model.eval()
 
 
 def save_checkpoint(checkpoint: Checkpoint, run: Path) -> None:
-    """Replace the run's checkpoint in one step."""
+    """Replace the run's checkpoint in one step.
+
+    Raises:
+        CheckpointError: if it could not be written; the one before it is still whole.
+    """
     content = {
         "format": _FORMAT,
         "config": checkpoint.config.to_dict(),
@@ -91,8 +101,14 @@ def save_checkpoint(checkpoint: Checkpoint, run: Path) -> None:
         "optimiser": checkpoint.optimiser,
         "provenance": checkpoint.provenance,
     }
-    with replacing(run / FILE_NAME) as file:
-        torch.save(content, file)
+    encoded = io.BytesIO()
+    torch.save(content, encoded)
+    path = run / FILE_NAME
+    try:
+        with replacing(path) as file:
+            file.write(encoded.getbuffer())
+    except OSError as error:
+        raise CheckpointError(f"{path} could not be written: {error.strerror}") from error
 
 
 def load_checkpoint(run: Path) -> Checkpoint:
@@ -107,13 +123,14 @@ def load_checkpoint(run: Path) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _read(path)
     except pickle.UnpicklingError:
         raise CheckpointError(
             f"{path} holds something other than weights and settings, so it was not opened"
         ) from None
-    except (RuntimeError, ValueError, EOFError, OSError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged or not a checkpoint ({error})") from None
+    except Exception as error:  # noqa: BLE001, a damaged archive makes torch raise anything
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise CheckpointError(f"{path} is damaged or not a checkpoint ({reason})") from None
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of ride train")
     return _parse(content, path)
@@ -132,6 +149,19 @@ def load_finished(run: Path) -> Checkpoint:
             f"go on with ride train --resume --output {run}"
         )
     return checkpoint
+
+
+def checkpoint_digest(run: Path) -> str:
+    """SHA-256 of the run's checkpoint file."""
+    return hashlib.sha256((run / FILE_NAME).read_bytes()).hexdigest()
+
+
+def _read(path: Path) -> object:
+    with zipfile.ZipFile(path) as archive:
+        if (damaged := archive.testzip()) is not None:  # torch.load does not look at checksums
+            raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+    content: object = torch.load(path, map_location="cpu", weights_only=True)
+    return content
 
 
 def _parse(content: dict[str, Any], path: Path) -> Checkpoint:
@@ -163,8 +193,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

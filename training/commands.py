@@ -59,8 +59,8 @@ def train(
 ) -> None:
     """Train a model: the experts, then the routers.
 
-    A run can be stopped at any time with Ctrl-C and goes on with --resume, bit for bit as if it
-    had not been stopped (on the same machine).
+    A run can be stopped at any time with Ctrl-C and goes on with --resume as if it had not been
+    stopped: bit for bit on the same CPU, on a GPU as far as its kernels repeat themselves.
 
     Example: ride train --preset cifar100-lt --data cifar100/ --output runs/first
     """

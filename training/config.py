@@ -6,7 +6,7 @@ through `to_dict` and `from_dict`, which refuses unknown or ill-typed fields.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -147,14 +147,13 @@ class TrainingConfig:
             drop_epochs=drops,
             warmup_epochs=min(self.optimiser.warmup_epochs, drops[0] if drops else epochs),
         )
-        loss = replace(
-            self.loss, reweighting_epoch=round(self.loss.reweighting_epoch * share)
-        )
+        loss = replace(self.loss, reweighting_epoch=round(self.loss.reweighting_epoch * share))
         return replace(self, optimiser=optimiser, loss=loss)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, for checkpoints and manifests."""
-        return asdict(self)
+        plain: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        return plain
 
     @staticmethod
     def from_dict(data: object) -> TrainingConfig:
@@ -164,12 +163,16 @@ class TrainingConfig:
             CheckpointError: if a field is unknown, missing or of the wrong type.
         """
         try:
-            return TypeAdapter(TrainingConfig).validate_python(data)
+            return _ADAPTER.validate_python(data)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "its configuration"
-            raise CheckpointError(f"the run's configuration is wrong at {where}: {first['msg']}") from None
+            raise CheckpointError(
+                f"the run's configuration is wrong at {where}: {first['msg']}"
+            ) from None
 
+
+_ADAPTER = TypeAdapter(TrainingConfig)
 
 PRESETS = {
     "cifar100-lt": TrainingConfig(preset="cifar100-lt"),

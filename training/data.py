@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
+from torchvision.datasets.utils import check_integrity
 
 from training.config import DataConfig, Dataset
-from training.errors import DataError
+from training.errors import ConfigError, DataError
 
 CIFAR_SIZE = 32
 _TORCHVISION = {Dataset.CIFAR10: CIFAR10, Dataset.CIFAR100: CIFAR100}
@@ -64,18 +66,25 @@ def long_tailed_subset(full: ImageSet, config: DataConfig) -> ImageSet:
 
     Raises:
         DataError: if the split has fewer images of some class than the subset wants.
+        ConfigError: if the imbalance factor would leave a class without images.
     """
-    wanted = long_tailed_counts(
-        max(full.class_counts), len(full.class_names), config.imbalance_factor
-    )
+    largest, factor = max(full.class_counts), config.imbalance_factor
+    if not 1 <= factor < math.inf:
+        raise ConfigError(f"the imbalance factor must be a number from 1 on, not {factor:g}")
+    wanted = long_tailed_counts(largest, len(full.class_names), factor)
+    if min(wanted) < 1:
+        raise ConfigError(
+            f"an imbalance factor of {factor:g} leaves a class without images: "
+            f"the largest class has {largest}"
+        )
     generator = torch.Generator().manual_seed(config.subset_seed)
     chosen = []
     for label, count in enumerate(wanted):
         rows = torch.nonzero(full.labels == label).flatten()
-        if len(rows) < max(count, 1):
+        if len(rows) < count:
             raise DataError(
                 f"class {full.class_names[label]!r} has {len(rows)} training images, "
-                f"and the long-tailed subset wants {max(count, 1)}"
+                f"and the long-tailed subset wants {count}"
             )
         chosen.append(rows[torch.randperm(len(rows), generator=generator)[:count]])
     return full.subset(torch.cat(chosen).sort().values)
@@ -105,8 +114,10 @@ def read_split(directory: Path, dataset: Dataset, split: str) -> ImageSet:
 
 
 def _read_torchvision(directory: Path, dataset: Dataset, split: str) -> ImageSet:
+    reader = _TORCHVISION[dataset]
+    _require_published_files(directory, reader)
     try:
-        source = _TORCHVISION[dataset](str(directory), train=split == "train", download=False)
+        source = reader(str(directory), train=split == "train", download=False)
     except (RuntimeError, OSError) as error:
         raise DataError(f"torchvision can't read {dataset} in {directory}: {error}") from error
     return ImageSet(
@@ -114,6 +125,17 @@ def _read_torchvision(directory: Path, dataset: Dataset, split: str) -> ImageSet
         torch.tensor(source.targets, dtype=torch.int64),
         tuple(source.classes),
     )
+
+
+def _require_published_files(directory: Path, reader: type[CIFAR10]) -> None:
+    """Name the file at fault, which torchvision's own check does not."""
+    meta = (reader.meta["filename"], reader.meta["md5"])
+    for name, md5 in (*reader.train_list, *reader.test_list, meta):
+        path = directory / reader.base_folder / name
+        if not path.is_file():
+            raise DataError(f"{path} is missing")
+        if not check_integrity(path, md5):
+            raise DataError(f"{path} is not the published file: its MD5 is not {md5}")
 
 
 def _read_parquet(path: Path, dataset: Dataset) -> ImageSet:
@@ -154,7 +176,7 @@ def _encoded_images(table: pa.Table, path: Path) -> list[bytes]:
             f"{path} has no column 'img' or 'image'; it has: {', '.join(table.column_names)}"
         )
     values = table[column].combine_chunks()
-    if pa.types.is_struct(values.type) and values.type.get_field_index("bytes") >= 0:
+    if isinstance(values, pa.StructArray) and values.type.get_field_index("bytes") >= 0:
         values = values.field("bytes")
     if not (pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)):
         raise DataError(f"column {column!r} of {path} holds {values.type}, not encoded images")
@@ -167,7 +189,7 @@ def _decode(data: bytes, where: str) -> np.ndarray:
             if image.size != (CIFAR_SIZE, CIFAR_SIZE):
                 raise DataError(f"{where}: the image is {image.size}, not 32 by 32 pixels")
             return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{where}: not a readable PNG or JPEG image") from error
 
 
@@ -175,7 +197,10 @@ def _class_names(path: Path, schema: pa.Schema, column: str, num_classes: int) -
     """From `classes.txt` beside the file, else from Hugging Face's metadata, else numbers."""
     listing = path.parent / "classes.txt"
     if listing.is_file():
-        names = listing.read_text(encoding="utf-8").split()
+        try:
+            names = listing.read_text(encoding="utf-8").split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{listing} is not readable as UTF-8 text: {error}") from error
         if len(names) != num_classes:
             raise DataError(f"{listing} names {len(names)} classes, not {num_classes}")
         return tuple(names)

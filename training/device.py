@@ -57,6 +57,6 @@ def choose_machine(device: str, precision: Precision) -> Machine:
 def _has_fast_bf16(device: torch.device) -> bool:
     # Without instructions of its own, bf16 on a CPU is some ten times slower than fp32.
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -27,7 +27,7 @@ class InterruptFlag:
     def __exit__(self, *_: object) -> None:
         self._restore()
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
         self.requested = True
         self._restore()
 

@@ -159,7 +159,7 @@ class TrainingRun:
     ) -> Iterator[tuple[Tensor, torch.Generator, int]]:
         """Rows of each batch from the current position on, and that step's own generator."""
         for epoch in range(self.position.epoch, epochs):
-            order = self._order(epoch).split(batch_size)
+            order = torch.split(self._order(epoch), batch_size)
             for step in range(self.position.step, len(order)):
                 yield order[step], self._generator(epoch, step + 1), len(order)
             self.position = Position(self.position.stage, epoch + 1, 0)
@@ -193,9 +193,7 @@ class TrainingRun:
         epochs: int,
     ) -> bool:
         """Report, move on, save when due. Returns whether to stop here."""
-        self._reporter.step(
-            StepReport(self.position, steps, epochs, loss.detach(), accuracy, rate)
-        )
+        self._reporter.step(StepReport(self.position, steps, epochs, loss.detach(), accuracy, rate))
         self.position = replace(self.position, step=self.position.step + 1)
         due = time.monotonic() - self._saved_at >= self._checkpoint_every_s
         if due or self._interrupt.requested:
@@ -204,7 +202,6 @@ class TrainingRun:
 
     def _next_stage(self, stage: Stage) -> None:
         self.position = Position(stage)
-        self._checkpoint.optimiser = {}
         self._save({})
 
     def _save(self, optimiser: dict[str, object]) -> None:
@@ -230,7 +227,7 @@ def new_checkpoint(
 
 def _on_device(model: RideModel, machine: Machine) -> RideModel:
     # Convolutions are faster with channels last on every machine that was measured.
-    return model.to(machine.device).to(memory_format=torch.channels_last)
+    return model.to(machine.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _update(optimiser: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:

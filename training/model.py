@@ -77,17 +77,17 @@ class RideModel(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = Backbone()
-        self.experts = nn.ModuleList(
+        experts = [
             ResNet32Expert(
                 config.num_classes, reduced=config.reduced_width, cosine=config.cosine_classifier
             )
             for _ in range(config.num_experts)
-        )
-        embedding_size = self.experts[0].embedding_size
+        ]
+        self.experts = nn.ModuleList(experts)
         top_logits = min(config.router_top_logits, config.num_classes)
         output = nn.Linear(top_logits + config.router_width, 1)
         self.routers = nn.ModuleList(
-            Router(embedding_size, config.router_width, top_logits, output)
+            Router(experts[0].embedding_size, config.router_width, top_logits, output)
             for _ in range(config.num_experts - 1)
         )
 

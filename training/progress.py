@@ -60,6 +60,8 @@ class ConsoleReporter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._pending and error is None:
+            self._flush()
         self._progress.stop()
         self._writer.close()
 

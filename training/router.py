@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.config import RouterConfig
+from training.model import Router
 
 
 def router_labels(prefixes: Tensor, labels: Tensor) -> Tensor:
@@ -21,7 +22,11 @@ def router_labels(prefixes: Tensor, labels: Tensor) -> Tensor:
 
 
 def router_loss(
-    routers: nn.ModuleList, embeddings: Tensor, prefixes: Tensor, labels: Tensor, config: RouterConfig
+    routers: nn.ModuleList,
+    embeddings: Tensor,
+    prefixes: Tensor,
+    labels: Tensor,
+    config: RouterConfig,
 ) -> Tensor:
     """Weighted binary cross-entropy, averaged over the batch and summed over routers.
 
@@ -30,6 +35,7 @@ def router_loss(
     helped = router_labels(prefixes, labels)
     total = prefixes.new_zeros(())
     for i, router in enumerate(routers):
+        assert isinstance(router, Router)
         target = helped[i].float()
         weight = torch.where(helped[i], config.positive_weight, config.negative_weight)
         logit = router.logit(embeddings[i], prefixes[i])

@@ -7,7 +7,6 @@ CVPR 2019, equation 2.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 

@@ -1,0 +1,34 @@
+"""The choice of device and precision."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from training.config import Precision
+from training.device import choose_machine
+from training.errors import ConfigError
+
+
+def test_auto_takes_what_there_is() -> None:
+    machine = choose_machine("auto", Precision.FP32)
+    assert machine.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.BF16])
+def test_an_explicit_precision_is_kept(precision: Precision) -> None:
+    machine = choose_machine("cpu", precision)
+    assert machine.precision is precision
+    with machine.autocast():
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (torch.bfloat16 if precision is Precision.BF16 else torch.float32)
+
+
+def test_automatic_precision_is_settled() -> None:
+    assert choose_machine("cpu", Precision.AUTO).precision is not Precision.AUTO
+
+
+@pytest.mark.parametrize("device", ["tpu9000", "", "cuda:x", "mps", "meta", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(device: str) -> None:
+    with pytest.raises(ConfigError, match=f"device '{device}'"):
+        choose_machine(device, Precision.AUTO)

@@ -1,0 +1,35 @@
+"""What a checkpoint says of where it came from."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+
+from training.config import Precision, preset
+from training.device import choose_machine
+from training.provenance import describe_schedule, provenance
+
+
+@pytest.mark.parametrize(
+    ("epochs", "said"),
+    [
+        (200, "the preset's 200 epochs"),
+        (45, "shortened: 45 epochs, the preset has 200"),
+        (400, "lengthened: 400 epochs, the preset has 200"),
+    ],
+)
+def test_a_changed_schedule_is_told(epochs: int, said: str) -> None:
+    assert describe_schedule(preset("cifar100-lt").with_epochs(epochs)) == said
+
+
+def test_it_is_plain_and_complete() -> None:
+    origin = provenance(preset("cifar10-lt"), choose_machine("cpu", Precision.FP32))
+    assert json.loads(json.dumps(origin)) == origin
+    assert origin["precision"] == "fp32"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", str(origin["started"]))
+    versions = origin["versions"]
+    assert isinstance(versions, dict)
+    assert torch.__version__.startswith(versions["torch"])

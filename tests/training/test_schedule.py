@@ -1,0 +1,38 @@
+"""Learning rates of both stages."""
+
+from __future__ import annotations
+
+import pytest
+
+from training.config import OptimiserConfig, RouterConfig, preset
+from training.schedule import learning_rate, router_learning_rate
+
+
+def test_rates_of_the_published_schedule() -> None:
+    config = preset("cifar100-lt").optimiser
+    warm_up = [0.02, 0.04, 0.06, 0.08, 0.1]
+    expected = warm_up + [0.1] * 155 + [1e-3] * 20 + [1e-5] * 20
+    assert [learning_rate(config, epoch) for epoch in range(200)] == pytest.approx(expected)
+
+
+def test_half_the_epochs_pass_the_same_rates_twice_as_fast() -> None:
+    full = preset("cifar100-lt")
+    half = full.with_epochs(100).optimiser
+    rates = [learning_rate(half, epoch) for epoch in range(5, 100)]
+    expected = [learning_rate(full.optimiser, 2 * epoch) for epoch in range(5, 100)]
+    assert rates == pytest.approx(expected)
+
+
+def test_without_warm_up_and_drops_the_rate_is_constant() -> None:
+    config = OptimiserConfig(warmup_epochs=0, drop_epochs=(), learning_rate=0.3)
+    assert {learning_rate(config, epoch) for epoch in range(200)} == {0.3}
+
+
+def test_the_routers_rate_falls_along_a_cosine_to_nearly_nothing() -> None:
+    config = RouterConfig(learning_rate=0.01)
+    rates = [router_learning_rate(config, step, 100) for step in range(100)]
+    assert rates[0] == 0.01
+    assert rates[25] == pytest.approx(0.01 * (0.5 + 0.5 * 0.5**0.5))
+    assert rates[50] == pytest.approx(0.005)
+    assert 0 < rates[99] < 1e-5
+    assert rates == sorted(rates, reverse=True)

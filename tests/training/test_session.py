@@ -1,0 +1,226 @@
+"""`ride train` as a user runs it: a real process, real signals, one sentence for each mistake."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from ride import main
+from training.checkpoint import (
+    FILE_NAME,
+    Position,
+    Stage,
+    load_checkpoint,
+    load_finished,
+    save_checkpoint,
+)
+from training.config import DiversityForm, Precision, preset
+from training.data import ImageSet
+from training.loop import new_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 120
+
+
+class Outcome(NamedTuple):
+    """How a command ended, and what it said."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "ride", "train", *(str(argument) for argument in arguments)]
+
+
+def environment() -> dict[str, str]:
+    """One thread, and lines that arrive when they are printed."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def ride_train(*arguments: object) -> Outcome:
+    """Run the command in a process of its own."""
+    done = subprocess.run(
+        command(*arguments),
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def ride_train_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """Runs the command in this process, where torch is already imported."""
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["ride", *command(*arguments)[3:]])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        status = ended.value.code
+        assert isinstance(status, int)
+        return Outcome(status, *capsys.readouterr())
+
+    return run
+
+
+def interrupted(number: signal.Signals, *arguments: object) -> int:
+    """Send a signal once training is under way; the exit status."""
+    with subprocess.Popen(
+        command(*arguments), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "checkpoint saved" in line:
+                process.send_signal(number)
+                break
+        process.communicate(timeout=TIMEOUT_S)
+        return process.returncode
+
+
+def assert_refused(done: Outcome, *said: str) -> None:
+    """Exit status 1 and one sentence on stderr."""
+    assert done.status == 1
+    assert done.stderr.startswith("ride: ")
+    assert done.stderr.count("\n") == 1
+    assert all(words in done.stderr for words in said)
+    assert done.stdout == ""
+
+
+@pytest.fixture
+def begun(tiny: ImageSet, tmp_path: Path) -> Path:
+    """A folder that holds a run at its first step."""
+    save_checkpoint(new_checkpoint(preset("cifar10-lt"), tiny, {}), tmp_path)
+    return tmp_path
+
+
+def test_a_run_is_stopped_by_ctrl_c_and_resumed_to_its_end(
+    cifar10_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "runs" / "first"
+    status = interrupted(
+        signal.SIGINT,
+        *("--data", cifar10_folder, "--output", run, "--preset", "cifar10-lt"),
+        *("--imbalance-factor", 4, "--epochs", 1, "--batch-size", 2, "--experts", 2),
+        *("--diversity", "pairwise", "--seed", 7, "--precision", "fp32"),
+        *("--device", "cpu", "--checkpoint-minutes", 0),
+    )
+    assert status == 130
+    checkpoint = load_checkpoint(run)
+    assert checkpoint.position.stage is Stage.EXPERTS
+    assert checkpoint.position.step > 0
+    assert sorted(file.name for file in run.iterdir()) == [FILE_NAME, "tensorboard"]
+    assert checkpoint.class_counts == (8, 6, 5, 5, 4, 3, 3, 2, 2, 2)
+    config = checkpoint.config
+    assert (config.seed, config.precision) == (7, Precision.FP32)
+    assert config.loss.diversity is DiversityForm.PAIRWISE
+    assert (config.model.num_experts, config.optimiser.batch_size) == (2, 2)
+    assert config.optimiser.epochs == 1
+    assert config.data.imbalance_factor == 4
+
+    resumed = ride_train("--data", cifar10_folder, "--output", run, "--resume", "--device", "cpu")
+    assert resumed.status == 0
+    assert resumed.stderr == ""
+    assert f"starting at {checkpoint.position}" in resumed.stdout
+    assert "Finished." in resumed.stdout
+    finished = load_finished(run)
+    assert finished.config == config
+    assert finished.provenance == checkpoint.provenance
+    weights = finished.build_model().state_dict().values()
+    assert all(torch.isfinite(tensor).all() for tensor in weights)
+
+
+def test_resuming_a_finished_run_says_so(
+    ride_train_here: Callable[..., Outcome], tiny: ImageSet, tmp_path: Path
+) -> None:
+    """In one line, whatever the folder's name is made of."""
+    run = tmp_path / "[red]" / ("long" * 30)
+    run.mkdir(parents=True)
+    checkpoint = new_checkpoint(preset("cifar10-lt"), tiny, {})
+    checkpoint.position = Position(Stage.DONE)
+    save_checkpoint(checkpoint, run)
+    done = ride_train_here("--data", tmp_path, "--output", run, "--resume")
+    assert (done.status, done.stdout) == (0, f"{run} is already finished.\n")
+
+
+def test_a_folder_that_holds_a_run_is_refused(
+    ride_train_here: Callable[..., Outcome], begun: Path, cifar10_folder: Path
+) -> None:
+    before = (begun / FILE_NAME).read_bytes()
+    done = ride_train_here("--data", cifar10_folder, "--output", begun, "--preset", "cifar10-lt")
+    assert_refused(done, str(begun), "already holds a run", "--resume")
+    assert (begun / FILE_NAME).read_bytes() == before
+
+
+def test_without_a_run_there_is_nothing_to_resume(
+    ride_train_here: Callable[..., Outcome], cifar10_folder: Path, tmp_path: Path
+) -> None:
+    done = ride_train_here("--data", cifar10_folder, "--output", tmp_path, "--resume")
+    assert_refused(done, str(tmp_path), "nothing to resume")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--epochs", 3), ("--seed", 0), ("--precision", "bf16"), ("--preset", "cifar100-lt")],
+    ids=str,
+)
+def test_a_resumed_run_keeps_its_settings(begun: Path, flags: tuple[str, object]) -> None:
+    done = ride_train("--data", begun, "--output", begun, "--resume", *flags)
+    assert_refused(done, "keeps its own settings", f"leave out {flags[0]}")
+
+
+def test_an_unknown_preset_is_refused(tmp_path: Path) -> None:
+    done = ride_train("--data", tmp_path, "--output", tmp_path / "run", "--preset", "cifar")
+    assert_refused(done, "'cifar'", "cifar10-lt, cifar100-lt")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_device_is_refused(
+    ride_train_here: Callable[..., Outcome], cifar10_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    done = ride_train_here("--data", cifar10_folder, "--output", run, "--device", "tpu9000")
+    assert_refused(done, "'tpu9000'")
+    assert not run.exists()
+
+
+def test_a_missing_data_folder_is_refused(
+    ride_train_here: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    done = ride_train_here("--data", tmp_path / "none", "--output", run)
+    assert_refused(done, f"no data folder {tmp_path / 'none'}")
+    assert not run.exists()
+
+
+def test_an_output_that_is_a_file_is_refused(
+    ride_train_here: Callable[..., Outcome], cifar10_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run").touch()
+    done = ride_train_here(
+        *("--data", cifar10_folder, "--output", tmp_path / "run", "--preset", "cifar10-lt"),
+        *("--imbalance-factor", 4),
+    )
+    assert_refused(done, f"the folder {tmp_path / 'run'} cannot be made")
+
+
+def test_a_damaged_checkpoint_is_refused(
+    ride_train_here: Callable[..., Outcome], begun: Path, cifar10_folder: Path
+) -> None:
+    (begun / FILE_NAME).write_bytes(b"not a checkpoint")
+    done = ride_train_here("--data", cifar10_folder, "--output", begun, "--resume")
+    assert_refused(done, str(begun / FILE_NAME), "damaged")
