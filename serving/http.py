@@ -7,7 +7,6 @@ tensors, in JSON.
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import asdict
 from importlib.metadata import version as distribution_version
 from typing import Annotated, Any
@@ -23,7 +22,6 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import errors
 from serving.body_limit import BodyLimit
@@ -34,8 +32,8 @@ from serving.inference_protocol import (
     server_metadata,
 )
 from serving.manifest import MODEL_NAME
-from serving.metrics import Metrics
 from serving.parameters import ClassifyParameters, CostParameters, describe
+from serving.request_metrics import RequestMetrics
 from serving.routing import RoutingRule
 from serving.service import Classification, ClassificationService, EncodedImage
 
@@ -286,32 +284,6 @@ async def _client_gone(_: Request, __: Exception) -> Response:
 async def _unknown_error(_: Request, __: Exception) -> Response:
     # Starlette logs the traceback; the client learns nothing about our insides.
     return _error(500, "the server failed on this request; its log says why")
-
-
-class RequestMetrics:
-    """ASGI middleware that counts and times every request."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        start = time.perf_counter()
-        status = 500
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watched)
-        finally:
-            self._metrics.observe_request("http", str(status), time.perf_counter() - start)
 
 
 _CLASSIFY_REQUEST: dict[str, Any] = {

@@ -1,0 +1,107 @@
+"""The bundled model, as a user gets it, on real images."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from serving.manifest import Manifest, latest_version, load_manifest
+from tests.running_server import RunningServer
+
+ROOT = Path(__file__).parents[2]
+REPOSITORY = ROOT / "model_repository"
+CHECKPOINT = ROOT / "checkpoints" / "cifar100-lt"
+TEST_IMAGES = ROOT / "tests" / "data" / "cifar100"
+EXAMPLES = sorted((ROOT / "examples").glob("*.png"))
+
+
+def classify(server: RunningServer, images: Sequence[tuple[str, bytes]]) -> list[dict[str, Any]]:
+    files = [("file", image) for image in images]
+    response = server.post("/v1/classify", files=files)
+    response.raise_for_status()
+    results: list[dict[str, Any]] = response.json()["results"]
+    return results
+
+
+def true_label(example: Path) -> str:
+    """`maple_tree-many.png` shows a maple_tree."""
+    return example.stem.rpartition("-")[0]
+
+
+@pytest.fixture(scope="module")
+def manifest() -> Manifest:
+    return load_manifest(REPOSITORY, latest_version(REPOSITORY))
+
+
+@pytest.mark.slow
+def test_served_predictions_equal_those_of_evaluate(
+    server: RunningServer,
+    tmp_path: Path,
+    run_ride: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    """1,000 real test images, ten of each class, image by image."""
+    table = tmp_path / "predictions.parquet"
+    flags = ("--data", TEST_IMAGES, "--predictions", table, "--no-save")
+    assert run_ride("evaluate", CHECKPOINT, *flags).returncode == 0
+    expected = pq.read_table(table).to_pylist()
+    images = pq.read_table(TEST_IMAGES / "test.parquet")["img"].to_pylist()
+    answers = classify(server, [(str(i), image["bytes"]) for i, image in enumerate(images)])
+    assert len(expected) == len(answers) == 1_000
+    assert [
+        (answer["labels"][0]["index"], answer["experts_used"], len(answer["router_scores"]))
+        for answer in answers
+    ] == [
+        (row["predicted"], row["experts_used"], sum(s is not None for s in row["router_scores"]))
+        for row in expected
+    ]
+    assert [answer["labels"][0]["probability"] for answer in answers] == pytest.approx(
+        [row["probability"] for row in expected], abs=1e-4
+    )
+    assert {answer["experts_used"] for answer in answers} == {1, 2, 3}
+
+
+def test_most_examples_get_their_right_label(server: RunningServer) -> None:
+    answers = classify(server, [(path.name, path.read_bytes()) for path in EXAMPLES])
+    right = [
+        answer["labels"][0]["label"] == true_label(path)
+        for answer, path in zip(answers, EXAMPLES, strict=True)
+    ]
+    assert len(right) >= 8
+    assert sum(right) > len(right) / 2
+
+
+def test_examples_come_from_every_shot_group(manifest: Manifest) -> None:
+    counts = dict(zip(manifest.class_names, manifest.class_counts, strict=True))
+    groups = {
+        "many": lambda count: count > 100,
+        "medium": lambda count: 20 <= count <= 100,
+        "few": lambda count: count < 20,
+    }
+    for example in EXAMPLES:
+        group = example.stem.rpartition("-")[2]
+        assert groups[group](counts[true_label(example)]), example.name
+    assert {example.stem.rpartition("-")[2] for example in EXAMPLES} == set(groups)
+
+
+def test_the_readme_states_what_the_manifest_measured(manifest: Manifest) -> None:
+    readme = (ROOT / "README.md").read_text()
+    for name, key in (("routed", "routed"), ("all three experts", "all_experts")):
+        result = manifest.evaluation[key]
+        accuracy = result["accuracy"]
+        numbers = [f"{100 * accuracy[group]:.1f}" for group in ("overall", "many", "medium", "few")]
+        numbers += [f"{result['mean_experts']:.2f}", f"{result['mean_multiply_adds'] / 1e6:.1f}"]
+        row = next(line for line in readme.splitlines() if line.startswith(f"| {name} |"))
+        assert re.findall(r"\d+\.\d+", row) == numbers
+
+
+def test_the_manifest_belongs_to_the_checkpoint(manifest: Manifest) -> None:
+    evaluation = json.loads((CHECKPOINT / "evaluation.json").read_text())
+    assert manifest.evaluation == evaluation
+    assert manifest.evaluation["images"] == 10_000
