@@ -28,7 +28,11 @@ def router_loss(
     labels: Tensor,
     config: RouterConfig,
 ) -> Tensor:
-    """Weighted binary cross-entropy, averaged over the batch and summed over routers.
+    """Binary cross-entropy, a weighted mean over the batch, summed over routers.
+
+    It is divided by the sum of the weights, as PyTorch's weighted cross-entropy is. Divided by the
+    batch's size, a weight of 100 would be a hundredfold learning rate: training then overshoots and
+    the scores end at 0 or 1, where no threshold tells them apart.
 
     Args: embeddings [K, N, D], prefix means [K, N, C], labels int64 [N].
     """
@@ -39,5 +43,6 @@ def router_loss(
         target = helped[i].float()
         weight = torch.where(helped[i], config.positive_weight, config.negative_weight)
         logit = router.logit(embeddings[i], prefixes[i])
-        total = total + F.binary_cross_entropy_with_logits(logit, target, weight=weight)
+        losses = F.binary_cross_entropy_with_logits(logit, target, reduction="none")
+        total = total + (weight * losses).sum() / weight.sum()
     return total
