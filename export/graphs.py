@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -74,18 +75,28 @@ def write_graph(graph: Graph, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        torch.onnx.export(
+        program = torch.onnx.export(
             graph.module,
             graph.examples,
-            str(path),
             input_names=[tensor.name for tensor in graph.inputs],
             output_names=[tensor.name for tensor in graph.outputs],
             dynamic_shapes=tuple({0: batch} for _ in graph.examples),
             opset_version=OPSET,
             dynamo=True,
-            external_data=False,
             verbose=False,
         )
+    assert program is not None
+    onnx.save(_without_traces(program.model_proto), path)
+
+
+def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Leave out where in the source each node came from: it names folders of this machine."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.initializer):
+        part.ClearField("metadata_props")
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        value.ClearField("metadata_props")
+    return model
 
 
 def _graph(

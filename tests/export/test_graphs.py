@@ -43,6 +43,15 @@ def test_a_model_is_cut_into_the_graphs_of_a_repository(graphs: list[Graph]) -> 
     ]
 
 
+def test_graphs_do_not_tell_where_they_were_made(repository: Path) -> None:
+    here = str(Path(__file__).parents[2]).encode()
+    for path in repository.glob("*/1/model.onnx"):
+        content = path.read_bytes()
+        assert here not in content
+        assert b"stack_trace" not in content
+        assert b"site-packages" not in content
+
+
 @pytest.mark.parametrize("batch", [1, 2, 7, 33])
 def test_graphs_equal_their_modules(graphs: list[Graph], engine: Engine, batch: int) -> None:
     for graph in graphs:
