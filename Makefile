@@ -28,11 +28,13 @@ format: $(DEV_ENV)/installed
 
 # Serving alone: no torch.
 $(SERVE_ENV)/installed: pyproject.toml constraints.txt | python
+	@echo "Installing what serving needs into $(SERVE_ENV) .."
 	$(PYTHON) -m venv --clear $(SERVE_ENV)
 	$(SERVE_ENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
 $(DEV_ENV)/installed: pyproject.toml constraints.txt | python
+	@echo "Installing everything, PyTorch included, into $(DEV_ENV): several GB and minutes .."
 	$(PYTHON) -m venv --clear $(DEV_ENV)
 	$(DEV_ENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
 	touch $@

@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.errors import RequestTimeout, RequestTooLarge
+from serving.errors import Overloaded, RequestTimeout, RequestTooLarge
 
 
 class BodyLimit:
@@ -15,46 +15,61 @@ class BodyLimit:
     Raises:
         RequestTooLarge: once more than `max_bytes` were announced or received.
         RequestTimeout: if the whole body is not there `timeout_s` after the request began.
+        Overloaded: if the bodies of all requests under way come to more than `max_total_bytes`.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_bytes: int, max_total_bytes: int, timeout_s: float
+    ) -> None:
         self._app = app
-        self._max_bytes = max_bytes
-        self._timeout_s = timeout_s
+        self.max_bytes = max_bytes
+        self.max_total_bytes = max_total_bytes
+        self.timeout_s = timeout_s
+        self.held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        await self._app(scope, self._bounded(scope, receive), send)
+        body = _Body(self, scope, receive)
+        try:
+            await self._app(scope, body.receive, send)
+        finally:
+            self.held_bytes -= body.received
 
-    def _bounded(self, scope: Scope, receive: Receive) -> Receive:
-        deadline = asyncio.get_running_loop().time() + self._timeout_s
-        announced = _content_length(scope)
-        received = 0
-        complete = False
 
-        async def bounded() -> Message:
-            nonlocal received, complete
-            if complete:  # what follows the body is only the client's hanging up
-                return await receive()
-            if announced > self._max_bytes:
-                raise self._too_large()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    message = await receive()
-            except TimeoutError:
-                raise RequestTimeout("the request's body did not arrive in time") from None
-            received += len(message.get("body", b""))
-            complete = not message.get("more_body", False)
-            if received > self._max_bytes:
-                raise self._too_large()
-            return message
+class _Body:
+    """One request's body on its way in."""
 
-        return bounded
+    def __init__(self, limit: BodyLimit, scope: Scope, receive: Receive) -> None:
+        self.received = 0
+        self._limit = limit
+        self._announced = _content_length(scope)
+        self._receive = receive
+        self._deadline = asyncio.get_running_loop().time() + limit.timeout_s
+        self._complete = False
 
-    def _too_large(self) -> RequestTooLarge:
-        return RequestTooLarge(f"the body is larger than {self._max_bytes} bytes")
+    async def receive(self) -> Message:
+        if self._complete:  # what follows the body is only the client's hanging up
+            return await self._receive()
+        self._require_size(self._announced)
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            raise RequestTimeout("the request's body did not arrive in time") from None
+        size = len(message.get("body", b""))
+        self.received += size
+        self._limit.held_bytes += size
+        self._complete = not message.get("more_body", False)
+        self._require_size(self.received)
+        if self._limit.held_bytes > self._limit.max_total_bytes:
+            raise Overloaded("the server is busy with large requests; try again in a moment")
+        return message
+
+    def _require_size(self, size: int) -> None:
+        if size > self._limit.max_bytes:
+            raise RequestTooLarge(f"the body is larger than {self._limit.max_bytes} bytes")
 
 
 def _content_length(scope: Scope) -> int:

@@ -44,6 +44,13 @@ def serve(
     max_body_mib: Annotated[
         int, typer.Option(envvar="RIDE_MAX_BODY_MIB", help="Largest request body, in MiB.")
     ] = _DEFAULTS.max_body_bytes // MEBIBYTE,
+    max_total_body_mib: Annotated[
+        int,
+        typer.Option(
+            envvar="RIDE_MAX_TOTAL_BODY_MIB",
+            help="Bodies of all requests under way, in MiB; beyond it, status 503.",
+        ),
+    ] = _DEFAULTS.max_total_body_bytes // MEBIBYTE,
     max_image_pixels: Annotated[
         int, typer.Option(envvar="RIDE_MAX_IMAGE_PIXELS", help="Largest image, in pixels.")
     ] = _DEFAULTS.max_image_pixels,
@@ -72,6 +79,7 @@ def serve(
         port=port,
         workers=workers,
         max_body_bytes=max_body_mib * MEBIBYTE,
+        max_total_body_bytes=max_total_body_mib * MEBIBYTE,
         max_image_bytes=max_body_mib * MEBIBYTE,
         max_image_pixels=max_image_pixels,
         max_images_per_request=max_images_per_request,

@@ -104,7 +104,10 @@ def create_app(service: ClassificationService) -> FastAPI:
     )
     settings = service.settings
     app.add_middleware(
-        BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        max_total_bytes=settings.max_total_body_bytes,
+        timeout_s=settings.body_timeout_s,
     )
     app.add_middleware(RequestMetrics, metrics=service.metrics)
     app.add_exception_handler(errors.RideError, _ride_error)

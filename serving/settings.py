@@ -20,6 +20,7 @@ class Settings:
         host, port: where HTTP is served; port 0 takes a free one.
         workers: threads that decode and infer; 0 takes one a core.
         max_body_bytes: largest request body.
+        max_total_body_bytes: bodies of all requests under way; beyond it, 503.
         max_image_bytes, max_image_pixels: largest encoded image and its size when decoded.
         max_images_per_request: files in one upload, rows in one tensor.
         max_waiting_images: images admitted and not yet answered; beyond it, 503.
@@ -30,6 +31,7 @@ class Settings:
     port: int = 8000
     workers: int = 0
     max_body_bytes: int = 32 * MEBIBYTE
+    max_total_body_bytes: int = 1_024 * MEBIBYTE
     max_image_bytes: int = 16 * MEBIBYTE
     max_image_pixels: int = 50_000_000
     max_images_per_request: int = 1_024
@@ -43,6 +45,7 @@ class Settings:
             raise SettingsError(f"workers must not be negative, and is {self.workers}")
         limits = (
             "max_body_bytes",
+            "max_total_body_bytes",
             "max_image_bytes",
             "max_image_pixels",
             "max_images_per_request",

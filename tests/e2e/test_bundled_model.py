@@ -101,6 +101,20 @@ def test_the_readme_states_what_the_manifest_measured(manifest: Manifest) -> Non
         assert re.findall(r"\d+\.\d+", row) == numbers
 
 
+def test_the_readme_shows_the_answer_that_the_server_gives(server: RunningServer) -> None:
+    readme = (ROOT / "README.md").read_text()
+    shown = json.loads(re.findall(r"```json\n(.*?)```", readme, re.DOTALL)[0])
+    example = re.findall(r"--data-binary @(\S+) '\S+(/v1/\S+)'", readme)[0]
+    answer = server.post(example[1], content=(ROOT / example[0]).read_bytes()).json()
+    probabilities = [label.pop("probability") for label in answer["results"][0]["labels"]]
+    assert probabilities == pytest.approx(
+        [label.pop("probability") for label in shown["results"][0]["labels"]], abs=1e-4
+    )
+    scores = answer["results"][0].pop("router_scores")
+    assert scores == pytest.approx(shown["results"][0].pop("router_scores"), abs=1e-4)
+    assert answer == shown
+
+
 def test_the_manifest_belongs_to_the_checkpoint(manifest: Manifest) -> None:
     evaluation = json.loads((CHECKPOINT / "evaluation.json").read_text())
     assert manifest.evaluation == evaluation

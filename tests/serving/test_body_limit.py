@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 
 from serving.body_limit import BodyLimit
-from serving.errors import RequestTimeout, RequestTooLarge
+from serving.errors import Overloaded, RequestTimeout, RequestTooLarge
 from tests.running_server import RunningServer
 
 MEBIBYTE = 2**20
@@ -37,7 +37,10 @@ async def read_body(
 
     headers = [(b"content-length", announced.encode())] if announced else []
     scope = {"type": "http", "method": "POST", "headers": headers}
-    await BodyLimit(application, limit, timeout_s)(scope, receive, send)
+    bounded = BodyLimit(
+        application, max_bytes=limit, max_total_bytes=10 * limit, timeout_s=timeout_s
+    )
+    await bounded(scope, receive, send)
     return bodies[0]
 
 
@@ -81,6 +84,32 @@ def test_the_whole_body_shares_one_deadline() -> None:
 def test_hanging_up_is_passed_on() -> None:
     with pytest.raises(ClientDisconnect):
         asyncio.run(read_body([{"type": "http.disconnect"}]))
+
+
+def test_all_bodies_together_are_bounded_and_let_go_of() -> None:
+    async def read_whole(scope: Scope, receive: Receive, _: Send) -> None:
+        await Request(scope, receive).body()
+        await asyncio.sleep(0.2)  # the work that the body is for
+
+    async def ignore(_: Message) -> None:
+        raise AssertionError("nothing is answered here")
+
+    async def run() -> list[BaseException | None]:
+        limit = BodyLimit(read_whole, max_bytes=100, max_total_bytes=250, timeout_s=5)
+        scope = {"type": "http", "method": "POST", "headers": []}
+
+        async def send_body() -> None:
+            arriving = _arrive(body(50, 50))
+            await limit(scope, lambda: anext(arriving), ignore)
+
+        together = await asyncio.gather(*(send_body() for _ in range(3)), return_exceptions=True)
+        assert limit.held_bytes == 0
+        await send_body()
+        return together
+
+    outcomes = asyncio.run(run())
+    assert [type(outcome) for outcome in outcomes].count(Overloaded) == 1
+    assert outcomes.count(None) == 2
 
 
 def assert_still_answers(server: RunningServer, picture: bytes) -> None:

@@ -166,3 +166,13 @@ def test_prefix_means_are_means_of_the_first_experts(
     for k in range(experts):
         expected = np.mean(logits[: k + 1].numpy(), axis=0)
         np.testing.assert_allclose(means[k].numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_logits_keep_their_precision_under_bf16() -> None:
+    classifier = CosineClassifier(48, 100)
+    embedding = torch.randn(64, 48, generator=torch.Generator().manual_seed(0))
+    embedding = embedding.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = classifier(embedding)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, classifier(embedding.float()), atol=1e-4, rtol=0)
