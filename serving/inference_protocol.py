@@ -144,7 +144,7 @@ def _pixels(data: object, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         raise InvalidRequest("data must hold whole numbers between 0 and 255 and nothing else")
     if values.size != math.prod(shape):
         raise InvalidRequest(
-            f"data holds {values.size} numbers, and shape {list(shape)} another count"
+            f"data holds {values.size} numbers, and shape {list(shape)} has {math.prod(shape)}"
         )
     if values.ndim != 1 and values.shape != shape:
         raise InvalidRequest(
