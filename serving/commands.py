@@ -51,6 +51,9 @@ def serve(
             help="Bodies of all requests under way, in MiB; beyond it, status 503.",
         ),
     ] = _DEFAULTS.max_total_body_bytes // MEBIBYTE,
+    max_image_mib: Annotated[
+        int, typer.Option(envvar="RIDE_MAX_IMAGE_MIB", help="Largest encoded image, in MiB.")
+    ] = _DEFAULTS.max_image_bytes // MEBIBYTE,
     max_image_pixels: Annotated[
         int, typer.Option(envvar="RIDE_MAX_IMAGE_PIXELS", help="Largest image, in pixels.")
     ] = _DEFAULTS.max_image_pixels,
@@ -80,7 +83,7 @@ def serve(
         workers=workers,
         max_body_bytes=max_body_mib * MEBIBYTE,
         max_total_body_bytes=max_total_body_mib * MEBIBYTE,
-        max_image_bytes=max_body_mib * MEBIBYTE,
+        max_image_bytes=max_image_mib * MEBIBYTE,
         max_image_pixels=max_image_pixels,
         max_images_per_request=max_images_per_request,
         max_waiting_images=max_waiting_images,

@@ -27,8 +27,8 @@ class CostParameters(BaseModel):
             le=1,
             allow_inf_nan=False,
             description="An image goes on to a further expert where the router's score is above "
-            "this. 1 stops every image after one expert; 0 sends every image on. The default is "
-            "the model's own threshold for each router.",
+            "this. 1 stops every image after one expert; 0 sends on all with a score above 0. The "
+            "default is the model's own threshold for each router.",
         ),
     ] = None
 

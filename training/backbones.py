@@ -16,6 +16,7 @@ REDUCED_WIDTHS = (24, 48)
 FULL_WIDTHS = (32, 64)
 STAGE_BLOCKS = 5
 TRUNK_WIDTH = 16
+COSINE_SCALE = 30.0
 
 
 class CosineClassifier(nn.Module):
@@ -26,7 +27,7 @@ class CosineClassifier(nn.Module):
     Label-Distribution-Aware Margin Loss", NeurIPS 2019).
     """
 
-    def __init__(self, embedding_size: int, num_classes: int, scale: float = 30.0) -> None:
+    def __init__(self, embedding_size: int, num_classes: int, scale: float = COSINE_SCALE) -> None:
         super().__init__()
         self.scale = scale
         self.weight = nn.Parameter(torch.empty(num_classes, embedding_size))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from training.augmentation import augment, to_unit_range
+from training.backbones import COSINE_SCALE
 from training.checkpoint import Checkpoint, Position, Stage, save_checkpoint
 from training.config import TrainingConfig
 from training.data import ImageSet
@@ -29,7 +30,6 @@ from training.model import RideModel, prefix_means
 from training.router import router_loss
 from training.schedule import learning_rate, router_learning_rate
 
-COSINE_SCALE = 30.0
 _STAGE_NUMBER = {Stage.EXPERTS: 1, Stage.ROUTERS: 2}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -221,6 +222,20 @@ def test_an_image_of_too_many_pixels_is_refused(
     large = png(np.zeros((3_300, 3_300, 3), dtype=np.uint8))
     assert_refused(strict_server.post(CLASSIFY, content=large), 413, "3300 x 3300 pixels")
     assert_answers(strict_server, pictures[0])
+
+
+def test_server_and_command_take_files_of_the_same_size(
+    server: RunningServer,
+    repository: Path,
+    tmp_path: Path,
+    run_ride: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    file = tmp_path / "large.png"
+    file.write_bytes(bytes(16 * 2**20 + 1))
+    sentence = "the image has 16777217 bytes and at most 16777216 are accepted"
+    assert_refused(server.post(CLASSIFY, content=file.read_bytes()), 413, sentence)
+    done = run_ride("classify", file, "--repository", repository)
+    assert (done.returncode, sentence in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(
