@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from training.config import BaseLoss, DiversityForm, Precision, TrainingConfig, preset
+from training.config import BaseLoss, DiversityForm, Precision, TrainingConfig
 from training.errors import ConfigError
+from training.presets import preset
 
 _DATA_HELP = (
     "Folder with train.parquet and test.parquet (columns img and fine_label), or with "

@@ -1,7 +1,7 @@
-"""What a training run is: frozen dataclasses, saved in its checkpoint, and the presets.
+"""What a training run is: frozen dataclasses, saved in its checkpoint.
 
-Every number has its source beside it. A configuration is data: it goes to JSON and comes back
-through `to_dict` and `from_dict`, which refuses unknown or ill-typed fields.
+A configuration is data: it goes to JSON and comes back through `to_dict` and `from_dict`, which
+refuse unknown or ill-typed fields. The published settings are in `training.presets`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,14 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from training.errors import CheckpointError, ConfigError
+from training.errors import CheckpointError
 
 _STRICT = ConfigDict(extra="forbid")
+
+CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR_STD = (0.2023, 0.1994, 0.2010)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Dataset(StrEnum):
@@ -22,6 +27,35 @@ class Dataset(StrEnum):
 
     CIFAR10 = "cifar10"
     CIFAR100 = "cifar100"
+    IMAGENET_LT = "imagenet-lt"
+    PLACES_LT = "places-lt"
+    INATURALIST18 = "inaturalist18"
+    IMAGE_FOLDER = "imagefolder"
+    PARQUET = "parquet"
+
+
+class Family(StrEnum):
+    """The families that `training.backbones` cuts into a shared trunk and experts."""
+
+    RESNET32 = "resnet32"
+    RESNET10 = "resnet10"
+    RESNET50 = "resnet50"
+    RESNET101 = "resnet101"
+    RESNET152 = "resnet152"
+    RESNEXT50 = "resnext50"
+    SWIN_T = "swin-t"
+    SWIN_S = "swin-s"
+    CONVNEXT_T = "convnext-t"
+    MOBILENET_V3 = "mobilenet-v3"
+
+
+class Policy(StrEnum):
+    """How training images are changed at random, besides crop and flip."""
+
+    NONE = "none"  # nothing at all, no crop and no flip either
+    STANDARD = "standard"  # CIFAR: rotation within 15 degrees; larger images: colour jitter
+    AUTOAUGMENT = "autoaugment"  # Cubuk et al. 2019, the policies for CIFAR-10 and ImageNet
+    RANDAUGMENT = "randaugment"  # Cubuk et al. 2020, 2 operations of magnitude 9
 
 
 class BaseLoss(StrEnum):
@@ -29,6 +63,8 @@ class BaseLoss(StrEnum):
 
     LDAM = "ldam"
     CROSS_ENTROPY = "cross-entropy"
+    FOCAL = "focal"
+    BALANCED_SOFTMAX = "balanced-softmax"
 
 
 class DiversityForm(StrEnum):
@@ -46,6 +82,24 @@ class TemperatureForm(StrEnum):
     PAPER = "paper"
 
 
+class ScheduleForm(StrEnum):
+    """How the learning rate falls after the warm-up."""
+
+    STEPS = "steps"
+    COSINE = "cosine"
+
+
+class RouterKind(StrEnum):
+    """The routers that can be served; `training.routers` has one module for each."""
+
+    RIDE = "ride"  # RIDE, section 3.3
+    DIFFERENCE = "difference"  # Jitkrittum et al. 2023: P(later right) - P(now right)
+    MAX_PROBABILITY = "max-probability"
+    MARGIN = "margin"
+    ENTROPY = "entropy"
+    AGREEMENT = "agreement"
+
+
 class Precision(StrEnum):
     """Number format of the forward and backward passes; weights and updates stay fp32."""
 
@@ -56,56 +110,127 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images are trained on: n_k = int(n_max * imbalance_factor^(-k/(C-1))) of class k."""
+    """Which images are trained on, and at what size.
+
+    `imbalance_factor` makes a balanced CIFAR long-tailed: class k keeps
+    n_k = int(n_max * imbalance_factor^(-k/(C-1))) images; None keeps every image.
+    """
 
     __pydantic_config__ = _STRICT
     dataset: Dataset = Dataset.CIFAR100
-    imbalance_factor: float = 100.0
+    imbalance_factor: float | None = 100.0
     subset_seed: int = 0
+    image_size: int = 32
+    resize_shorter_side: int = 32
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Random changes of training images.
+
+    `cutout` is the side of the square that is blanked, in pixels; `mixup_alpha` the parameter of
+    the Beta distribution (Zhang et al. 2018); 0 switches either off.
+    """
+
+    __pydantic_config__ = _STRICT
+    policy: Policy = Policy.STANDARD
+    cutout: int = 0
+    color_jitter: float = 0.0
+    mixup_alpha: float = 0.0
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network: ResNet-32 cut after stage one, `num_experts` experts."""
+    """The network: a backbone family cut into a shared trunk and `num_experts` experts.
+
+    `cut` names the first stage that every expert has for itself; None is the family's usual one.
+    """
 
     __pydantic_config__ = _STRICT
+    backbone: Family = Family.RESNET32
+    cut: str | None = None
     num_classes: int = 100
     num_experts: int = 3
     reduced_width: bool = True
     cosine_classifier: bool = True
+    pixel_mean: tuple[float, float, float] = CIFAR_MEAN
+    pixel_std: tuple[float, float, float] = CIFAR_STD
+    router_kind: RouterKind = RouterKind.RIDE
     router_width: int = 16
     router_top_logits: int = 30
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Stage one's loss. RIDE, section 3; LDAM-DRW, Cao et al. 2019."""
+    """Stage one's loss. RIDE, section 3; LDAM-DRW, Cao et al. 2019.
+
+    `prior_strengths` and `inverse_prior_strengths` hold one number for all experts or one for
+    each: expert e learns softmax(z + tau_e * log prior - lambda_e * log inverse prior). So (1,) is
+    balanced softmax, (0, 1, 2) BalPoE; (0, 1, 1) with inverse (0, 0, 2) is SADE.
+    """
 
     __pydantic_config__ = _STRICT
     base: BaseLoss = BaseLoss.LDAM
     max_margin: float = 0.5
+    focal_gamma: float = 2.0
+    prior_strengths: tuple[float, ...] = (0.0,)
+    inverse_prior_strengths: tuple[float, ...] = (0.0,)
     reweighting_beta: float = 0.9999
-    reweighting_epoch: int = 160
+    reweighting_epoch: int | None = 160
     diversity: DiversityForm = DiversityForm.MEAN
     diversity_weight: float = -0.45
     temperature: TemperatureForm = TemperatureForm.CODE
     temperature_eta: float = 1.0
     temperature_gamma: float = 0.05
+    distillation_weight: float = 0.0
+    distillation_temperature: float = 1.5
+    teacher_sha256: str | None = None
+    consistency_weight: float = 0.0
+    consistency_temperature: float = 1.0
 
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """SGD with Nesterov momentum, linear warm-up, steps. Epochs count from 0."""
+    """SGD with Nesterov momentum, linear warm-up, steps or a cosine. Epochs count from 0.
+
+    `ema_decay` keeps an exponential moving average of the weights, which is what is evaluated and
+    exported; 0 keeps none. A batch is worked off in `accumulate` parts. For the first
+    `small_epochs` epochs images are `small_size` pixels wide (Tan and Le 2021, progressive
+    learning): cheaper, and a regulariser.
+    """
 
     __pydantic_config__ = _STRICT
     epochs: int = 200
     batch_size: int = 128
+    accumulate: int = 1
     learning_rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
     warmup_epochs: int = 5
+    schedule: ScheduleForm = ScheduleForm.STEPS
     drop_epochs: tuple[int, ...] = (160, 180)
     drop_factor: float = 0.01
+    ema_decay: float = 0.0
+    small_epochs: int = 0
+    small_size: int = 0
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """What happens to the classifiers when the experts are trained (Kang et al. 2020).
+
+    `epochs` of retraining on class-balanced batches with everything else frozen (cRT; as SHIKE
+    does it at the end of training); then `tau`-normalisation, w / |w|^tau. 0 switches either off.
+    """
+
+    __pydantic_config__ = _STRICT
+    epochs: int = 0
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    reset: bool = True
+    tau: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -132,9 +257,11 @@ class TrainingConfig:
     seed: int = 0
     precision: Precision = Precision.AUTO
     data: DataConfig = field(default_factory=DataConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     router: RouterConfig = field(default_factory=RouterConfig)
 
     def with_epochs(self, epochs: int) -> TrainingConfig:
@@ -146,8 +273,12 @@ class TrainingConfig:
             epochs=epochs,
             drop_epochs=drops,
             warmup_epochs=min(self.optimiser.warmup_epochs, drops[0] if drops else epochs),
+            small_epochs=round(self.optimiser.small_epochs * share),
         )
-        loss = replace(self.loss, reweighting_epoch=round(self.loss.reweighting_epoch * share))
+        deferred = self.loss.reweighting_epoch
+        loss = replace(
+            self.loss, reweighting_epoch=None if deferred is None else round(deferred * share)
+        )
         return replace(self, optimiser=optimiser, loss=loss)
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,24 +304,3 @@ class TrainingConfig:
 
 
 _ADAPTER = TypeAdapter(TrainingConfig)
-
-PRESETS = {
-    "cifar100-lt": TrainingConfig(preset="cifar100-lt"),
-    "cifar10-lt": TrainingConfig(
-        preset="cifar10-lt",
-        data=DataConfig(dataset=Dataset.CIFAR10),
-        model=ModelConfig(num_classes=10, router_top_logits=10),
-    ),
-}
-"""CIFAR: RIDE, appendix, and the authors' released configurations."""
-
-
-def preset(name: str) -> TrainingConfig:
-    """The published hyper-parameters under `name`.
-
-    Raises:
-        ConfigError: if there is no such preset.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"there is no preset {name!r}; there are: {', '.join(sorted(PRESETS))}")
-    return PRESETS[name]

@@ -68,7 +68,9 @@ def long_tailed_subset(full: ImageSet, config: DataConfig) -> ImageSet:
         DataError: if the split has fewer images of some class than the subset wants.
         ConfigError: if the imbalance factor would leave a class without images.
     """
-    largest, factor = max(full.class_counts), config.imbalance_factor
+    if (factor := config.imbalance_factor) is None:
+        return full
+    largest = max(full.class_counts)
     if not 1 <= factor < math.inf:
         raise ConfigError(f"the imbalance factor must be a number from 1 on, not {factor:g}")
     wanted = long_tailed_counts(largest, len(full.class_names), factor)

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.augmentation import CIFAR_MEAN, CIFAR_STD
 from training.backbones import ResNet32Expert, ResNet32Trunk
 from training.config import ModelConfig
 
@@ -22,10 +21,11 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(CIFAR_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(CIFAR_STD).view(3, 1, 1), persistent=False)
+        mean, std = torch.tensor(config.pixel_mean), torch.tensor(config.pixel_std)
+        self.register_buffer("mean", mean.view(3, 1, 1), persistent=False)
+        self.register_buffer("std", std.view(3, 1, 1), persistent=False)
         self.trunk = ResNet32Trunk()
 
     def forward(self, image: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class RideModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = Backbone()
+        self.backbone = Backbone(config)
         experts = [
             ResNet32Expert(
                 config.num_classes, reduced=config.reduced_width, cosine=config.cosine_classifier

@@ -7,8 +7,9 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from training.config import PRESETS, TrainingConfig
+from training.config import TrainingConfig
 from training.device import Machine
+from training.presets import PRESETS
 
 
 def provenance(config: TrainingConfig, machine: Machine) -> dict[str, object]:

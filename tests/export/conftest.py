@@ -10,9 +10,10 @@ from rich.console import Console
 
 from export.session import export_session
 from training.checkpoint import Checkpoint, Position, Stage, save_checkpoint
-from training.config import Dataset, ModelConfig, preset
+from training.config import Dataset, ModelConfig
 from training.data import read_split
 from training.loop import new_checkpoint
+from training.presets import preset
 
 CONSOLE = Console(quiet=True)
 

@@ -26,10 +26,11 @@ from training.checkpoint import (
     replacing,
     save_checkpoint,
 )
-from training.config import DiversityForm, LossConfig, ModelConfig, preset
+from training.config import DiversityForm, LossConfig, ModelConfig
 from training.data import ImageSet
 from training.errors import CheckpointError
 from training.loop import new_checkpoint
+from training.presets import preset
 
 CONFIG = replace(
     preset("cifar10-lt"),

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.config import (
-    PRESETS,
     BaseLoss,
     DataConfig,
     Dataset,
@@ -23,9 +22,9 @@ from training.config import (
     RouterConfig,
     TemperatureForm,
     TrainingConfig,
-    preset,
 )
 from training.errors import CheckpointError, ConfigError
+from training.presets import PRESETS, preset
 
 POSITIVE = st.floats(1e-6, 1e6)
 WHOLE = st.integers(0, 10**6)
@@ -62,7 +61,7 @@ def plain(value: object) -> bool:
         return all(type(key) is str and plain(item) for key, item in value.items())
     if type(value) is list:
         return all(plain(item) for item in value)
-    return type(value) in (str, int, float, bool)
+    return value is None or type(value) in (str, int, float, bool)
 
 
 @pytest.mark.parametrize("name", PRESETS)

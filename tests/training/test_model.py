@@ -104,7 +104,7 @@ def test_in_eval_mode_a_row_does_not_depend_on_its_batch() -> None:
 
 
 def test_the_backbone_normalises_as_cifar_is_normalised() -> None:
-    backbone = Backbone().eval()
+    backbone = Backbone(ModelConfig()).eval()
     images = random_images(2)
     mean = torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
     std = torch.tensor([0.2023, 0.1994, 0.2010]).view(3, 1, 1)

@@ -8,8 +8,9 @@ import re
 import pytest
 import torch
 
-from training.config import Precision, preset
+from training.config import Precision
 from training.device import choose_machine
+from training.presets import preset
 from training.provenance import describe_schedule, provenance
 
 

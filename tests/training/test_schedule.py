@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from training.config import OptimiserConfig, RouterConfig, preset
+from training.config import OptimiserConfig, RouterConfig
+from training.presets import preset
 from training.schedule import learning_rate, router_learning_rate
 
 

@@ -22,9 +22,10 @@ from training.checkpoint import (
     load_finished,
     save_checkpoint,
 )
-from training.config import DiversityForm, Precision, preset
+from training.config import DiversityForm, Precision
 from training.data import ImageSet
 from training.loop import new_checkpoint
+from training.presets import preset
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 120

@@ -32,7 +32,8 @@ class RideLoss:
 
     def __call__(self, logits: Tensor, labels: Tensor, epoch: int) -> Tensor:
         """Args: logits [K, N, C], labels int64 [N]. Returns a scalar."""
-        deferred = epoch >= self._config.reweighting_epoch
+        start = self._config.reweighting_epoch
+        deferred = start is not None and epoch >= start
         weights = self._weights if deferred else None
         base = torch.stack([self._base(expert, labels, weights) for expert in logits]).sum()
         temperatures = (
