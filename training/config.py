@@ -113,7 +113,9 @@ class DataConfig:
     """Which images are trained on, and at what size.
 
     `imbalance_factor` makes a balanced CIFAR long-tailed: class k keeps
-    n_k = int(n_max * imbalance_factor^(-k/(C-1))) images; None keeps every image.
+    n_k = int(n_max * imbalance_factor^(-k/(C-1))) images; None keeps every image. `holdout` is the
+    share of each class that is kept out of training to choose thresholds on, for data sets that
+    leave no other images for it.
     """
 
     __pydantic_config__ = _STRICT
@@ -122,6 +124,7 @@ class DataConfig:
     subset_seed: int = 0
     image_size: int = 32
     resize_shorter_side: int = 32
+    holdout: float = 0.0
 
 
 @dataclass(frozen=True)
