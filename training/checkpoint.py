@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
@@ -54,7 +54,9 @@ class Position:
 
 @dataclass
 class Checkpoint:
-    """Everything that a run has come to. `optimiser` is empty once training is done."""
+    """Everything that a run has come to. `optimiser` and `average` (the moving average
+    of the weights) are empty once training is done.
+    """
 
     config: TrainingConfig
     class_names: tuple[str, ...]
@@ -63,6 +65,7 @@ class Checkpoint:
     model: dict[str, torch.Tensor]
     optimiser: dict[str, Any]
     provenance: dict[str, Any]
+    average: dict[str, Any] = field(default_factory=dict)
 
     def build_model(self) -> RideModel:
         """The model with the checkpoint's weights, on the CPU, in eval mode.
@@ -100,6 +103,7 @@ def save_checkpoint(checkpoint: Checkpoint, run: Path) -> None:
         "model": checkpoint.model,
         "optimiser": checkpoint.optimiser,
         "provenance": checkpoint.provenance,
+        "average": checkpoint.average,
     }
     encoded = io.BytesIO()
     torch.save(content, encoded)
@@ -175,6 +179,7 @@ def _parse(content: dict[str, Any], path: Path) -> Checkpoint:
             model=content["model"],
             optimiser=content["optimiser"],
             provenance=content["provenance"],
+            average=content.get("average", {}),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}") from None

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.augmentation import augment, to_unit_range
 from training.backbones import COSINE_SCALE
@@ -107,16 +108,24 @@ class TrainingRun:
             self.config.loss, self._data.class_counts, scale, self._machine.device
         )
         self.model.train()
+        average = self._average(config.ema_decay)
         for rows, generator, steps in self._batches(config.epochs, config.batch_size):
             rate = learning_rate(config, self.position.epoch)
-            images, labels = self._batch(rows, generator)
+            small = self.position.epoch < config.small_epochs
+            images, labels = self._batch(rows, generator, config.small_size if small else None)
             with self._machine.autocast():
                 outputs = self.model(images)
             loss = loss_function(outputs.logits, labels, self.position.epoch)
             _update(optimiser, loss, rate)
+            if average is not None:
+                average.update_parameters(self.model)
+                self._checkpoint.average = average.state_dict()
             accuracy = _accuracy(outputs.logits.mean(dim=0), labels)
             if self._finish_step(optimiser, loss, accuracy, rate, steps, config.epochs):
                 return False
+        if average is not None:
+            self.model.load_state_dict(average.module.state_dict())
+            self._checkpoint.average = {}
         self._next_stage(Stage.ROUTERS if len(self.model.routers) else Stage.DONE)
         return True
 
@@ -143,6 +152,17 @@ class TrainingRun:
                 return False
         self._next_stage(Stage.DONE)
         return True
+
+    def _average(self, decay: float) -> AveragedModel | None:
+        """An exponential moving average of weights and of batch statistics, as it stands."""
+        if not decay:
+            return None
+        average = AveragedModel(
+            self.model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
+        )
+        if self._checkpoint.average:
+            average.load_state_dict(self._checkpoint.average)
+        return average
 
     def _optimiser(
         self, parameters: list[torch.nn.Parameter], rate: float, momentum: float, decay: float
@@ -179,9 +199,11 @@ class TrainingRun:
         seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
         return torch.Generator().manual_seed(seed >> 1)
 
-    def _batch(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _batch(
+        self, rows: Tensor, generator: torch.Generator, size: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         rows = rows.to(self._machine.device)
-        return augment(to_unit_range(self._images[rows]), generator), self._labels[rows]
+        return augment(to_unit_range(self._images[rows]), generator, size), self._labels[rows]
 
     def _finish_step(
         self,

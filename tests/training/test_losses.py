@@ -208,7 +208,10 @@ def expected_ride(logits: Array, config: LossConfig, scale: float, deferred: boo
         temperatures = expected_temperatures(
             config.temperature, config.temperature_eta, config.temperature_gamma
         )
-    base = sum(expected_cross_entropy(expert, margins, scale, weights) for expert in logits)
+    prior = np.zeros(CLASSES)
+    if config.base is BaseLoss.BALANCED_SOFTMAX:
+        prior = np.log(np.array(COUNTS) / sum(COUNTS))
+    base = sum(expected_cross_entropy(expert + prior, margins, scale, weights) for expert in logits)
     match config.diversity:
         case DiversityForm.MEAN:
             diversity = expected_diversity_from_mean(logits, temperatures)

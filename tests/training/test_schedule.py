@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from training.config import OptimiserConfig, RouterConfig
+from training.config import OptimiserConfig, RouterConfig, ScheduleForm
 from training.presets import preset
 from training.schedule import learning_rate, router_learning_rate
 
@@ -37,3 +37,14 @@ def test_the_routers_rate_falls_along_a_cosine_to_nearly_nothing() -> None:
     assert rates[50] == pytest.approx(0.005)
     assert 0 < rates[99] < 1e-5
     assert rates == sorted(rates, reverse=True)
+
+
+def test_a_cosine_falls_from_the_full_rate_to_nothing() -> None:
+    config = OptimiserConfig(
+        epochs=12, warmup_epochs=2, learning_rate=0.4, schedule=ScheduleForm.COSINE
+    )
+    rates = [learning_rate(config, epoch) for epoch in range(12)]
+    assert rates[:3] == pytest.approx([0.2, 0.4, 0.4])
+    assert rates[7] == pytest.approx(0.2)  # halfway between epochs 2 and 12
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+    assert 0 < rates[11] < 0.02

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.config import BaseLoss, DiversityForm, LossConfig
+from training.losses.balanced_softmax import prior_adjustments
 from training.losses.diversity import class_temperatures, diversity_from_mean, diversity_pairwise
 from training.losses.ldam import effective_number_weights, ldam_loss, ldam_margins
 
@@ -23,6 +24,9 @@ class RideLoss:
     ) -> None:
         counts = torch.tensor(class_counts)
         self._config = config
+        self._counts = counts.to(device)
+        balanced = config.base is BaseLoss.BALANCED_SOFTMAX and config.prior_strengths == (0.0,)
+        self._strengths = (1.0,) if balanced else config.prior_strengths
         self._scale = scale
         self._margins = ldam_margins(counts, config.max_margin).to(device)
         self._weights = effective_number_weights(counts, config.reweighting_beta).to(device)
@@ -35,7 +39,9 @@ class RideLoss:
         start = self._config.reweighting_epoch
         deferred = start is not None and epoch >= start
         weights = self._weights if deferred else None
-        base = torch.stack([self._base(expert, labels, weights) for expert in logits]).sum()
+        adjustments = prior_adjustments(self._counts, self._strengths, len(logits))
+        adjusted = logits + adjustments.unsqueeze(1)
+        base = torch.stack([self._base(expert, labels, weights) for expert in adjusted]).sum()
         temperatures = (
             self._temperatures
             if deferred
