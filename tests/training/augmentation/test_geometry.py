@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from training.augmentation import (
+from training.augmentation.geometry import (
     CROP_PADDING,
     MAX_ROTATION_DEGREES,
     augment,
