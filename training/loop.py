@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from training.augmentation import augment, to_unit_range
+from training.augmentation import augment_batch
 from training.backbones import COSINE_SCALE
 from training.checkpoint import Checkpoint, Position, Stage, save_checkpoint
 from training.config import TrainingConfig
@@ -203,7 +203,9 @@ class TrainingRun:
         self, rows: Tensor, generator: torch.Generator, size: int | None = None
     ) -> tuple[Tensor, Tensor]:
         rows = rows.to(self._machine.device)
-        return augment(to_unit_range(self._images[rows]), generator, size), self._labels[rows]
+        images = self._images[rows]
+        size = size or images.shape[1]
+        return augment_batch(images, self.config.augmentation, generator, size), self._labels[rows]
 
     def _finish_step(
         self,

@@ -10,7 +10,7 @@ from torch import Tensor
 from training.augmentation.geometry import (
     CROP_PADDING,
     MAX_ROTATION_DEGREES,
-    augment,
+    crop_flip_rotate,
     resample,
     to_unit_range,
 )
@@ -31,13 +31,13 @@ def still(count: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def test_nil_changes_nothing() -> None:
     images = noise(4)
-    torch.testing.assert_close(resample(images, *still(4)), images, atol=1e-4, rtol=0)
+    torch.testing.assert_close(resample(images, *still(4), 32), images, atol=1e-4, rtol=0)
 
 
 def test_a_flip_mirrors_left_and_right_of_the_flipped_images_only() -> None:
     images = noise(2)
     angle, _, shifts = still(2)
-    mirrored = resample(images, angle, torch.tensor([-1.0, 1.0]), shifts)
+    mirrored = resample(images, angle, torch.tensor([-1.0, 1.0]), shifts, 32)
     torch.testing.assert_close(mirrored[0], images[0].flip(2), atol=1e-4, rtol=0)
     torch.testing.assert_close(mirrored[1], images[1], atol=1e-4, rtol=0)
 
@@ -45,7 +45,7 @@ def test_a_flip_mirrors_left_and_right_of_the_flipped_images_only() -> None:
 def test_a_shift_moves_whole_pixels_and_leaves_black() -> None:
     images = noise(1)
     angle, flip, _ = still(1)
-    moved = resample(images, angle, flip, torch.tensor([[3], [-2]]))
+    moved = resample(images, angle, flip, torch.tensor([[3], [-2]]), 32)
     torch.testing.assert_close(moved[:, :, 2:, :-3], images[:, :, :-2, 3:], atol=1e-4, rtol=0)
     assert moved[:, :, :2].abs().max() < 1e-4
     assert moved[:, :, :, -3:].abs().max() < 1e-4
@@ -54,13 +54,13 @@ def test_a_shift_moves_whole_pixels_and_leaves_black() -> None:
 def test_a_quarter_turn_is_a_rotation_about_the_centre() -> None:
     images = noise(1)
     _, flip, shifts = still(1)
-    turned = resample(images, torch.tensor([math.pi / 2]), flip, shifts)
+    turned = resample(images, torch.tensor([math.pi / 2]), flip, shifts, 32)
     torch.testing.assert_close(turned, images.rot90(1, (2, 3)), atol=1e-4, rtol=0)
 
 
 def test_augmented_images_keep_their_shape_and_range() -> None:
     images = noise(64)
-    augmented = augment(images, seeded())
+    augmented = crop_flip_rotate(images, seeded(), 32)
     assert augmented.shape == images.shape
     assert augmented.dtype == torch.float32
     assert augmented.min() >= 0
@@ -71,20 +71,22 @@ def test_augmented_images_keep_their_shape_and_range() -> None:
 def test_the_draws_come_from_the_generator_alone() -> None:
     images = noise(8)
     torch.manual_seed(1)
-    first = augment(images, seeded(5))
+    first = crop_flip_rotate(images, seeded(5), 32)
     torch.manual_seed(2)
-    assert torch.equal(augment(images, seeded(5)), first)
-    assert not torch.equal(augment(images, seeded(6)), first)
+    assert torch.equal(crop_flip_rotate(images, seeded(5), 32), first)
+    assert not torch.equal(crop_flip_rotate(images, seeded(6), 32), first)
 
 
 def test_a_row_does_not_depend_on_the_other_images() -> None:
     images, others = noise(8), noise(8)
     others[:3], others[4:] = 0.5, 1.0
-    assert torch.equal(augment(images, seeded())[3], augment(others, seeded())[3])
+    assert torch.equal(
+        crop_flip_rotate(images, seeded(), 32)[3], crop_flip_rotate(others, seeded(), 32)[3]
+    )
 
 
 def test_every_image_has_draws_of_its_own() -> None:
-    augmented = augment(noise(1).expand(16, -1, -1, -1), seeded())
+    augmented = crop_flip_rotate(noise(1).expand(16, -1, -1, -1), seeded(), 32)
     assert len({row.numpy().tobytes() for row in augmented}) == 16
 
 
@@ -92,7 +94,7 @@ def test_shifts_and_angles_stay_within_the_recipe() -> None:
     """A dot moves by the shift, then by the turn about the centre, but no farther."""
     dot = torch.zeros(1, 3, 33, 33)
     dot[:, :, 16, 24] = 1.0  # eight pixels right of the centre
-    augmented = augment(dot.expand(500, -1, -1, -1), seeded())[:, 0]
+    augmented = crop_flip_rotate(dot.expand(500, -1, -1, -1), seeded(), 33)[:, 0]
     mass = augmented.sum(dim=(1, 2))
     rows = (augmented.sum(dim=2) * torch.arange(33)).sum(dim=1) / mass - 16
     columns = (augmented.sum(dim=1) * torch.arange(33)).sum(dim=1) / mass - 16
