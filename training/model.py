@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.backbones import ResNet32Expert, ResNet32Trunk
+from training.backbones.resnet32 import ResNet32Expert, ResNet32Trunk
 from training.config import ModelConfig
 
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from training.backbones import CosineClassifier, PaddedShortcut
+from training.backbones.classifier import CosineClassifier
+from training.backbones.resnet32 import PaddedShortcut
 from training.config import ModelConfig
 from training.model import Backbone, RideModel, prefix_means
 

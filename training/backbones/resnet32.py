@@ -1,47 +1,16 @@
-"""Where a network is cut into a shared trunk and an expert.
-
-RIDE shares the early stages of a network between experts; each expert owns the late stages and a
-classifier (Wang et al., "Long-tailed Recognition by Routing Diverse Distribution-Aware Experts",
-ICLR 2021, section 3 and appendix). This module holds the families that can be cut; `model.py`
-puts one trunk and several experts together.
-"""
+"""The CIFAR ResNet-32 (He et al., "Deep Residual Learning", CVPR 2016, section 4.2), cut in two."""
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from training.backbones.classifier import build_classifier
 
 REDUCED_WIDTHS = (24, 48)
 FULL_WIDTHS = (32, 64)
 STAGE_BLOCKS = 5
 TRUNK_WIDTH = 16
-COSINE_SCALE = 30.0
-
-
-class CosineClassifier(nn.Module):
-    """Scaled cosine similarity to one direction per class: z = s * normalise(w)^T normalise(f).
-
-    Args of `forward`: embedding [N, D]. Returns logits [N, C]. No bias, so that a class gains
-    nothing from being frequent (Cao et al., "Learning Imbalanced Datasets with
-    Label-Distribution-Aware Margin Loss", NeurIPS 2019).
-    """
-
-    def __init__(self, embedding_size: int, num_classes: int, scale: float = COSINE_SCALE) -> None:
-        super().__init__()
-        self.scale = scale
-        self.weight = nn.Parameter(torch.empty(num_classes, embedding_size))
-        nn.init.kaiming_normal_(self.weight)
-
-    def forward(self, embedding: Tensor) -> Tensor:
-        if not torch.is_autocast_enabled(embedding.device.type):
-            return self._logits(embedding)
-        # In bf16 a logit near 30 would be good to an eighth only.
-        with torch.autocast(embedding.device.type, enabled=False):
-            return self._logits(embedding.float())
-
-    def _logits(self, embedding: Tensor) -> Tensor:
-        return self.scale * F.linear(F.normalize(embedding), F.normalize(self.weight))
 
 
 class PaddedShortcut(nn.Module):
@@ -110,9 +79,7 @@ class ResNet32Expert(nn.Module):
         self.stage3 = _stage(width2, width3, stride=2)
         self.embedding_size = width3
         _initialise(self)
-        self.classifier: nn.Module = (
-            CosineClassifier(width3, num_classes) if cosine else nn.Linear(width3, num_classes)
-        )
+        self.classifier = build_classifier(width3, num_classes, cosine=cosine)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         embedding = self.stage3(self.stage2(features)).mean(dim=(2, 3))
