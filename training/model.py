@@ -8,25 +8,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.backbones.resnet32 import ResNet32Expert, ResNet32Trunk
+from training.backbones import build_parts
 from training.config import ModelConfig
 
 
 class Backbone(nn.Module):
     """Normalisation and the shared trunk.
 
-    Args of `forward`: image fp32 [N, 3, H, W] in [0, 1]. Returns features [N, 16, H, W].
+    Args of `forward`: image fp32 [N, 3, H, W] in [0, 1]. Returns the trunk's features.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, trunk: nn.Module, config: ModelConfig) -> None:
         super().__init__()
         mean, std = torch.tensor(config.pixel_mean), torch.tensor(config.pixel_std)
         self.register_buffer("mean", mean.view(3, 1, 1), persistent=False)
         self.register_buffer("std", std.view(3, 1, 1), persistent=False)
-        self.trunk = ResNet32Trunk()
+        self.trunk = trunk
 
     def forward(self, image: Tensor) -> Tensor:
         features: Tensor = self.trunk((image - self.mean) / self.std)
@@ -76,18 +76,13 @@ class RideModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = Backbone(config)
-        experts = [
-            ResNet32Expert(
-                config.num_classes, reduced=config.reduced_width, cosine=config.cosine_classifier
-            )
-            for _ in range(config.num_experts)
-        ]
-        self.experts = nn.ModuleList(experts)
+        parts = build_parts(config)
+        self.backbone = Backbone(parts.trunk, config)
+        self.experts = nn.ModuleList(parts.experts)
         top_logits = min(config.router_top_logits, config.num_classes)
         output = nn.Linear(top_logits + config.router_width, 1)
         self.routers = nn.ModuleList(
-            Router(experts[0].embedding_size, config.router_width, top_logits, output)
+            Router(parts.experts[0].embedding_size, config.router_width, top_logits, output)
             for _ in range(config.num_experts - 1)
         )
 

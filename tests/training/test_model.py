@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from training.backbones.classifier import CosineClassifier
 from training.backbones.resnet32 import PaddedShortcut
 from training.config import ModelConfig
-from training.model import Backbone, RideModel, prefix_means
+from training.model import RideModel, prefix_means
 
 
 def parameters(module: nn.Module) -> int:
@@ -105,7 +105,7 @@ def test_in_eval_mode_a_row_does_not_depend_on_its_batch() -> None:
 
 
 def test_the_backbone_normalises_as_cifar_is_normalised() -> None:
-    backbone = Backbone(ModelConfig()).eval()
+    backbone = RideModel(ModelConfig()).backbone.eval()
     images = random_images(2)
     mean = torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
     std = torch.tensor([0.2023, 0.1994, 0.2010]).view(3, 1, 1)

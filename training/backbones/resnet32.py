@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.backbones.classifier import build_classifier
+from training.backbones.expert import Expert
+from training.config import ModelConfig
 
 REDUCED_WIDTHS = (24, 48)
 FULL_WIDTHS = (32, 64)
@@ -50,40 +54,59 @@ def _stage(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
 class ResNet32Trunk(nn.Module):
     """The shared part of a CIFAR ResNet-32: first convolution and stage one.
 
-    Args of `forward`: normalised image [N, 3, H, W]. Returns features [N, 16, H, W].
+    Args of `forward`: normalised image [N, 3, H, W]. Returns features [N, 16, H, W]; with stage
+    two, if the cut is at stage3, [N, 32, H/2, W/2].
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cut: str) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, TRUNK_WIDTH, 3, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(TRUNK_WIDTH)
         self.stage1 = _stage(TRUNK_WIDTH, TRUNK_WIDTH, stride=1)
+        shared = cut == "stage3"
+        self.stage2 = _stage(TRUNK_WIDTH, FULL_WIDTHS[0], stride=2) if shared else nn.Identity()
         _initialise(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        features: Tensor = self.stage1(F.relu(self.bn(self.conv(image))))
+        features: Tensor = self.stage2(self.stage1(F.relu(self.bn(self.conv(image)))))
         return features
 
 
-class ResNet32Expert(nn.Module):
-    """Stages two and three of a CIFAR ResNet-32 and a classifier.
+class ResNet32Expert(Expert):
+    """Stages two and three of a CIFAR ResNet-32, or three alone, and a classifier."""
 
-    Args of `forward`: features [N, 16, H, W]. Returns logits [N, C] and the pooled last feature,
-    the embedding, [N, D].
-    """
-
-    def __init__(self, num_classes: int, *, reduced: bool, cosine: bool) -> None:
+    def __init__(self, cut: str, config: ModelConfig) -> None:
         super().__init__()
-        width2, width3 = REDUCED_WIDTHS if reduced else FULL_WIDTHS
-        self.stage2 = _stage(TRUNK_WIDTH, width2, stride=2)
+        width2, width3 = REDUCED_WIDTHS if config.reduced_width else FULL_WIDTHS
+        if cut == "stage3":
+            self.stage2, width2 = nn.Identity(), FULL_WIDTHS[0]
+        else:
+            self.stage2 = _stage(TRUNK_WIDTH, width2, stride=2)
         self.stage3 = _stage(width2, width3, stride=2)
         self.embedding_size = width3
         _initialise(self)
-        self.classifier = build_classifier(width3, num_classes, cosine=cosine)
+        self.classifier = build_classifier(
+            width3, config.num_classes, cosine=config.cosine_classifier
+        )
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        embedding = self.stage3(self.stage2(features)).mean(dim=(2, 3))
-        return self.classifier(embedding), embedding
+    def embed(self, features: Tensor) -> Tensor:
+        embedding: Tensor = self.stage3(self.stage2(features)).mean(dim=(2, 3))
+        return embedding
+
+
+class ResNet32Family:
+    """RIDE's cut for CIFAR: stage one is shared, experts have 24 and 48 channels if reduced."""
+
+    cuts: ClassVar[tuple[str, ...]] = ("stage2", "stage3")
+    published_classifier: ClassVar[str | None] = None
+
+    def trunk(self, cut: str) -> ResNet32Trunk:
+        """First convolution and stage one, at full width."""
+        return ResNet32Trunk(cut)
+
+    def expert(self, cut: str, config: ModelConfig) -> ResNet32Expert:
+        """The later stages."""
+        return ResNet32Expert(cut, config)
 
 
 def _initialise(module: nn.Module) -> None:
