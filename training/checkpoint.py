@@ -54,8 +54,11 @@ class Position:
 
 @dataclass
 class Checkpoint:
-    """Everything that a run has come to. `optimiser` and `average` (the moving average
-    of the weights) are empty once training is done.
+    """Everything that a run has come to.
+
+    `optimiser` and `average` (the moving average of the weights) are empty between stages.
+    `routing` is what `ride route` chose: `thresholds` of routers 1..K-1, `gears` as in the
+    manifest, and `chosen_on`, a word about the images. Empty if it never did.
     """
 
     config: TrainingConfig
@@ -66,6 +69,13 @@ class Checkpoint:
     optimiser: dict[str, Any]
     provenance: dict[str, Any]
     average: dict[str, Any] = field(default_factory=dict)
+    routing: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Of routers 1..K-1: those that were chosen, else the configuration's for each."""
+        routers = self.config.model.num_experts - 1
+        return tuple(self.routing.get("thresholds", (self.config.router.threshold,) * routers))
 
     def build_model(self) -> RideModel:
         """The model with the checkpoint's weights, on the CPU, in eval mode.
@@ -104,6 +114,7 @@ def save_checkpoint(checkpoint: Checkpoint, run: Path) -> None:
         "optimiser": checkpoint.optimiser,
         "provenance": checkpoint.provenance,
         "average": checkpoint.average,
+        "routing": checkpoint.routing,
     }
     encoded = io.BytesIO()
     torch.save(content, encoded)
@@ -180,13 +191,23 @@ def _parse(content: dict[str, Any], path: Path) -> Checkpoint:
             optimiser=content["optimiser"],
             provenance=content["provenance"],
             average=content.get("average", {}),
+            routing=content.get("routing", {}),  # earlier versions had none
         )
-    except (KeyError, TypeError, ValueError) as error:
+        _check_thresholds(checkpoint)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}") from None
     classes = checkpoint.config.model.num_classes
     if len(checkpoint.class_names) != classes or len(checkpoint.class_counts) != classes:
         raise CheckpointError(f"{path} is damaged: it does not describe all {classes} classes")
     return checkpoint
+
+
+def _check_thresholds(checkpoint: Checkpoint) -> None:
+    thresholds = checkpoint.thresholds
+    if len(thresholds) != checkpoint.config.model.num_experts - 1:
+        raise ValueError("there must be one threshold for each expert but the last")
+    if not all(type(value) is float and 0 <= value <= 1 for value in thresholds):
+        raise ValueError("every threshold must lie between 0 and 1")
 
 
 @contextmanager

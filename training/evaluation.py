@@ -6,8 +6,8 @@ Routing is `serving.routing` itself, driven from every expert's cached outputs.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
+from torch import Tensor
 
 from serving.manifest import MultiplyAdds
 from serving.routing import (
@@ -29,27 +29,48 @@ from serving.routing import (
     drive,
     route,
 )
-from training.augmentation import to_unit_range
 from training.checkpoint import Checkpoint, replacing
 from training.costs import multiply_adds
-from training.data import ImageSet
-from training.model import RideModel, prefix_means
+from training.errors import DataError
+from training.outputs import expert_outputs, router_scores
 
 FILE_NAME = "evaluation.json"
 MANY_ABOVE = 100
 FEW_BELOW = 20
-_BATCH_SIZE = 500
 
 
 @dataclass(frozen=True)
-class Outputs:
-    """Every expert's and router's outputs on N images.
+class Answers:
+    """What the model answers on N images.
 
-    Shapes: logits [K, N, C], scores [K-1, N] (router i on the mean of the first i experts), fp32.
+    Shapes: predicted class [N], its probability [N], experts used [N], router scores [N, K-1] (NaN
+    where a router was not asked).
     """
 
-    logits: Float
-    scores: Float
+    predicted: NDArray[np.intp]
+    probability: Float
+    experts_used: NDArray[np.int32]
+    router_scores: Float
+
+    @staticmethod
+    def of(routed: Routed) -> Answers:
+        """The most probable class of each image."""
+        return Answers(
+            routed.probabilities.argmax(axis=1),
+            routed.probabilities.max(axis=1),
+            routed.experts_used,
+            routed.router_scores,
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[Answers]) -> Answers:
+        """Those of several batches, in order."""
+        return Answers(
+            np.concatenate([part.predicted for part in parts]),
+            np.concatenate([part.probability for part in parts]),
+            np.concatenate([part.experts_used for part in parts]),
+            np.concatenate([part.router_scores for part in parts]),
+        )
 
 
 @dataclass(frozen=True)
@@ -95,63 +116,61 @@ class Evaluation:
         return data
 
 
-def collect_outputs(
-    model: RideModel, images: torch.Tensor, device: torch.device, *, progress: bool = False
-) -> Outputs:
-    """Run every expert and router on images, uint8 [N, H, W, 3], in fp32."""
-    model = model.to(device).eval()
-    batches = torch.split(images, _BATCH_SIZE)
-    logits, scores = [], []
-    with torch.inference_mode():
-        for batch in track(batches, "evaluating", disable=not progress, transient=True):
-            outputs = model(to_unit_range(batch.to(device)))
-            prefixes = prefix_means(outputs.logits)
-            asked = [
-                router(outputs.embeddings[i], prefixes[i]) for i, router in enumerate(model.routers)
-            ]
-            logits.append(outputs.logits.cpu().numpy())
-            scores.append(torch.stack(asked).cpu().numpy() if asked else np.empty((0, len(batch))))
-    return Outputs(
-        np.concatenate(logits, axis=1), np.concatenate(scores, axis=1).astype(np.float32)
-    )
+def route_cached(logits: Float, scores: Float, rule: RoutingRule) -> Routed:
+    """What the routing would answer, from what experts and routers said before.
 
-
-def route_cached(outputs: Outputs, rule: RoutingRule) -> Routed:
-    """What the routing would answer, from outputs that were collected before."""
-    _, count, classes = outputs.logits.shape
+    Args: logits [K, N, C] of every expert; scores [K-1, N] of every router.
+    """
+    _, count, classes = logits.shape
 
     def run_expert(call: ExpertCall) -> ExpertOutput:
-        logits = outputs.logits[call.expert - 1, call.rows]
-        return ExpertOutput(logits, np.empty((len(call.rows), 0), dtype=np.float32))
+        rows = logits[call.expert - 1, call.rows]
+        return ExpertOutput(rows, np.empty((len(call.rows), 0), dtype=np.float32))
 
     def run_router(call: RouterCall) -> Float:
-        scores: Float = outputs.scores[call.router - 1, call.rows]
-        return scores
+        asked: Float = scores[call.router - 1, call.rows]
+        return asked
 
     return drive(route(count, classes, rule), run_expert, run_router)
 
 
 def evaluate(
-    checkpoint: Checkpoint, data: ImageSet, device: torch.device, *, progress: bool = False
-) -> tuple[Evaluation, Routed]:
-    """Measure a finished run on a split; also the routed answers, image by image."""
+    checkpoint: Checkpoint,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    device: torch.device,
+    *,
+    corrections: Float | None = None,
+) -> tuple[Evaluation, Answers, NDArray[np.int64]]:
+    """Measure a finished run on batches of test images, uint8 [N, H, W, 3], and labels, int64 [N].
+
+    Returns the measurement, the routed answers image by image, and the labels in their order.
+    `corrections` [K, C] are added to the mean logits of each prefix.
+
+    Raises:
+        DataError: if there is no batch.
+    """
     model = checkpoint.build_model()
     costs = multiply_adds(model)
-    outputs = collect_outputs(model, data.images, device, progress=progress)
-    routers, experts = len(outputs.scores), len(outputs.logits)
-    thresholds = (checkpoint.config.router.threshold,) * routers
-    labels = data.labels.numpy()
-    routed = route_cached(outputs, RoutingRule(thresholds, experts))
-    everything = _all_experts(outputs)
+    rule = RoutingRule(checkpoint.thresholds, len(model.experts), corrections)
+    routed, full, labels = [], [], []
+    for outputs in expert_outputs(model, batches, device):
+        scores = router_scores(model.routers, outputs, device, corrections)
+        routed.append(Answers.of(route_cached(outputs.logits, scores, rule)))
+        full.append(Answers.of(_all_experts(outputs.logits, corrections)))
+        labels.append(outputs.labels)
+    if not labels:
+        raise DataError("there are no images to evaluate on")
+    answers, everything = Answers.concatenate(routed), Answers.concatenate(full)
+    truth = np.concatenate(labels)
     evaluation = Evaluation(
         dataset=str(checkpoint.config.data.dataset),
         split="test",
-        images=len(labels),
-        thresholds=thresholds,
-        routed=_result(routed, labels, checkpoint.class_counts, costs),
-        all_experts=_result(everything, labels, checkpoint.class_counts, costs),
+        images=len(truth),
+        thresholds=rule.thresholds,
+        routed=result(answers, truth, checkpoint.class_counts, costs),
+        all_experts=result(everything, truth, checkpoint.class_counts, costs),
     )
-    return evaluation, routed
+    return evaluation, answers, truth
 
 
 def accuracy_by_shot(
@@ -178,19 +197,19 @@ def save_evaluation(evaluation: Evaluation, checkpoint_sha256: str, run: Path) -
         file.write((json.dumps(document, indent=2) + "\n").encode())
 
 
-def save_predictions(routed: Routed, labels: torch.Tensor, path: Path) -> None:
+def save_predictions(answers: Answers, labels: NDArray[np.int64], path: Path) -> None:
     """Write a Parquet table with a row an image.
 
     Columns: label, predicted, probability, experts_used, and router_scores (a list, null where a
     router was not asked).
     """
-    scores = [[None if np.isnan(s) else float(s) for s in row] for row in routed.router_scores]
+    scores = [[None if np.isnan(s) else float(s) for s in row] for row in answers.router_scores]
     table = pa.table(
         {
-            "label": labels.numpy(),
-            "predicted": routed.probabilities.argmax(axis=1),
-            "probability": routed.probabilities.max(axis=1),
-            "experts_used": routed.experts_used,
+            "label": labels,
+            "predicted": answers.predicted,
+            "probability": answers.probability,
+            "experts_used": answers.experts_used,
             "router_scores": pa.array(scores, pa.list_(pa.float32())),
         }
     )
@@ -198,32 +217,31 @@ def save_predictions(routed: Routed, labels: torch.Tensor, path: Path) -> None:
         pq.write_table(table, file)
 
 
-def _all_experts(outputs: Outputs) -> Routed:
-    """Every image through every expert: no router is asked, so none is paid for."""
-    experts, count, _ = outputs.logits.shape
-    rule = RoutingRule((0.0,) * (experts - 1), experts)
-    always = Outputs(outputs.logits, np.ones((experts - 1, count), dtype=np.float32))
-    routed = route_cached(always, rule)
-    return Routed(
-        routed.probabilities, routed.experts_used, np.full_like(routed.router_scores, np.nan)
-    )
-
-
-def _result(
-    routed: Routed, labels: NDArray[np.int64], class_counts: Sequence[int], costs: MultiplyAdds
+def result(
+    answers: Answers, labels: NDArray[np.int64], class_counts: Sequence[int], costs: MultiplyAdds
 ) -> Result:
-    asked = np.isfinite(routed.router_scores).sum(axis=1)
+    """Accuracy and cost of answers to images with these labels [N]."""
+    asked = np.isfinite(answers.router_scores).sum(axis=1)
     spent = [
         costs.spent(int(experts), int(routers))
-        for experts, routers in zip(routed.experts_used, asked, strict=True)
+        for experts, routers in zip(answers.experts_used, asked, strict=True)
     ]
-    experts = np.bincount(routed.experts_used, minlength=len(costs.experts) + 1)[1:]
+    stopped = np.bincount(answers.experts_used, minlength=len(costs.experts) + 1)[1:]
     return Result(
-        accuracy=accuracy_by_shot(routed.probabilities.argmax(axis=1), labels, class_counts),
-        mean_experts=float(routed.experts_used.mean()),
+        accuracy=accuracy_by_shot(answers.predicted, labels, class_counts),
+        mean_experts=float(answers.experts_used.mean()),
         mean_multiply_adds=float(np.mean(spent)),
-        stopped_after=tuple(float(share) for share in experts / len(labels)),
+        stopped_after=tuple(float(share) for share in stopped / len(labels)),
     )
+
+
+def _all_experts(logits: Float, corrections: Float | None) -> Routed:
+    """Every image through every expert: no router is asked, so none is paid for."""
+    experts, count, _ = logits.shape
+    always = np.ones((experts - 1, count), dtype=np.float32)
+    rule = RoutingRule((0.0,) * (experts - 1), experts, corrections)
+    routed = route_cached(logits, always, rule)
+    return replace(routed, router_scores=np.full_like(routed.router_scores, np.nan))
 
 
 def _mean(values: NDArray[np.bool_]) -> float | None:

@@ -28,7 +28,7 @@ from training.errors import ConfigError
 from training.interrupt import InterruptFlag
 from training.losses.ride import RideLoss
 from training.model import RideModel, prefix_means
-from training.router import router_loss
+from training.routers.ride import router_loss
 from training.schedule import learning_rate, router_learning_rate
 
 _STAGE_NUMBER = {Stage.EXPERTS: 1, Stage.ROUTERS: 2}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.backbones import build_parts
 from training.config import ModelConfig
+from training.routers.build import build_routers
 
 
 class Backbone(nn.Module):
@@ -33,32 +33,6 @@ class Backbone(nn.Module):
         return features
 
 
-class Router(nn.Module):
-    """Scores how much a further expert would help (RIDE, section 3.3).
-
-    The last linear layer is one object that all routers share.
-
-    Args of `forward`: embedding [N, D] of the latest expert, prefix_logits [N, C] (mean of the
-    experts so far). `forward` returns the score in [0, 1], [N]; `logit` the same before the
-    sigmoid.
-    """
-
-    def __init__(self, embedding_size: int, width: int, top_logits: int, output: nn.Linear) -> None:
-        super().__init__()
-        self.top_logits = top_logits
-        self.hidden = nn.Linear(embedding_size, width)
-        self.output = output
-
-    def logit(self, embedding: Tensor, prefix_logits: Tensor) -> Tensor:
-        hidden = F.relu(self.hidden(F.normalize(embedding)))
-        top = prefix_logits.topk(self.top_logits, dim=1).values
-        score: Tensor = self.output(torch.cat((top, hidden), dim=1))
-        return score.squeeze(1)
-
-    def forward(self, embedding: Tensor, prefix_logits: Tensor) -> Tensor:
-        return torch.sigmoid(self.logit(embedding, prefix_logits))
-
-
 @dataclass(frozen=True)
 class ExpertOutputs:
     """What every expert says: logits [K, N, C] and embeddings [K, N, D]."""
@@ -79,12 +53,7 @@ class RideModel(nn.Module):
         parts = build_parts(config)
         self.backbone = Backbone(parts.trunk, config)
         self.experts = nn.ModuleList(parts.experts)
-        top_logits = min(config.router_top_logits, config.num_classes)
-        output = nn.Linear(top_logits + config.router_width, 1)
-        self.routers = nn.ModuleList(
-            Router(parts.experts[0].embedding_size, config.router_width, top_logits, output)
-            for _ in range(config.num_experts - 1)
-        )
+        self.routers = build_routers(config, parts.experts)
 
     def forward(self, image: Tensor) -> ExpertOutputs:
         features = self.backbone(image)
@@ -95,7 +64,11 @@ class RideModel(nn.Module):
         )
 
 
-def prefix_means(logits: Tensor) -> Tensor:
-    """Mean logits of the first 1, 2, .. K experts: [K, N, C] -> [K, N, C]."""
+def prefix_means(logits: Tensor, corrections: Tensor | None = None) -> Tensor:
+    """Mean logits of the first 1, 2, .. K experts: [K, N, C] -> [K, N, C].
+
+    Corrections [K, C], if any, are added to the mean of each prefix.
+    """
     counts = torch.arange(1, len(logits) + 1, device=logits.device).view(-1, 1, 1)
-    return logits.cumsum(dim=0) / counts
+    means = logits.cumsum(dim=0) / counts
+    return means if corrections is None else means + corrections.to(means).unsqueeze(1)

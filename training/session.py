@@ -99,11 +99,12 @@ def evaluate_session(
     checkpoint = load_finished(run)
     machine = choose_machine(device, Precision.FP32)
     split = read_split(data, checkpoint.config.data.dataset, "test")
-    evaluation, routed = evaluate(checkpoint, split, machine.device, progress=not as_json)
+    batches = zip(split.images.split(500), split.labels.split(500), strict=True)
+    evaluation, answers, labels = evaluate(checkpoint, batches, machine.device)
     if save and run.is_dir():
         save_evaluation(evaluation, checkpoint_digest(run), run)
     if predictions is not None:
-        save_predictions(routed, split.labels, predictions)
+        save_predictions(answers, labels, predictions)
     if as_json:
         print(json.dumps(evaluation.to_dict(), indent=2))
     else:

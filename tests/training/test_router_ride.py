@@ -12,7 +12,7 @@ from torch import Tensor
 
 from training.config import ModelConfig, RouterConfig
 from training.model import RideModel, prefix_means
-from training.router import router_labels, router_loss
+from training.routers.ride import router_labels, router_loss
 
 CLASSES = 4
 

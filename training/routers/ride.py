@@ -1,13 +1,44 @@
-"""Stage two: what a router learns (RIDE, section 3.3)."""
+"""RIDE's router and what it learns in stage two (RIDE, section 3.3)."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.config import RouterConfig
-from training.model import Router
+from training.routers.score import as_score
+
+
+class RideRouter(nn.Module):
+    """A small network on the normalised embedding and the largest prefix logits.
+
+    The last linear layer is one object that all routers share. `logit` is the score before the
+    sigmoid, [N].
+    """
+
+    def __init__(self, embedding_size: int, width: int, top_logits: int, output: nn.Linear) -> None:
+        super().__init__()
+        self.top_logits = top_logits
+        self.hidden = nn.Linear(embedding_size, width)
+        self.output = output
+
+    def logit(self, embedding: Tensor, prefix_logits: Tensor) -> Tensor:
+        hidden = F.relu(self.hidden(F.normalize(embedding)))
+        top = prefix_logits.topk(self.top_logits, dim=1).values
+        score: Tensor = self.output(torch.cat((top, hidden), dim=1))
+        return score.squeeze(1)
+
+    def forward(self, embedding: Tensor, prefix_logits: Tensor) -> Tensor:
+        return as_score(torch.sigmoid(self.logit(embedding, prefix_logits)))
+
+
+def ride_routers(embedding_sizes: Sequence[int], width: int, top_logits: int) -> nn.ModuleList:
+    """One router for each embedding size, with a last layer that they share."""
+    output = nn.Linear(top_logits + width, 1)
+    return nn.ModuleList(RideRouter(size, width, top_logits, output) for size in embedding_sizes)
 
 
 def router_labels(prefixes: Tensor, labels: Tensor) -> Tensor:
@@ -39,7 +70,7 @@ def router_loss(
     helped = router_labels(prefixes, labels)
     total = prefixes.new_zeros(())
     for i, router in enumerate(routers):
-        assert isinstance(router, Router)
+        assert isinstance(router, RideRouter)
         target = helped[i].float()
         weight = torch.where(helped[i], config.positive_weight, config.negative_weight)
         logit = router.logit(embeddings[i], prefixes[i])
