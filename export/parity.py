@@ -5,22 +5,27 @@ What is compared is the written repository, loaded by the very engine that will 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from export.errors import ExportError
 from serving.engine import Engine
 from serving.routing import Float, Routed
-from training.evaluation import Outputs, collect_outputs, route_cached
+from training.evaluation import route_cached
 from training.model import RideModel
+from training.outputs import collect_outputs, router_scores
 
 MAX_LOGIT_DIFFERENCE = 1e-4
 NEAR_THRESHOLD = 1e-3
 _RANDOM_IMAGES = 256
 _BATCH_SIZES = (1, 2, 7, 64)
+_TORCH_BATCH = 500
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -51,15 +56,16 @@ def check_parity(model: RideModel, engine: Engine, images: NDArray[np.uint8]) ->
         ExportError: if logits differ by more than 1e-4, or an image takes other experts although
             none of its router scores is within 1e-3 of a threshold.
     """
-    expected = collect_outputs(model, torch.from_numpy(images), torch.device("cpu"))
-    actual = _run_graphs(engine, images)
-    difference = float(np.abs(expected.logits - actual.logits).max())
+    expected = collect_outputs(model, _torch_batches(images), _CPU)
+    difference = float(np.abs(expected.logits - _run_graphs(engine, images)).max())
     if not difference <= MAX_LOGIT_DIFFERENCE:
         raise ExportError(
             f"the exported graphs' logits differ from torch's by {difference:.2g}, "
             f"more than {MAX_LOGIT_DIFFERENCE:.0e}"
         )
-    routed = route_cached(expected, engine.rule())
+    rule = engine.rule()
+    scores = router_scores(model.routers, expected, _CPU, rule.corrections)
+    routed = route_cached(expected.logits, scores, rule)
     near = _near_threshold(routed, engine.manifest.thresholds)
     other = np.flatnonzero((_classify(engine, images) != routed.experts_used) & ~near)
     if len(other):
@@ -70,8 +76,14 @@ def check_parity(model: RideModel, engine: Engine, images: NDArray[np.uint8]) ->
     return Parity(len(images), difference, int(near.sum()))
 
 
-def _run_graphs(engine: Engine, images: NDArray[np.uint8]) -> Outputs:
-    """Every expert on every image, in batches of many sizes."""
+def _torch_batches(images: NDArray[np.uint8]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches as `collect_outputs` takes them; parity needs no labels, so all are 0."""
+    for batch in torch.from_numpy(images).split(_TORCH_BATCH):
+        yield batch, torch.zeros(len(batch), dtype=torch.int64)
+
+
+def _run_graphs(engine: Engine, images: NDArray[np.uint8]) -> Float:
+    """Every expert's logits on every image, [K, N, C], in batches of many sizes."""
     logits: list[Float] = []
     for batch in _batches(images):
         features = engine.sessions["backbone"].run(["features"], {"image": batch})[0]
@@ -83,7 +95,7 @@ def _run_graphs(engine: Engine, images: NDArray[np.uint8]) -> Outputs:
                 ]
             )
         )
-    return Outputs(np.concatenate(logits, axis=1), np.empty((0, len(images)), dtype=np.float32))
+    return np.concatenate(logits, axis=1)
 
 
 def _classify(engine: Engine, images: NDArray[np.uint8]) -> NDArray[np.int32]:
