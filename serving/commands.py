@@ -103,6 +103,9 @@ def classify(
         float | None,
         typer.Option(help="Go on where the router's score is above this, between 0 and 1."),
     ] = None,
+    quality: Annotated[
+        str | None, typer.Option(help="fast, balanced or full, where the model has these gears.")
+    ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line, as the server answers.")
     ] = False,
@@ -116,7 +119,7 @@ def classify(
     """
     from serving.app import build_service
 
-    given = {"max_experts": max_experts, "threshold": threshold}
+    given = {"max_experts": max_experts, "threshold": threshold, "quality": quality}
     parameters = parse_cost_parameters(given)
     service = build_service(repository, _DEFAULTS)
     try:
@@ -140,7 +143,11 @@ async def _classify_files(
     parameters: CostParameters,
     top_k: int,
 ) -> tuple[list[Classification], list[str]]:
-    rule = service.engine.rule(max_experts=parameters.max_experts, threshold=parameters.threshold)
+    rule = service.engine.rule(
+        max_experts=parameters.max_experts,
+        threshold=parameters.threshold,
+        quality=parameters.quality,
+    )
     service.check_top_k(top_k)
     answers, failed = [], []
     for file in files:

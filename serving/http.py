@@ -203,7 +203,11 @@ def _operator_router(service: ClassificationService) -> APIRouter:
 
 
 def _rule(service: ClassificationService, parameters: CostParameters) -> RoutingRule:
-    return service.engine.rule(max_experts=parameters.max_experts, threshold=parameters.threshold)
+    return service.engine.rule(
+        max_experts=parameters.max_experts,
+        threshold=parameters.threshold,
+        quality=parameters.quality,
+    )
 
 
 def _require_served(service: ClassificationService, model: str, version: str | None) -> None:

@@ -18,11 +18,13 @@ from typing import Any, TypeVar
 
 from serving.errors import ModelRepositoryError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_READ_VERSIONS = (1, 2)
 MODEL_NAME = "ride"
 FILE_NAME = "manifest.json"
 GRAPH_FILE = "model.onnx"
 INTERPOLATIONS = ("bilinear", "bicubic")
+GEARS = ("fast", "balanced", "full")
 _MAX_MANIFEST_BYTES = 16 * 2**20
 _MAX_GRAPH_BYTES = 2 * 2**30
 _MAX_INTEGER = 2**53
@@ -78,6 +80,48 @@ class MultiplyAdds:
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """Top-1, as a share; None for a shot group without classes."""
+
+    overall: float
+    many: float | None
+    medium: float | None
+    few: float | None
+
+    def __post_init__(self) -> None:
+        shares = (self.overall, self.many, self.medium, self.few)
+        if not all(share is None or 0 <= share <= 1 for share in shares):
+            raise ValueError("accuracy must lie between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Gear:
+    """A named trade of cost for accuracy: its thresholds, and what they gave when measured.
+
+    Attributes:
+        thresholds: of routers 1..K-1, in [0, 1].
+        mean_experts: that an image took, from 1 to K.
+        mean_multiply_adds: that an image took.
+        accuracy: overall and per shot group.
+        measured_on: the images, in words.
+    """
+
+    thresholds: tuple[float, ...]
+    mean_experts: float
+    mean_multiply_adds: float
+    accuracy: Accuracy
+    measured_on: str
+
+    def __post_init__(self) -> None:
+        if not all(0 <= threshold <= 1 for threshold in self.thresholds):
+            raise ValueError("every threshold must lie between 0 and 1")
+        if not 1 <= self.mean_experts <= len(self.thresholds) + 1:
+            raise ValueError("mean_experts must lie between 1 and the number of experts")
+        if self.mean_multiply_adds < 0:
+            raise ValueError("mean_multiply_adds must not be negative")
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One version of a model.
 
@@ -86,6 +130,7 @@ class Manifest:
         class_counts: training images of each class; they define the shot groups.
         image: how images are prepared.
         thresholds: of routers 1..K-1, in [0, 1].
+        gears: `fast`, `balanced` and `full`; empty if they were never chosen.
         corrections: per prefix, C numbers added to the mean logits; empty for none.
         multiply_adds: the cost of each part.
         evaluation: accuracy and cost as measured by `ride evaluate`; empty if never measured.
@@ -99,6 +144,7 @@ class Manifest:
     thresholds: tuple[float, ...]
     multiply_adds: MultiplyAdds
     graphs: Mapping[str, str]
+    gears: Mapping[str, Gear] = field(default_factory=dict)
     corrections: tuple[tuple[float, ...], ...] = ()
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -114,6 +160,10 @@ class Manifest:
             raise ValueError(f"{experts} experts need {experts - 1} thresholds and routers")
         if not all(0 <= threshold <= 1 for threshold in self.thresholds):
             raise ValueError("every threshold must lie between 0 and 1")
+        if self.gears and set(self.gears) != set(GEARS):
+            raise ValueError(f"gears must be {', '.join(GEARS)}, or none at all")
+        if any(len(gear.thresholds) != experts - 1 for gear in self.gears.values()):
+            raise ValueError(f"{experts} experts need {experts - 1} thresholds in every gear")
         if self.corrections and [len(row) for row in self.corrections] != [classes] * experts:
             raise ValueError(f"corrections must hold {experts} rows of {classes} numbers")
 
@@ -226,10 +276,9 @@ def parse_manifest(data: object) -> Manifest:
     """
     fields = _Fields(data, "the manifest")
     schema_version = fields.take("schema_version", _integer)
-    if schema_version != SCHEMA_VERSION:
-        raise ValueError(
-            f"its schema_version is {schema_version}, and this server reads {SCHEMA_VERSION}"
-        )
+    if schema_version not in _READ_VERSIONS:
+        known = " and ".join(map(str, _READ_VERSIONS))
+        raise ValueError(f"its schema_version is {schema_version}, and this server reads {known}")
     manifest = Manifest(
         class_names=fields.take("class_names", _tuple_of(_text)),
         class_counts=fields.take("class_counts", _tuple_of(_integer)),
@@ -237,12 +286,47 @@ def parse_manifest(data: object) -> Manifest:
         thresholds=fields.take("thresholds", _tuple_of(_number)),
         multiply_adds=_multiply_adds(fields.take("multiply_adds", _anything)),
         graphs=fields.take("graphs", _digests),
+        gears=fields.take("gears", parse_gears) if schema_version > 1 else {},
         corrections=fields.take("corrections", _tuple_of(_tuple_of(_number))),
         evaluation=fields.take("evaluation", _mapping),
         provenance=fields.take("provenance", _mapping),
     )
     fields.require_empty()
     return manifest
+
+
+def parse_gears(data: object, name: str = "gears") -> Mapping[str, Gear]:
+    """Build gears from parsed JSON, an object of them by their names.
+
+    Raises:
+        ValueError: naming the field and what is wrong with it.
+    """
+    return {gear: _gear(fields, f"{name}.{gear}") for gear, fields in _mapping(data, name).items()}
+
+
+def _gear(data: object, name: str) -> Gear:
+    fields = _Fields(data, name)
+    gear = Gear(
+        thresholds=fields.take("thresholds", _tuple_of(_number)),
+        mean_experts=fields.take("mean_experts", _number),
+        mean_multiply_adds=fields.take("mean_multiply_adds", _number),
+        accuracy=fields.take("accuracy", _accuracy),
+        measured_on=fields.take("measured_on", _text),
+    )
+    fields.require_empty()
+    return gear
+
+
+def _accuracy(data: object, name: str) -> Accuracy:
+    fields = _Fields(data, name)
+    accuracy = Accuracy(
+        overall=fields.take("overall", _number),
+        many=fields.take("many", _number_or_none),
+        medium=fields.take("medium", _number_or_none),
+        few=fields.take("few", _number_or_none),
+    )
+    fields.require_empty()
+    return accuracy
 
 
 def _image(data: object) -> ImageSpec:
@@ -324,6 +408,10 @@ def _number(value: object, name: str) -> float:
     if not isinstance(value, float) or not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number")
     return value
+
+
+def _number_or_none(value: object, name: str) -> float | None:
+    return None if value is None else _number(value, name)
 
 
 def _digests(value: object, name: str) -> Mapping[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,6 +29,13 @@ class CostParameters(BaseModel):
             description="An image goes on to a further expert where the router's score is above "
             "this. 1 stops every image after one expert; 0 sends on all with a score above 0. The "
             "default is the model's own threshold for each router.",
+        ),
+    ] = None
+    quality: Annotated[
+        Literal["fast", "balanced", "full"] | None,
+        Field(
+            description="The model's own setting for the least cost, for nearly full accuracy, or "
+            "for all experts. Instead of a threshold; max_experts may be given as well.",
         ),
     ] = None
 

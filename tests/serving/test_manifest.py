@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import pytest
 
 from serving.errors import ModelRepositoryError
 from serving.manifest import (
+    Accuracy,
+    Gear,
     Manifest,
     MultiplyAdds,
     graph_models,
@@ -25,6 +28,13 @@ from serving.manifest import (
     versions,
 )
 
+GEAR = {
+    "thresholds": [0.25, 0.5],
+    "mean_experts": 1.5,
+    "mean_multiply_adds": 7.5e7,
+    "accuracy": {"overall": 0.4, "many": 0.6, "medium": 0.3, "few": None},
+    "measured_on": "10,000 test images",
+}
 Change = Callable[[dict[str, Any]], object]
 HUGE = 10**400
 
@@ -56,6 +66,18 @@ def at(*keys: str | int, value: object) -> Change:
     return alter
 
 
+def with_gears(*changes: Change) -> Change:
+    """Makes it a manifest of version 2 with good gears, and then changes something in it."""
+
+    def alter(document: dict[str, Any]) -> None:
+        document["schema_version"] = 2
+        document["gears"] = {name: copy.deepcopy(GEAR) for name in ("fast", "balanced", "full")}
+        for change in changes:
+            change(document)
+
+    return alter
+
+
 def test_a_manifest_survives_being_written(repository: Path) -> None:
     manifest = load(repository)
     assert parse_manifest(json.loads(manifest.to_json())) == manifest
@@ -66,6 +88,27 @@ def test_a_manifest_with_corrections_survives_being_written(repository: Path) ->
     row = tuple(i / 4 for i in range(manifest.num_classes))
     corrected = replace(manifest, corrections=(row,) * manifest.num_experts)
     assert parse_manifest(json.loads(corrected.to_json())) == corrected
+
+
+def test_gears_are_read_and_survive_being_written(repository_copy: Path) -> None:
+    change(repository_copy, with_gears(at("gears", "full", "mean_experts", value=3)))
+    manifest = load(repository_copy)
+    assert list(manifest.gears) == ["fast", "balanced", "full"]
+    assert manifest.gears["full"].mean_experts == 3
+    assert manifest.gears["fast"] == Gear(
+        (0.25, 0.5), 1.5, 7.5e7, Accuracy(0.4, 0.6, 0.3, None), "10,000 test images"
+    )
+    assert parse_manifest(json.loads(manifest.to_json())) == manifest
+
+
+def test_a_manifest_of_version_1_is_read_and_has_no_gears(repository_copy: Path) -> None:
+    change(
+        repository_copy,
+        with_gears(lambda document: document.pop("gears"), at("schema_version", value=1)),
+    )
+    manifest = load(repository_copy)
+    assert manifest.gears == {}
+    assert json.loads(manifest.to_json())["schema_version"] == 2
 
 
 def test_the_cost_of_an_image_is_the_sum_of_what_it_ran() -> None:
@@ -112,7 +155,35 @@ def test_an_empty_folder_holds_no_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("alter", "sentence"),
     [
-        (at("schema_version", value=2), "schema_version is 2"),
+        (at("schema_version", value=3), "schema_version is 3, and this server reads 1 and 2"),
+        (at("schema_version", value=0), "schema_version is 0"),
+        (with_gears(at("schema_version", value=1)), "unknown fields: gears"),
+        (with_gears(lambda document: document.pop("gears")), "no field 'gears'"),
+        (with_gears(at("gears", value=[])), "gears must be an object"),
+        (with_gears(at("gears", value={"fast": GEAR})), "gears must be fast, balanced, full"),
+        (with_gears(at("gears", "turbo", value=GEAR)), "gears must be fast, balanced, full"),
+        (with_gears(at("gears", "fast", value=None)), "gears.fast must be an object"),
+        (with_gears(at("gears", "fast", "speed", value=1)), "gears.fast has unknown fields: speed"),
+        (
+            with_gears(lambda document: document["gears"]["full"].pop("accuracy")),
+            "gears.full has no field 'accuracy'",
+        ),
+        (with_gears(at("gears", "fast", "thresholds", value=[0.5])), "in every gear"),
+        (with_gears(at("gears", "fast", "thresholds", 0, value=1.5)), "lie between 0 and 1"),
+        (with_gears(at("gears", "fast", "thresholds", 0, value="0")), r"thresholds\[0\] must be a"),
+        (with_gears(at("gears", "fast", "mean_experts", value=0.9)), "mean_experts must lie"),
+        (with_gears(at("gears", "fast", "mean_experts", value=3.1)), "mean_experts must lie"),
+        (with_gears(at("gears", "fast", "mean_experts", value=True)), "mean_experts must be a"),
+        (with_gears(at("gears", "fast", "mean_multiply_adds", value=-1)), "must not be negative"),
+        (with_gears(at("gears", "fast", "mean_multiply_adds", value=float("nan"))), "NaN"),
+        (with_gears(at("gears", "fast", "measured_on", value="")), "measured_on must be a text"),
+        (with_gears(at("gears", "fast", "accuracy", value=0.4)), "accuracy must be an object"),
+        (with_gears(at("gears", "fast", "accuracy", "overall", value=None)), "overall must be a"),
+        (with_gears(at("gears", "fast", "accuracy", "few", value=1.1)), "accuracy must lie"),
+        (
+            with_gears(at("gears", "fast", "accuracy", "all", value=1)),
+            "accuracy has unknown fields: all",
+        ),
         (at("schema_version", value="1"), "schema_version must be a whole number"),
         (at("shoe_size", value=43), "unknown fields: shoe_size"),
         (at("image", "depth", value=3), "image has unknown fields: depth"),
