@@ -65,9 +65,10 @@ def two_experts(help_share: float, harm_share: float) -> tuple[Tensor, Tensor, T
 def test_scores_are_the_difference_between_help_and_harm(helped: float, harmed: float) -> None:
     logits, labels, unsure = two_experts(helped, harmed)
     _, (scores,) = fitted(logits, labels)
-    right = prefix_means(logits).argmax(dim=2) == labels
+    probabilities = torch.softmax(prefix_means(logits).double(), dim=2)
+    right = probabilities.gather(2, labels.view(1, -1, 1).expand(2, -1, 1)).squeeze(2)
     for group in (unsure, ~unsure):
-        difference = (right[1].float() - right[0].float())[group].mean().item()
+        difference = (right[1] - right[0])[group].mean().item()
         assert scores[group].mean().item() == pytest.approx((difference + 1) / 2, abs=0.02)
 
 
@@ -98,13 +99,17 @@ def test_a_later_router_learns_on_the_images_that_come_so_far() -> None:
     labels = eager.long()
     start = torch.tensor([1.0, 0.0, 0.0, 0.0])  # class 0: wrong for the eager, right for others
     first = start * torch.where(eager, 1.0, 6.0).unsqueeze(1)
-    prefixes = torch.stack((first, start.expand(count, -1), torch.eye(CLASSES)[labels]))
+    last = 30 * torch.eye(CLASSES)[labels]
+    prefixes = torch.stack((first, start.expand(count, -1), last))
     routers = fresh_routers(3)
     fit_difference(routers, prefixes, prefixes, labels)
+    gain_of_others, gain_of_eager = (1 - torch.softmax(start, dim=0)[:2]).tolist()
     # The eager ones have the upper half of the ranks: three quarters of the weight.
+    expected = 0.75 * gain_of_eager + 0.25 * gain_of_others
     with torch.no_grad():
         score = routers[1](prefixes[1], prefixes[1])[0].item()
-    assert score == pytest.approx((0.75 + 1) / 2, abs=0.01)
+    assert score == pytest.approx((expected + 1) / 2, abs=0.005)
+    assert abs(gain_of_eager - gain_of_others) / 8 > 0.02  # else equal weights would pass too
 
 
 def test_the_network_behind_the_score_is_its_formula() -> None:

@@ -1,8 +1,8 @@
 """Go on where a further expert changes an answer for the better: a learned difference.
 
-The best rule for deferring is P(later right) - P(now right) against the cost (Jitkrittum et al.,
-"When Does Confidence-Based Cascade Deferral Suffice?", NeurIPS 2023, proposition 3.1). RIDE's own
-label knows help but not harm, an answer that is right now and wrong later; this one knows both.
+The best rule for deferring compares P(later right) - P(now right) with the cost (Jitkrittum et
+al., "When Does Confidence-Based Cascade Deferral Suffice?", NeurIPS 2023). RIDE's own label knows
+help but not harm, an answer that is right now and wrong later; the difference knows both.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _SMALLEST_LOG_PROBABILITY = -20.0
 
 
 class DifferenceRouter(nn.Module):
-    """Estimates d = P(all experts right) - P(right now) and scores (d + 1) / 2.
+    """Estimates d, how much likelier all experts are to be right than those so far: (d + 1) / 2.
 
-    So 0.5 means that further experts help as often as they harm. A small network on what is
-    known of the answer for next to nothing: the largest log probabilities, margin and entropy of
-    the prefix, and, from the second expert on, how the newest expert differs from those before.
+    So 0.5 means that further experts help as much as they harm. A small network on what is known
+    of the answer for next to nothing: the largest log probabilities, margin and entropy of the
+    prefix, and, from the second expert on, how the newest expert differs from those before.
 
     Args: experts k so far; expert k's classifier; the number of classes C to look at; the width
     of the hidden layer.
@@ -79,6 +79,9 @@ def fit_difference(
 ) -> None:
     """Fit the routers one after the other on cached outputs; the same each time.
 
+    The target is p_K(y) - p_i(y), the true class's probability after all experts and after i: the
+    paper's Diff-Prob, less noisy than the difference of right and wrong.
+
     The images must not be known to the experts by heart: strongly augmented views, or folds that
     they were not trained on. A later router learns on the images that survive the earlier ones:
     an image's weight is its chance to go on if each router sends on a share of the images that is
@@ -87,7 +90,8 @@ def fit_difference(
     Args: embeddings [K, N, D], prefix means [K, N, C], labels int64 [N]; optional weights of the
     images [N], for instance balanced over classes.
     """
-    right = (prefixes.argmax(dim=2) == labels).float()
+    probabilities = torch.softmax(prefixes, dim=2)
+    right = probabilities[:, torch.arange(len(labels)), labels]  # [K, N]
     survival = torch.ones_like(right[0]) if weights is None else weights.float()
     for i, router in enumerate(routers):
         assert isinstance(router, DifferenceRouter)
@@ -109,7 +113,7 @@ def _fit(
 ) -> None:
     """Minimise weighted cross-entropy and a penalty on large weights; weights [N] sum to 1.
 
-    Cross-entropy against a target in {0, 1/2, 1} is smallest at its mean, which is (d + 1) / 2.
+    Cross-entropy against a target in [0, 1] is smallest at its mean, which is (d + 1) / 2.
     """
     center = weights @ features
     router.center.copy_(center)
