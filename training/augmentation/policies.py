@@ -43,7 +43,7 @@ RANDAUGMENT_OPERATIONS = tuple(op for op in Operation if op is not Operation.INV
 """Cubuk et al. 2020, section 3: all of AutoAugment's but inversion, and the identity."""
 
 RANDAUGMENT_STEPS = 2
-RANDAUGMENT_STRENGTH = 9 / 30  # magnitude 9 on a scale to 30
+RANDAUGMENT_MAGNITUDE = 9  # on a scale to 30
 
 _OPERATIONS = torch.tensor([[part[0] for part in pair] for pair in CIFAR10_POLICY])
 _PROBABILITIES = torch.tensor([[part[1] for part in pair] for pair in CIFAR10_POLICY])
@@ -71,7 +71,7 @@ def randaugment(images: Tensor, generator: torch.Generator) -> Tensor:
         len(RANDAUGMENT_OPERATIONS), (len(images), RANDAUGMENT_STEPS), generator=generator
     )
     operations = torch.tensor(RANDAUGMENT_OPERATIONS)[drawn]
-    strengths = torch.full(operations.shape, RANDAUGMENT_STRENGTH)
+    strengths = torch.full(operations.shape, RANDAUGMENT_MAGNITUDE / 30)
     return _apply(images, operations, strengths, generator)
 
 
