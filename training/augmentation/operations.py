@@ -59,12 +59,13 @@ def apply_operations(images: Tensor, operations: Tensor, strengths: Tensor) -> T
     strengths fp32 [N], both on the CPU, so that nothing waits for the images' device.
     Returns the same shape and range.
     """
-    changed = images.clone()
+    # Rows are copied out and back several times faster where an image's planes lie together.
+    changed = images.clone(memory_format=torch.contiguous_format)
     for operation, change in _CHANGES.items():
         chosen = torch.nonzero(operations == operation).flatten()
         if len(chosen):
             rows = chosen.to(images.device, non_blocking=True)
-            changed.index_copy_(0, rows, change(images[rows], strengths[chosen]))
+            changed.index_copy_(0, rows, change(changed[rows], strengths[chosen]))
     return changed
 
 
