@@ -11,7 +11,6 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from training.data import CIFAR_SIZE
 from training.model import Backbone, RideModel
 
 OPSET = 18
@@ -49,9 +48,12 @@ class UprightBackbone(nn.Module):
         return features
 
 
-def split_model(model: RideModel) -> list[Graph]:
-    """Cut a model into the graphs of the repository, in the order in which an image meets them."""
-    image = torch.zeros(2, CIFAR_SIZE, CIFAR_SIZE, 3, dtype=torch.uint8)
+def split_model(model: RideModel, image_size: int) -> list[Graph]:
+    """Cut a model into the graphs of the repository, in the order in which an image meets them.
+
+    Args: the model; the height and width of its images, in pixels.
+    """
+    image = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
     backbone = UprightBackbone(model.backbone).eval()
     with torch.inference_mode():
         features = backbone(image)

@@ -19,8 +19,9 @@ from export.repository import publish, staged_version
 from serving.engine import Engine, load_engine
 from serving.manifest import ImageSpec, Manifest
 from training.checkpoint import Checkpoint, checkpoint_digest, load_finished
+from training.config import DataConfig
 from training.costs import multiply_adds
-from training.data import CIFAR_SIZE, read_split
+from training.data import read_split
 from training.evaluation import FILE_NAME as EVALUATION_FILE
 from training.model import RideModel
 
@@ -38,7 +39,7 @@ def export_session(run: Path, target: Path, *, data: Path | None, console: Conso
     model = checkpoint.build_model()
     manifest = build_manifest(checkpoint, model, _evaluation(run, console))
     console.print("Writing graphs ..")
-    with staged_version(split_model(model), manifest, target) as staged:
+    with staged_version(split_model(model, manifest.image.height), manifest, target) as staged:
         engine = load_engine(staged.directory)
         images = _parity_images(engine, checkpoint, data)
         parity = check_parity(model, engine, images)
@@ -55,14 +56,19 @@ def export_session(run: Path, target: Path, *, data: Path | None, console: Conso
 def build_manifest(
     checkpoint: Checkpoint, model: RideModel, evaluation: dict[str, Any]
 ) -> Manifest:
-    """The manifest of a checkpoint, still without its graphs' checksums."""
+    """The manifest of a checkpoint, still without its graphs' checksums.
+
+    Raises:
+        ExportError: if the run's image size is one that can't be served.
+    """
     config = checkpoint.config
+    image = _image_spec(config.data)
     return Manifest(
         class_names=checkpoint.class_names,
         class_counts=checkpoint.class_counts,
-        image=ImageSpec(CIFAR_SIZE, CIFAR_SIZE, CIFAR_SIZE, "bilinear"),
+        image=image,
         thresholds=(config.router.threshold,) * len(model.routers),
-        multiply_adds=multiply_adds(model),
+        multiply_adds=multiply_adds(model, image.height),
         graphs={},
         evaluation=evaluation,
         provenance={
@@ -75,6 +81,14 @@ def build_manifest(
             "export_versions": {name: version(name) for name in ("torch", "onnx", "onnxscript")},
         },
     )
+
+
+def _image_spec(data: DataConfig) -> ImageSpec:
+    """The evaluation transform of training: what `training.data` does to test images."""
+    try:
+        return ImageSpec(data.image_size, data.image_size, data.resize_shorter_side, "bilinear")
+    except ValueError as error:
+        raise ExportError(f"the run's image size can't be served: {error}") from None
 
 
 def _evaluation(run: Path, console: Console) -> dict[str, Any]:

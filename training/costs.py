@@ -7,13 +7,15 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from serving.manifest import MultiplyAdds
-from training.data import CIFAR_SIZE
 from training.model import RideModel
 
 
-def multiply_adds(model: RideModel) -> MultiplyAdds:
-    """Count convolutions and matrix products (half of their floating-point operations)."""
-    image = torch.zeros(1, 3, CIFAR_SIZE, CIFAR_SIZE)
+def multiply_adds(model: RideModel, image_size: int) -> MultiplyAdds:
+    """Count convolutions and matrix products (half of their floating-point operations).
+
+    Args: a model on the CPU, in eval mode; the height and width of its images, in pixels.
+    """
+    image = torch.zeros(1, 3, image_size, image_size)
     with torch.inference_mode():
         features = model.backbone(image)
         logits, embedding = model.experts[0](features)

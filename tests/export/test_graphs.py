@@ -5,18 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 import torch
 
-from export.graphs import Graph, TensorSpec, split_model
+from export.graphs import Graph, TensorSpec, split_model, write_graph
 from serving.engine import Engine, load_engine
 from serving.manifest import graph_models
+from tests.short_networks import ONE_OF_EACH_KIND, shorten
 from training.checkpoint import Checkpoint
+from training.config import Family, ModelConfig
+from training.model import RideModel
 
 
 @pytest.fixture(scope="module")
 def graphs(finished: Checkpoint) -> list[Graph]:
-    return split_model(finished.build_model())
+    return split_model(finished.build_model(), 32)
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +59,32 @@ def test_graphs_do_not_tell_where_they_were_made(repository: Path) -> None:
 @pytest.mark.parametrize("batch", [1, 2, 7, 33])
 def test_graphs_equal_their_modules(graphs: list[Graph], engine: Engine, batch: int) -> None:
     for graph in graphs:
-        inputs = {spec.name: random_input(spec, batch) for spec in graph.inputs}
-        with torch.no_grad():
-            expected = graph.module(*(torch.from_numpy(value) for value in inputs.values()))
-        names = [spec.name for spec in graph.outputs]
-        actual = engine.sessions[graph.name].run(names, inputs)
-        expected = expected if isinstance(expected, tuple) else (expected,)
-        for mine, theirs in zip(actual, expected, strict=True):
-            np.testing.assert_allclose(mine, theirs.numpy(), atol=1e-4, rtol=0)
+        require_equal(graph, engine.sessions[graph.name], batch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ONE_OF_EACH_KIND[1:])
+def test_every_kind_of_network_can_be_exported(
+    family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten(monkeypatch)
+    torch.manual_seed(0)
+    config = ModelConfig(backbone=family, num_classes=5, num_experts=2, router_top_logits=5)
+    backbone, expert, *_ = split_model(RideModel(config).eval(), 64)
+    for graph in (backbone, expert):
+        path = tmp_path / f"{graph.name}.onnx"
+        write_graph(graph, path)
+        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        for batch in (1, 3):
+            require_equal(graph, session, batch)
+
+
+def require_equal(graph: Graph, session: ort.InferenceSession, batch: int) -> None:
+    inputs = {spec.name: random_input(spec, batch) for spec in graph.inputs}
+    with torch.no_grad():
+        expected = graph.module(*(torch.from_numpy(value) for value in inputs.values()))
+    actual = session.run([spec.name for spec in graph.outputs], inputs)
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    for mine, theirs in zip(actual, expected, strict=True):
+        assert mine.shape == theirs.shape
+        np.testing.assert_allclose(mine, theirs.numpy(), atol=1e-4, rtol=0)

@@ -54,7 +54,7 @@ def test_nothing_is_left_beside_a_published_repository(repository: Path) -> None
 
 def test_nothing_is_left_of_an_export_that_fails(finished: Checkpoint, tmp_path: Path) -> None:
     model = finished.build_model()
-    router = [graph for graph in split_model(model) if graph.name == "router_1"]
+    router = [graph for graph in split_model(model, 32) if graph.name == "router_1"]
     target = tmp_path / "model_repository"
     with (
         pytest.raises(ExportError, match="parity"),

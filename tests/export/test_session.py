@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from export.errors import ExportError
-from export.session import export_session
-from serving.manifest import load_manifest
+from export.session import build_manifest, export_session
+from serving.manifest import ImageSpec, load_manifest
 from training.checkpoint import Checkpoint, Position, Stage, save_checkpoint
 from training.errors import CheckpointError
 
@@ -41,6 +41,24 @@ def test_multiply_adds_are_counted(repository: Path) -> None:
     assert costs.backbone == stage1
     assert costs.experts == (stage2 + stage3 + 48 * 10,) * 2
     assert costs.routers == (48 * 16 + 26,)
+
+
+def test_images_are_prepared_as_in_training(finished: Checkpoint) -> None:
+    data = replace(finished.config.data, image_size=40, resize_shorter_side=46)
+    larger = replace(finished, config=replace(finished.config, data=data))
+    manifest = build_manifest(larger, larger.build_model(), {})
+    assert manifest.image == ImageSpec(40, 40, 46, "bilinear")
+    assert manifest.multiply_adds.backbone == 40 * 40 * 9 * (3 * 16 + 10 * 16 * 16)
+
+
+@pytest.mark.parametrize(("size", "side"), [(0, 32), (100_000, 100_000), (40, 32)])
+def test_an_image_size_that_cannot_be_served_is_refused(
+    finished: Checkpoint, size: int, side: int
+) -> None:
+    data = replace(finished.config.data, image_size=size, resize_shorter_side=side)
+    wrong = replace(finished, config=replace(finished.config, data=data))
+    with pytest.raises(ExportError, match="the run's image size can't be served"):
+        build_manifest(wrong, wrong.build_model(), {})
 
 
 def test_an_unfinished_run_is_refused(finished: Checkpoint, tmp_path: Path) -> None:
