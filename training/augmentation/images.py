@@ -40,7 +40,8 @@ def evaluation_transform(data: DataConfig) -> Callable[[Image.Image], Tensor]:
     The shorter side is resized to `data.resize_shorter_side`, bilinearly with antialiasing; then
     the centre of `data.image_size` is cut out.
     """
-    return v2.Compose([*_centre(data), v2.PILToTensor()])
+    transform: Callable[[Image.Image], Tensor] = v2.Compose([*_centre(data), v2.PILToTensor()])
+    return transform
 
 
 class _TrainingTransform:

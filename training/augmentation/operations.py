@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from enum import IntEnum
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,9 @@ MAX_TRANSLATION = 150 / 331  # of the width
 MAX_TURN_DEGREES = 30.0
 MAX_ENHANCEMENT = 0.9
 MAX_LOST_BITS = 4
+
+_Change = Callable[[Tensor, Tensor], Tensor]
+"""What an operation makes of images [N, 3, H, H] with strengths [N] on the CPU."""
 
 
 class Operation(IntEnum):
@@ -69,27 +73,11 @@ def apply_operations(images: Tensor, operations: Tensor, strengths: Tensor) -> T
     return changed
 
 
-def _shear_x(images: Tensor, strengths: Tensor) -> Tensor:
-    return _shear(images, strengths, across=0)
-
-
-def _shear_y(images: Tensor, strengths: Tensor) -> Tensor:
-    return _shear(images, strengths, across=1)
-
-
 def _shear(images: Tensor, strengths: Tensor, across: int) -> Tensor:
     """Shear along one axis (0 is x, 1 is y); the upper left corner stays where it is."""
     maps = torch.eye(2, 3).repeat(len(images), 1, 1)
     maps[:, across, 1 - across] = maps[:, across, 2] = strengths * MAX_SHEAR
     return _warp_on_grey(images, maps)
-
-
-def _translate_x(images: Tensor, strengths: Tensor) -> Tensor:
-    return _translate(images, strengths, along=0)
-
-
-def _translate_y(images: Tensor, strengths: Tensor) -> Tensor:
-    return _translate(images, strengths, along=1)
 
 
 def _translate(images: Tensor, strengths: Tensor, along: int) -> Tensor:
@@ -144,7 +132,7 @@ def _extrapolate(plain: Tensor, images: Tensor, factors: Tensor) -> Tensor:
     return torch.lerp(plain, images, _for_each_image(factors, images)).clamp_(0, 1)
 
 
-def _enhance(adjust: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+def _enhance(adjust: Callable[[Tensor, Tensor], Tensor]) -> _Change:
     return lambda images, strengths: adjust(images, 1 + strengths * MAX_ENHANCEMENT)
 
 
@@ -159,27 +147,19 @@ def _solarize(images: Tensor, strengths: Tensor) -> Tensor:
     return torch.where(images >= _for_each_image(1 - strengths, images), 1 - images, images)
 
 
-def _autocontrast(images: Tensor, _: Tensor) -> Tensor:
-    return TF.autocontrast(images)
-
-
-def _equalize(images: Tensor, _: Tensor) -> Tensor:
-    return TF.equalize(images)
-
-
-def _invert(images: Tensor, _: Tensor) -> Tensor:
-    return TF.invert(images)
+def _at_any_strength(change: Callable[[Tensor], Tensor]) -> _Change:
+    return lambda images, _: change(images)
 
 
 def _for_each_image(values: Tensor, images: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1).to(images.device, non_blocking=True)
 
 
-_CHANGES: dict[Operation, Callable[[Tensor, Tensor], Tensor]] = {
-    Operation.SHEAR_X: _shear_x,
-    Operation.SHEAR_Y: _shear_y,
-    Operation.TRANSLATE_X: _translate_x,
-    Operation.TRANSLATE_Y: _translate_y,
+_CHANGES: dict[Operation, _Change] = {
+    Operation.SHEAR_X: partial(_shear, across=0),
+    Operation.SHEAR_Y: partial(_shear, across=1),
+    Operation.TRANSLATE_X: partial(_translate, along=0),
+    Operation.TRANSLATE_Y: partial(_translate, along=1),
     Operation.ROTATE: _rotate,
     Operation.BRIGHTNESS: _enhance(adjust_brightness),
     Operation.COLOR: _enhance(adjust_color),
@@ -187,7 +167,7 @@ _CHANGES: dict[Operation, Callable[[Tensor, Tensor], Tensor]] = {
     Operation.SHARPNESS: _enhance(adjust_sharpness),
     Operation.POSTERIZE: _posterize,
     Operation.SOLARIZE: _solarize,
-    Operation.AUTOCONTRAST: _autocontrast,
-    Operation.EQUALIZE: _equalize,
-    Operation.INVERT: _invert,
+    Operation.AUTOCONTRAST: _at_any_strength(TF.autocontrast),
+    Operation.EQUALIZE: _at_any_strength(TF.equalize),
+    Operation.INVERT: _at_any_strength(TF.invert),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -44,7 +45,7 @@ def torchvision_result(image: Tensor, operation: Operation, strength: float) -> 
     pixels = int(150 / 331 * image.shape[-1] * strength)
     upright = {**still, "shear": [0.0, 0.0]}
     corner = {**still, "translate": [0, 0], "center": [0, 0]}
-    results = {
+    results: dict[Operation, Callable[[], Tensor]] = {
         Operation.IDENTITY: lambda: image,
         Operation.SHEAR_X: lambda: TF.affine(image, shear=[slant, 0.0], **corner),
         Operation.SHEAR_Y: lambda: TF.affine(image, shear=[0.0, slant], **corner),
