@@ -77,6 +77,10 @@ class Checkpoint:
         routers = self.config.model.num_experts - 1
         return tuple(self.routing.get("thresholds", (self.config.router.threshold,) * routers))
 
+    def prefix_corrections(self) -> torch.Tensor:
+        """What is added to the mean logits of the first 1..K experts, fp32 [K, C]."""
+        return torch.zeros(self.config.model.num_experts, self.config.model.num_classes)
+
     def build_model(self) -> RideModel:
         """The model with the checkpoint's weights, on the CPU, in eval mode.
 

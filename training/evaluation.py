@@ -138,19 +138,17 @@ def evaluate(
     checkpoint: Checkpoint,
     batches: Iterable[tuple[Tensor, Tensor]],
     device: torch.device,
-    *,
-    corrections: Float | None = None,
 ) -> tuple[Evaluation, Answers, NDArray[np.int64]]:
     """Measure a finished run on batches of test images, uint8 [N, H, W, 3], and labels, int64 [N].
 
     Returns the measurement, the routed answers image by image, and the labels in their order.
-    `corrections` [K, C] are added to the mean logits of each prefix.
 
     Raises:
         DataError: if there is no batch.
     """
     model = checkpoint.build_model()
     costs = multiply_adds(model)
+    corrections: Float = checkpoint.prefix_corrections().numpy()
     rule = RoutingRule(checkpoint.thresholds, len(model.experts), corrections)
     routed, full, labels = [], [], []
     for outputs in expert_outputs(model, batches, device):
@@ -235,7 +233,7 @@ def result(
     )
 
 
-def _all_experts(logits: Float, corrections: Float | None) -> Routed:
+def _all_experts(logits: Float, corrections: Float) -> Routed:
     """Every image through every expert: no router is asked, so none is paid for."""
     experts, count, _ = logits.shape
     always = np.ones((experts - 1, count), dtype=np.float32)

@@ -5,6 +5,7 @@ Routers and thresholds are chosen, compared and measured on these, without runni
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -106,13 +107,22 @@ def router_scores(
     return scores
 
 
-def prefix_right(outputs: Outputs, corrections: Float | None = None) -> NDArray[np.bool_]:
-    """Whether the mean of the first 1, 2, .. K experts is right, bool [K, N]."""
+def prefix_predictions(outputs: Outputs, corrections: Float | None = None) -> NDArray[np.intp]:
+    """The class that the mean of the first 1, 2, .. K experts predicts, [K, N]."""
     chunks = (outputs.rows(slice(i, i + _CHUNK)) for i in range(0, len(outputs), _CHUNK))
     return np.concatenate(
-        [prefix_logits(chunk, corrections).argmax(axis=2) == chunk.labels for chunk in chunks],
-        axis=1,
+        [prefix_logits(chunk, corrections).argmax(axis=2) for chunk in chunks], axis=1
     )
+
+
+def experts_digest(model: RideModel) -> str:
+    """SHA-256 (hexadecimal) of the weights that decide what the experts say; not the routers'."""
+    digest = hashlib.sha256()
+    for part in (model.backbone, model.experts):
+        for name, tensor in part.state_dict().items():
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
+            digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def save_outputs(outputs: Outputs, key: str, path: Path) -> None:
@@ -130,7 +140,7 @@ def save_outputs(outputs: Outputs, key: str, path: Path) -> None:
 def load_outputs(key: str, path: Path) -> Outputs | None:
     """What `save_outputs` wrote under this key; None if there is none, or of something else."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if str(archive["key"]) != key:
                 return None
             return Outputs(archive["logits"], archive["embeddings"], archive["labels"])

@@ -19,6 +19,7 @@ from training.routers.score import as_score
 
 _WEIGHT_PENALTY = 1e-3
 _ITERATIONS = 100
+_SMALLEST_CHANGE = 1e-6
 _SMALLEST_LOG_PROBABILITY = -20.0
 
 
@@ -125,7 +126,12 @@ def _fit(
         layer.weight.data.copy_(drawn * bound)
         layer.bias.data.zero_()
     parameters = [parameter for layer in layers for parameter in layer.parameters()]
-    optimiser = torch.optim.LBFGS(parameters, max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS(
+        parameters,
+        max_iter=_ITERATIONS,
+        tolerance_change=_SMALLEST_CHANGE,
+        line_search_fn="strong_wolfe",
+    )
 
     def loss() -> Tensor:
         optimiser.zero_grad()
