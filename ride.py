@@ -12,7 +12,16 @@ from serving.errors import RideError
 from training import commands as training_commands
 from training.errors import TrainingError
 
-_OPTIONAL = {"torch", "torchvision", "pyarrow", "tensorboard", "onnx", "onnxscript"}
+_OPTIONAL = {
+    "torch",
+    "torchvision",
+    "pyarrow",
+    "tensorboard",
+    "onnx",
+    "onnxscript",
+    "matplotlib",
+    "jinja2",
+}
 
 app = typer.Typer(
     help="Image classification with dynamic expert routing (RIDE): train, export, serve.",
@@ -22,6 +31,7 @@ app = typer.Typer(
 )
 app.command()(training_commands.train)
 app.command()(training_commands.evaluate)
+app.command()(training_commands.route)
 app.command()(export_commands.export)
 app.command()(serving_commands.serve)
 app.command()(serving_commands.classify)

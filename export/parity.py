@@ -78,7 +78,7 @@ def check_parity(model: RideModel, engine: Engine, images: NDArray[np.uint8]) ->
 
 def _torch_batches(images: NDArray[np.uint8]) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches as `collect_outputs` takes them; parity needs no labels, so all are 0."""
-    for batch in torch.from_numpy(images).split(_TORCH_BATCH):
+    for batch in torch.split(torch.from_numpy(images), _TORCH_BATCH):
         yield batch, torch.zeros(len(batch), dtype=torch.int64)
 
 

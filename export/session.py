@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -21,7 +22,8 @@ from serving.manifest import ImageSpec, Manifest
 from training.checkpoint import Checkpoint, checkpoint_digest, load_finished
 from training.config import DataConfig
 from training.costs import multiply_adds
-from training.data import read_split
+from training.data import Split, read_split
+from training.data.loading import plain_batches
 from training.evaluation import FILE_NAME as EVALUATION_FILE
 from training.model import RideModel
 
@@ -67,7 +69,8 @@ def build_manifest(
         class_names=checkpoint.class_names,
         class_counts=checkpoint.class_counts,
         image=image,
-        thresholds=(config.router.threshold,) * len(model.routers),
+        thresholds=checkpoint.thresholds,
+        corrections=_corrections(checkpoint),
         multiply_adds=multiply_adds(model, image.height),
         graphs={},
         evaluation=evaluation,
@@ -81,6 +84,12 @@ def build_manifest(
             "export_versions": {name: version(name) for name in ("torch", "onnx", "onnxscript")},
         },
     )
+
+
+def _corrections(checkpoint: Checkpoint) -> tuple[tuple[float, ...], ...]:
+    """Empty where no prefix needs any, which spares serving the sum."""
+    corrections = checkpoint.prefix_corrections()
+    return tuple(map(tuple, corrections.tolist())) if corrections.any() else ()
 
 
 def _image_spec(data: DataConfig) -> ImageSpec:
@@ -110,7 +119,10 @@ def _evaluation(run: Path, console: Console) -> dict[str, Any]:
 def _parity_images(engine: Engine, checkpoint: Checkpoint, data: Path | None) -> NDArray[np.uint8]:
     if data is None:
         return random_images(engine)
-    images = read_split(data, checkpoint.config.data.dataset, "test").images.numpy()
-    rows = np.random.default_rng(0).permutation(len(images))[:_PARITY_IMAGES]
-    chosen: NDArray[np.uint8] = images[rows]
-    return chosen
+    config = checkpoint.config.data
+    images = read_split(data, config, Split.TEST)
+    rows = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    chosen = images.subset(rows[:_PARITY_IMAGES])
+    batches = plain_batches(chosen, config, torch.device("cpu"), _PARITY_IMAGES)
+    pixels: NDArray[np.uint8] = np.concatenate([batch.numpy() for batch, _ in batches])
+    return pixels

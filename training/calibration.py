@@ -165,7 +165,8 @@ def _going_on(
     """
     bins = [size + 1 for size in sizes]
     flat = np.ravel_multi_index(tuple(beaten), bins)
-    histogram = np.bincount(flat, weights=amounts, minlength=int(np.prod(bins))).reshape(bins)
+    counted = np.bincount(flat, weights=amounts, minlength=int(np.prod(bins)))
+    histogram = counted.astype(np.float64).reshape(bins)
     for axis in range(len(bins)):
         histogram = np.flip(np.flip(histogram, axis).cumsum(axis), axis)
     return histogram[(slice(1, None),) * len(bins)]

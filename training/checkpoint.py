@@ -24,6 +24,7 @@ import torch
 
 from training.config import TrainingConfig
 from training.errors import CheckpointError
+from training.losses.balanced_softmax import expert_adjustments, prefix_corrections
 from training.model import RideModel
 
 FILE_NAME = "checkpoint.pt"
@@ -34,6 +35,7 @@ class Stage(StrEnum):
     """What is being trained, in order."""
 
     EXPERTS = "experts"
+    CLASSIFIERS = "classifiers"
     ROUTERS = "routers"
     DONE = "done"
 
@@ -64,6 +66,7 @@ class Checkpoint:
     config: TrainingConfig
     class_names: tuple[str, ...]
     class_counts: tuple[int, ...]
+    data_fingerprint: str
     position: Position
     model: dict[str, torch.Tensor]
     optimiser: dict[str, Any]
@@ -79,7 +82,8 @@ class Checkpoint:
 
     def prefix_corrections(self) -> torch.Tensor:
         """What is added to the mean logits of the first 1..K experts, fp32 [K, C]."""
-        return torch.zeros(self.config.model.num_experts, self.config.model.num_classes)
+        counts, experts = torch.tensor(self.class_counts), self.config.model.num_experts
+        return prefix_corrections(expert_adjustments(self.config.loss, counts, experts))
 
     def build_model(self) -> RideModel:
         """The model with the checkpoint's weights, on the CPU, in eval mode.
@@ -109,6 +113,7 @@ def save_checkpoint(checkpoint: Checkpoint, run: Path) -> None:
         "config": checkpoint.config.to_dict(),
         "class_names": list(checkpoint.class_names),
         "class_counts": list(checkpoint.class_counts),
+        "data_fingerprint": checkpoint.data_fingerprint,
         "position": [
             str(checkpoint.position.stage),
             checkpoint.position.epoch,
@@ -190,6 +195,7 @@ def _parse(content: dict[str, Any], path: Path) -> Checkpoint:
             config=TrainingConfig.from_dict(content["config"]),
             class_names=tuple(str(name) for name in content["class_names"]),
             class_counts=tuple(int(count) for count in content["class_counts"]),
+            data_fingerprint=str(content.get("data_fingerprint", "")),
             position=Position(Stage(stage), int(epoch), int(step)),
             model=content["model"],
             optimiser=content["optimiser"],

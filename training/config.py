@@ -6,15 +6,20 @@ refuse unknown or ill-typed fields. The published settings are in `training.pres
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from training.errors import CheckpointError
+from training.errors import CheckpointError, ConfigError
 
 _STRICT = ConfigDict(extra="forbid")
+
+MAX_EXPERTS = 6
 
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR_STD = (0.2023, 0.1994, 0.2010)
@@ -284,6 +289,42 @@ class TrainingConfig:
         )
         return replace(self, optimiser=optimiser, loss=loss)
 
+    def with_settings(self, assignments: Iterable[str]) -> TrainingConfig:
+        """Change fields by name, as in `loss.base=focal` or `loss.prior_strengths=[0, 1, 2]`.
+
+        Raises:
+            ConfigError: if a field does not exist or a value does not fit.
+        """
+        plain = self.to_dict()
+        for assignment in assignments:
+            name, equals, text = assignment.partition("=")
+            *sections, field_name = name.strip().split(".")
+            place = plain
+            for section in sections:
+                place = place[section] if isinstance(place.get(section), dict) else {}
+            if not equals or field_name not in place or isinstance(place[field_name], dict):
+                raise ConfigError(
+                    f"--set {assignment} names no setting; write section.field=value, "
+                    "and see ride train --show-config for all of them"
+                )
+            place[field_name] = _parse_value(text.strip())
+        try:
+            return TrainingConfig.from_dict(plain)
+        except CheckpointError as error:
+            raise ConfigError(
+                str(error).replace("the run's configuration is", "--set is")
+            ) from None
+
+    def check(self) -> None:
+        """Refuse settings that are out of range or exclude each other.
+
+        Raises:
+            ConfigError: naming the fields.
+        """
+        for wrong, message in _contradictions(self):
+            if wrong:
+                raise ConfigError(message)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, for checkpoints and manifests."""
         plain: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
@@ -307,3 +348,64 @@ class TrainingConfig:
 
 
 _ADAPTER = TypeAdapter(TrainingConfig)
+
+
+def _parse_value(text: str) -> object:
+    """JSON where it is JSON; words need no quotes."""
+    try:
+        value: object = json.loads(text)
+    except ValueError:
+        return text
+    return value
+
+
+def _contradictions(config: TrainingConfig) -> Iterator[tuple[bool, str]]:
+    """Conditions that must not hold, each with what to say if it does."""
+    data, model, augmentation = config.data, config.model, config.augmentation
+    optimiser, classifier = config.optimiser, config.classifier
+    yield not 1 <= model.num_experts <= MAX_EXPERTS, f"model.num_experts must be 1 to {MAX_EXPERTS}"
+    yield not 8 <= data.image_size <= 1024, "data.image_size must lie between 8 and 1024 pixels"
+    yield (
+        data.resize_shorter_side < data.image_size,
+        "data.resize_shorter_side must not be smaller than data.image_size",
+    )
+    yield not 0 <= data.holdout <= 0.5, "data.holdout must lie between 0 and 0.5"
+    yield min(model.pixel_std) <= 0, "model.pixel_std must be above 0"
+    yield augmentation.mixup_alpha < 0, "augmentation.mixup_alpha must not be negative"
+    yield (
+        bool(augmentation.mixup_alpha and config.loss.consistency_weight),
+        "augmentation.mixup_alpha and loss.consistency_weight exclude each other",
+    )
+    for name, stage in (
+        ("optimiser", optimiser),
+        ("classifier", classifier),
+        ("router", config.router),
+    ):
+        least = 1 if name == "optimiser" else 0
+        yield stage.epochs < least, f"{name}.epochs must be {least} or more"
+        yield stage.batch_size < 1, f"{name}.batch_size must be 1 or more"
+        yield not 0 < stage.learning_rate < math.inf, f"{name}.learning_rate must be above 0"
+        yield not 0 <= stage.momentum < 1, f"{name}.momentum must lie between 0 and 1"
+        yield not 0 <= stage.weight_decay < math.inf, f"{name}.weight_decay must not be negative"
+    yield (
+        not 1 <= optimiser.accumulate <= optimiser.batch_size,
+        "optimiser.accumulate must lie between 1 and the batch size",
+    )
+    yield not 0 <= optimiser.ema_decay < 1, "optimiser.ema_decay must lie between 0 and 1"
+    yield (
+        list(optimiser.drop_epochs) != sorted(optimiser.drop_epochs),
+        "optimiser.drop_epochs must rise",
+    )
+    yield (
+        not 0 <= optimiser.warmup_epochs <= optimiser.epochs,
+        "optimiser.warmup_epochs must lie between 0 and the number of epochs",
+    )
+    yield (
+        optimiser.small_epochs > 0 and not 8 <= optimiser.small_size <= data.image_size,
+        "optimiser.small_size must lie between 8 and data.image_size",
+    )
+    yield (
+        bool(classifier.tau and model.cosine_classifier),
+        "classifier.tau needs model.cosine_classifier=false: cosine weights have no length",
+    )
+    yield not 0 <= config.router.threshold <= 1, "router.threshold must lie between 0 and 1"

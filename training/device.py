@@ -10,14 +10,18 @@ import torch
 
 from training.config import Precision
 from training.errors import ConfigError
+from training.processes import local_device_index
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A device and the precision of its forward and backward passes (never `AUTO`)."""
+    """A device, the precision of its forward and backward passes (never `AUTO`), and whether the
+    model is compiled (`torch.compile`).
+    """
 
     device: torch.device
     precision: Precision
+    compiled: bool = False
 
     def autocast(self) -> AbstractContextManager[object]:
         """bf16 where it was chosen; a no-op otherwise."""
@@ -33,14 +37,14 @@ class Machine:
         return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
-def choose_machine(device: str, precision: Precision) -> Machine:
+def choose_machine(device: str, precision: Precision, *, compiled: bool = False) -> Machine:
     """Resolve `auto` for the device (CUDA if there is one) and the precision.
 
     Raises:
         ConfigError: if the device is unknown or not there.
     """
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = f"cuda:{local_device_index()}" if torch.cuda.is_available() else "cpu"
     try:
         resolved = torch.device(device)
     except RuntimeError:
@@ -51,7 +55,7 @@ def choose_machine(device: str, precision: Precision) -> Machine:
         raise ConfigError(f"device {device!r} is not on this machine")
     if precision is Precision.AUTO:
         precision = Precision.BF16 if _has_fast_bf16(resolved) else Precision.FP32
-    return Machine(resolved, precision)
+    return Machine(resolved, precision, compiled)
 
 
 def _has_fast_bf16(device: torch.device) -> bool:

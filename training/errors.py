@@ -3,7 +3,8 @@
     TrainingError
     |-- ConfigError       a flag or preset that makes no sense
     |-- DataError         a data folder that is not what its reader expects
-    `-- CheckpointError   a run that is missing, unfinished, damaged or not ours
+    |-- CheckpointError   a run that is missing, unfinished, damaged or not ours
+    `-- DivergedError     a run whose loss is no longer a number
 
 The command line prints the message as one sentence and exits with status 1.
 """
@@ -25,3 +26,7 @@ class DataError(TrainingError):
 
 class CheckpointError(TrainingError):
     """A checkpoint can't be used."""
+
+
+class DivergedError(TrainingError):
+    """A loss or a weight is no longer a finite number."""

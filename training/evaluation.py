@@ -147,14 +147,14 @@ def evaluate(
         DataError: if there is no batch.
     """
     model = checkpoint.build_model()
-    costs = multiply_adds(model)
+    costs = multiply_adds(model, checkpoint.config.data.image_size)
     corrections: Float = checkpoint.prefix_corrections().numpy()
     rule = RoutingRule(checkpoint.thresholds, len(model.experts), corrections)
     routed, full, labels = [], [], []
     for outputs in expert_outputs(model, batches, device):
         scores = router_scores(model.routers, outputs, device, corrections)
         routed.append(Answers.of(route_cached(outputs.logits, scores, rule)))
-        full.append(Answers.of(_all_experts(outputs.logits, corrections)))
+        full.append(Answers.of(all_experts(outputs.logits, corrections)))
         labels.append(outputs.labels)
     if not labels:
         raise DataError("there are no images to evaluate on")
@@ -233,7 +233,7 @@ def result(
     )
 
 
-def _all_experts(logits: Float, corrections: Float) -> Routed:
+def all_experts(logits: Float, corrections: Float) -> Routed:
     """Every image through every expert: no router is asked, so none is paid for."""
     experts, count, _ = logits.shape
     always = np.ones((experts - 1, count), dtype=np.float32)

@@ -1,37 +1,48 @@
-"""A training run from start to end: stage one (experts), then stage two (routers).
+"""A training run from start to end: experts, classifiers, routers.
 
-Every random draw is a function of the seed and the position (stage, epoch, step), never of a
-generator's history. So a run that is resumed draws what the undisturbed run would have drawn, and
-a checkpoint needs no generator state.
+Every random draw is a function of the seed and the position (see `training.batches`), and a
+checkpoint holds everything else; so a run that was stopped anywhere goes on as if it had not been.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from training.augmentation import augment_batch
-from training.backbones import COSINE_SCALE
-from training.checkpoint import Checkpoint, Position, Stage, save_checkpoint
+from training.batches import parts_of, seed_of
+from training.checkpoint import FILE_NAME, Checkpoint, Position, Stage, save_checkpoint
 from training.config import TrainingConfig
-from training.data import ImageSet
+from training.data import Images
+from training.data.loading import Batch, BatchPlan, Loader
 from training.device import Machine
-from training.errors import ConfigError
+from training.errors import ConfigError, DivergedError
 from training.interrupt import InterruptFlag
-from training.losses.ride import RideLoss
-from training.model import RideModel, prefix_means
-from training.routers.ride import router_loss
-from training.schedule import learning_rate, router_learning_rate
+from training.model import RideModel
+from training.processes import Processes, unsynchronised
+from training.stages import (
+    Outcome,
+    StageTraining,
+    Teacher,
+    classifier_training,
+    expert_training,
+    learns_routers,
+    normalise_classifiers,
+    reset_classifiers,
+    router_training,
+)
 
-_STAGE_NUMBER = {Stage.EXPERTS: 1, Stage.ROUTERS: 2}
+_STAGE_NUMBER = {Stage.EXPERTS: 1, Stage.ROUTERS: 2, Stage.CLASSIFIERS: 3}
+_CHECK_EVERY_STEPS = 10
+
+SeededBatch = tuple[Batch, int]
 
 
 @dataclass(frozen=True)
@@ -62,205 +73,256 @@ class TrainingRun:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        data: ImageSet,
+        images: Images,
+        loader: Loader,
         directory: Path,
         machine: Machine,
         *,
         checkpoint_every_s: float,
         reporter: Reporter,
         interrupt: InterruptFlag,
+        teacher: RideModel | None = None,
+        processes: Processes | None = None,
     ) -> None:
-        if data.class_counts != checkpoint.class_counts:
-            raise ConfigError("the training data is not what this run was started with")
+        if images.fingerprint() != checkpoint.data_fingerprint:
+            raise ConfigError(
+                "the training data is not what this run was started with: images, labels or "
+                "class names have changed since"
+            )
         self.config = checkpoint.config
         self.position = checkpoint.position
         self.model = _on_device(checkpoint.build_model(), machine)
         self._checkpoint = checkpoint
-        self._data = data
+        self._images = images
+        self._loader = loader
         self._directory = directory
         self._machine = machine
         self._checkpoint_every_s = checkpoint_every_s
         self._reporter = reporter
         self._interrupt = interrupt
+        self._teacher = None if teacher is None else Teacher(teacher, machine)
+        self._processes = processes or Processes()
         self._saved_at = time.monotonic()
-        self._images = data.images.to(machine.device)
-        self._labels = data.labels.to(machine.device)
+        self._unchecked: list[StepReport] = []
 
     def run(self) -> bool:
         """Train from the current position to the end.
 
         Returns whether the end was reached: False after an interruption, which was saved.
+
+        Raises:
+            DivergedError: if the loss or a weight stops being a number; the last checkpoint, from
+                before that, is kept.
+            CheckpointError: if a checkpoint could not be written; the one before it is kept.
+            DataError: if an image can't be read.
         """
-        if self.position.stage is Stage.EXPERTS and not self._train_experts():
-            return False
-        if self.position.stage is Stage.ROUTERS and not self._train_routers():
-            return False
+        while self.position.stage is not Stage.DONE:
+            if not self._train(self._stage_training()):
+                return False
+            self._finish_stage()
         return True
 
-    def _train_experts(self) -> bool:
-        config = self.config.optimiser
-        parameters = [*self.model.backbone.parameters(), *self.model.experts.parameters()]
-        optimiser = self._optimiser(
-            parameters, config.learning_rate, config.momentum, config.weight_decay
-        )
-        scale = COSINE_SCALE if self.config.model.cosine_classifier else 1.0
-        loss_function = RideLoss(
-            self.config.loss, self._data.class_counts, scale, self._machine.device
-        )
-        self.model.train()
-        average = self._average(config.ema_decay)
-        for rows, generator, steps in self._batches(config.epochs, config.batch_size):
-            rate = learning_rate(config, self.position.epoch)
-            small = self.position.epoch < config.small_epochs
-            images, labels = self._batch(rows, generator, config.small_size if small else None)
-            with self._machine.autocast():
-                outputs = self.model(images)
-            loss = loss_function(outputs.logits, labels, self.position.epoch)
-            _update(optimiser, loss, rate)
+    def _stage_training(self) -> StageTraining:
+        match self.position.stage:
+            case Stage.EXPERTS:
+                return expert_training(
+                    self.model,
+                    self.config,
+                    self._images.class_counts,
+                    self._machine,
+                    self._teacher,
+                )
+            case Stage.CLASSIFIERS:
+                return classifier_training(self.model, self.config, self._machine)
+            case _:
+                corrections = self._checkpoint.prefix_corrections()
+                return router_training(self.model, self.config, corrections, self._machine)
+
+    def _train(self, stage: StageTraining) -> bool:
+        """Train one stage. Returns False after an interruption."""
+        optimiser = self._optimiser(stage)
+        average = self._average()
+        module = self._processes.join(stage.module)
+        for parts, steps in self._loaded_batches(stage):
+            rate = stage.rate(self.position.epoch, self.position.step, steps)
+            loss, accuracy = self._update(module, optimiser, parts, rate)
             if average is not None:
                 average.update_parameters(self.model)
-                self._checkpoint.average = average.state_dict()
-            accuracy = _accuracy(outputs.logits.mean(dim=0), labels)
-            if self._finish_step(optimiser, loss, accuracy, rate, steps, config.epochs):
+            report = StepReport(self.position, steps, stage.settings.epochs, loss, accuracy, rate)
+            if self._finish_step(report, optimiser, average):
                 return False
         if average is not None:
             self.model.load_state_dict(average.module.state_dict())
-            self._checkpoint.average = {}
-        self._next_stage(Stage.ROUTERS if len(self.model.routers) else Stage.DONE)
         return True
 
-    def _train_routers(self) -> bool:
-        config = self.config.router
-        optimiser = self._optimiser(
-            list(self.model.routers.parameters()),
-            config.learning_rate,
-            config.momentum,
-            config.weight_decay,
-        )
-        self.model.eval()
-        for rows, generator, steps in self._batches(config.epochs, config.batch_size):
-            done = self.position.epoch * steps + self.position.step
-            rate = router_learning_rate(config, done, config.epochs * steps)
-            images, labels = self._batch(rows, generator)
-            with torch.no_grad(), self._machine.autocast():
-                outputs = self.model(images)
-            prefixes = prefix_means(outputs.logits)
-            loss = router_loss(self.model.routers, outputs.embeddings, prefixes, labels, config)
-            _update(optimiser, loss, rate)
-            accuracy = _accuracy(prefixes[-1], labels)
-            if self._finish_step(optimiser, loss, accuracy, rate, steps, config.epochs):
-                return False
-        self._next_stage(Stage.DONE)
-        return True
-
-    def _average(self, decay: float) -> AveragedModel | None:
-        """An exponential moving average of weights and of batch statistics, as it stands."""
-        if not decay:
-            return None
-        average = AveragedModel(
-            self.model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
-        )
-        if self._checkpoint.average:
-            average.load_state_dict(self._checkpoint.average)
-        return average
-
-    def _optimiser(
-        self, parameters: list[torch.nn.Parameter], rate: float, momentum: float, decay: float
-    ) -> torch.optim.SGD:
+    def _optimiser(self, stage: StageTraining) -> torch.optim.SGD:
+        settings = stage.settings
         optimiser = torch.optim.SGD(
-            parameters, lr=rate, momentum=momentum, weight_decay=decay, nesterov=True
+            stage.parameters,
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=settings.momentum > 0,
         )
         if self._checkpoint.optimiser:
             optimiser.load_state_dict(self._checkpoint.optimiser)
         return optimiser
 
-    def _batches(
-        self, epochs: int, batch_size: int
-    ) -> Iterator[tuple[Tensor, torch.Generator, int]]:
-        """Rows of each batch from the current position on, and that step's own generator."""
-        for epoch in range(self.position.epoch, epochs):
-            order = torch.split(self._order(epoch), batch_size)
-            for step in range(self.position.step, len(order)):
-                yield order[step], self._generator(epoch, step + 1), len(order)
+    def _average(self) -> AveragedModel | None:
+        """The moving average of weights and batch statistics; only the experts' stage has one."""
+        decay = self.config.optimiser.ema_decay
+        if not decay or self.position.stage is not Stage.EXPERTS:
+            return None
+        average = AveragedModel(
+            self.model,
+            multi_avg_fn=get_ema_multi_avg_fn(decay),  # type: ignore[no-untyped-call]
+            use_buffers=True,
+        )
+        if self._checkpoint.average:
+            average.load_state_dict(self._checkpoint.average)
+        return average
+
+    def _loaded_batches(self, stage: StageTraining) -> Iterator[tuple[list[SeededBatch], int]]:
+        """This process's parts of each batch from the current position on, and steps an epoch."""
+        for epoch in range(self.position.epoch, stage.settings.epochs):
+            plans = self._plans(stage, epoch)
+            ahead = plans[self.position.step :]
+            loaded = self._loader.batches(part for parts in ahead for part in parts)
+            for parts in ahead:
+                yield [(next(loaded), part.seed) for part in parts], len(plans)
             self.position = Position(self.position.stage, epoch + 1, 0)
 
-    def _order(self, epoch: int) -> Tensor:
-        """A permutation of all rows; in stage two as many draws, balanced over the classes."""
-        generator = self._generator(epoch, 0)
-        if self.position.stage is Stage.EXPERTS:
-            return torch.randperm(len(self._data), generator=generator)
-        weights = 1.0 / torch.tensor(self._data.class_counts, dtype=torch.float64)
-        return torch.multinomial(
-            weights[self._data.labels], len(self._data), replacement=True, generator=generator
-        )
+    def _plans(self, stage: StageTraining, epoch: int) -> list[list[BatchPlan]]:
+        """An epoch's batches, each as the parts that fall to this process.
 
-    def _generator(self, epoch: int, draw: int) -> torch.Generator:
-        key = (self.config.seed, _STAGE_NUMBER[self.position.stage], epoch, draw)
-        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
-        return torch.Generator().manual_seed(seed >> 1)
+        A last batch with fewer images than parts is left out.
+        """
+        count = self._processes.count * self._accumulate
+        key = (self.config.seed, _STAGE_NUMBER[self.position.stage], epoch)
+        rows = torch.split(stage.order(self._images, seed_of(*key, 0)), stage.settings.batch_size)
+        size = stage.image_size(epoch)
+        return [
+            list(parts_of(batch, (*key, step), size, count))[
+                self._processes.rank :: self._processes.count
+            ]
+            for step, batch in enumerate(rows, start=1)
+            if len(batch) >= count
+        ]
 
-    def _batch(
-        self, rows: Tensor, generator: torch.Generator, size: int | None = None
-    ) -> tuple[Tensor, Tensor]:
-        rows = rows.to(self._machine.device)
-        images = self._images[rows]
-        size = size or images.shape[1]
-        return augment_batch(images, self.config.augmentation, generator, size), self._labels[rows]
+    @property
+    def _accumulate(self) -> int:
+        return self.config.optimiser.accumulate if self.position.stage is Stage.EXPERTS else 1
+
+    def _update(
+        self,
+        module: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        parts: list[SeededBatch],
+        rate: float,
+    ) -> Outcome:
+        """One optimiser step on the mean over all parts of the batch."""
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        optimiser.zero_grad(set_to_none=True)
+        outcomes = []
+        for i, (batch, seed) in enumerate(parts, start=1):
+            with nullcontext() if i == len(parts) else unsynchronised(module):
+                loss, accuracy = module(batch, self.position.epoch, seed)
+                (loss / len(parts)).backward()
+            outcomes.append(torch.stack((loss.detach(), accuracy)))
+        optimiser.step()
+        loss, accuracy = self._processes.mean(torch.stack(outcomes).mean(dim=0))
+        return loss, accuracy
 
     def _finish_step(
-        self,
-        optimiser: torch.optim.Optimizer,
-        loss: Tensor,
-        accuracy: Tensor,
-        rate: float,
-        steps: int,
-        epochs: int,
+        self, report: StepReport, optimiser: torch.optim.Optimizer, average: AveragedModel | None
     ) -> bool:
         """Report, move on, save when due. Returns whether to stop here."""
-        self._reporter.step(StepReport(self.position, steps, epochs, loss.detach(), accuracy, rate))
+        self._unchecked.append(report)
+        if len(self._unchecked) >= _CHECK_EVERY_STEPS:
+            self._require_finite_losses()
+        if self._processes.is_main:
+            self._reporter.step(report)
         self.position = replace(self.position, step=self.position.step + 1)
+        stop = self._processes.any(self._interrupt.requested)
         due = time.monotonic() - self._saved_at >= self._checkpoint_every_s
-        if due or self._interrupt.requested:
-            self._save(optimiser.state_dict())
-        return self._interrupt.requested
+        if stop or due:
+            self._save(optimiser.state_dict(), {} if average is None else average.state_dict())
+        return stop
 
-    def _next_stage(self, stage: Stage) -> None:
-        self.position = Position(stage)
-        self._save({})
+    def _finish_stage(self) -> None:
+        config = self.config
+        match self.position.stage:
+            case Stage.EXPERTS if config.classifier.epochs:
+                if config.classifier.reset:
+                    reset_classifiers(
+                        self.model, seed_of(config.seed, _STAGE_NUMBER[Stage.CLASSIFIERS])
+                    )
+                following = Stage.CLASSIFIERS
+            case Stage.EXPERTS | Stage.CLASSIFIERS:
+                if config.classifier.tau:
+                    normalise_classifiers(self.model, config.classifier.tau)
+                following = Stage.ROUTERS if learns_routers(config) else Stage.DONE
+            case _:
+                following = Stage.DONE
+        self.position = Position(following)
+        self._save({}, {})
 
-    def _save(self, optimiser: dict[str, object]) -> None:
+    def _require_finite_losses(self) -> None:
+        losses = [report.loss for report in self._unchecked]
+        finite = torch.isfinite(torch.stack(losses)).tolist() if losses else []
+        wrong = [i for i, is_finite in enumerate(finite) if not is_finite]
+        if wrong:
+            self._diverged(
+                f"the loss is {losses[wrong[0]].item()}", self._unchecked[wrong[0]].position
+            )
+        self._unchecked = []
+
+    def _diverged(self, what: str, position: Position) -> None:
+        kept = self._directory / FILE_NAME
+        raise DivergedError(
+            f"training has diverged: {what} at {position}. "
+            + (f"{kept} is kept, from before that. " if kept.is_file() else "")
+            + "Try a lower learning rate: --set optimiser.learning_rate=.."
+        )
+
+    def _save(self, optimiser: dict[str, object], average: dict[str, object]) -> None:
+        """Write a checkpoint, unless what would be written is no longer numbers."""
+        self._require_finite_losses()
+        if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
+            self._diverged("a weight is not a finite number", self.position)
         self._checkpoint.position = self.position
         self._checkpoint.model = self.model.state_dict()
         self._checkpoint.optimiser = optimiser
-        save_checkpoint(self._checkpoint, self._directory)
+        self._checkpoint.average = average
         self._saved_at = time.monotonic()
-        self._reporter.saved(self.position)
+        if self._processes.is_main:
+            save_checkpoint(self._checkpoint, self._directory)
+            self._reporter.saved(self.position)
 
 
 def new_checkpoint(
-    config: TrainingConfig, data: ImageSet, provenance: dict[str, object]
+    config: TrainingConfig, images: Images, provenance: dict[str, object]
 ) -> Checkpoint:
     """A freshly initialised model at the first step of stage one."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = RideModel(config.model)
     return Checkpoint(
-        config, data.class_names, data.class_counts, Position(), model.state_dict(), {}, provenance
+        config=config,
+        class_names=images.class_names,
+        class_counts=images.class_counts,
+        data_fingerprint=images.fingerprint(),
+        position=Position(),
+        model=model.state_dict(),
+        optimiser={},
+        provenance=provenance,
     )
 
 
 def _on_device(model: RideModel, machine: Machine) -> RideModel:
     # Convolutions are faster with channels last on every machine that was measured.
-    return model.to(machine.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def _update(optimiser: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
-
-
-def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    return (logits.detach().argmax(dim=1) == labels).float().mean()
+    model = model.to(machine.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if machine.compiled:
+        model.compile(mode="reduce-overhead" if machine.device.type == "cuda" else None)
+    return model

@@ -1,12 +1,21 @@
-"""The published settings, by name. every number with its source."""
+"""The published settings, by name, every number with its source.
+
+RIDE is Wang et al., ICLR 2021: the paper's appendix and the authors' released configurations.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from training.config import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    AugmentationConfig,
     BaseLoss,
     DataConfig,
     Dataset,
     DiversityForm,
+    Family,
     LossConfig,
     ModelConfig,
     OptimiserConfig,
@@ -15,32 +24,193 @@ from training.config import (
 )
 from training.errors import ConfigError
 
+_CIFAR10_LT = TrainingConfig(
+    preset="cifar10-lt",
+    data=DataConfig(dataset=Dataset.CIFAR10),
+    model=ModelConfig(num_classes=10, router_top_logits=10),
+)
+
+_CIFAR100_LT = TrainingConfig(preset="cifar100-lt")
+
+# Ours, for a small budget: balanced softmax (Ren et al. 2020) makes each expert good on its own, a
+# cosine schedule and small images first (Tan and Le 2021) make few epochs go far.
+_CIFAR100_LT_SHORT = TrainingConfig(
+    preset="cifar100-lt-short",
+    loss=LossConfig(
+        base=BaseLoss.BALANCED_SOFTMAX, reweighting_epoch=None, diversity=DiversityForm.NONE
+    ),
+    optimiser=OptimiserConfig(
+        epochs=44,
+        batch_size=64,
+        warmup_epochs=2,
+        schedule=ScheduleForm.COSINE,
+        drop_epochs=(),
+        ema_decay=0.998,
+        small_epochs=26,
+        small_size=24,
+    ),
+)
+
+# BalPoE, Aimar et al., CVPR 2023: the authors' configuration for standard training (200 epochs).
+# They divide the loss by the number of experts, which we sum; a third of their learning rate (0.1)
+# and three times their weight decay (5e-4) give the very same updates. They publish no router;
+# RIDE's is taken.
+_CIFAR100_LT_BALPOE = TrainingConfig(
+    preset="cifar100-lt-balpoe",
+    augmentation=AugmentationConfig(mixup_alpha=0.4),
+    model=ModelConfig(reduced_width=False),
+    loss=LossConfig(
+        base=BaseLoss.CROSS_ENTROPY,
+        prior_strengths=(0.0, 1.0, 2.0),
+        reweighting_epoch=None,
+        diversity=DiversityForm.NONE,
+    ),
+    optimiser=OptimiserConfig(learning_rate=0.1 / 3, weight_decay=3 * 5e-4, drop_factor=0.1),
+)
+
+# SADE, Zhang et al., NeurIPS 2022: the authors' configuration (tau 2 is the inverse strength). The
+# weighting of experts at test time is left out, and RIDE's router is taken.
+_CIFAR100_LT_SADE = TrainingConfig(
+    preset="cifar100-lt-sade",
+    loss=LossConfig(
+        base=BaseLoss.CROSS_ENTROPY,
+        prior_strengths=(0.0, 1.0, 1.0),
+        inverse_prior_strengths=(0.0, 0.0, 2.0),
+        reweighting_epoch=None,
+        diversity=DiversityForm.NONE,
+    ),
+    optimiser=OptimiserConfig(drop_factor=0.1),
+)
+
+# RIDE's configurations imagenet_lt_resnext50_ride and, for the routers, .._ride_ea; those for
+# ResNet-50 and ResNet-10 differ in what is replaced below.
+_IMAGENET_LT = TrainingConfig(
+    preset="imagenet-lt",
+    data=DataConfig(
+        dataset=Dataset.IMAGENET_LT,
+        imbalance_factor=None,
+        image_size=224,
+        resize_shorter_side=256,
+    ),
+    augmentation=AugmentationConfig(color_jitter=0.4),
+    model=ModelConfig(
+        backbone=Family.RESNEXT50,
+        num_classes=1000,
+        pixel_mean=IMAGENET_MEAN,
+        pixel_std=IMAGENET_STD,
+        router_top_logits=50,
+    ),
+    loss=LossConfig(reweighting_epoch=80, diversity_weight=-0.2, temperature_gamma=0.02),
+    optimiser=OptimiserConfig(
+        epochs=100, batch_size=256, weight_decay=2e-4, drop_epochs=(60, 80), drop_factor=0.1
+    ),
+)
+
+_IMAGENET_LT_RESNET50 = replace(
+    _IMAGENET_LT,
+    preset="imagenet-lt-resnet50",
+    model=replace(_IMAGENET_LT.model, backbone=Family.RESNET50),
+)
+
+_IMAGENET_LT_RESNET10 = replace(
+    _IMAGENET_LT,
+    preset="imagenet-lt-resnet10",
+    model=replace(_IMAGENET_LT.model, backbone=Family.RESNET10, router_top_logits=30),
+)
+
+# RIDE's configurations iNaturalist_resnet50_ride and .._ride_ea, and the pixel statistics in its
+# loader. The data set leaves no images to choose thresholds on: give `data.holdout` a share where
+# that is wanted.
+_INATURALIST18 = replace(
+    _IMAGENET_LT,
+    preset="inaturalist18",
+    data=replace(_IMAGENET_LT.data, dataset=Dataset.INATURALIST18),
+    augmentation=AugmentationConfig(),
+    model=replace(
+        _IMAGENET_LT.model,
+        backbone=Family.RESNET50,
+        num_classes=8142,
+        pixel_mean=(0.466, 0.471, 0.380),
+        pixel_std=(0.195, 0.194, 0.192),
+    ),
+    loss=replace(_IMAGENET_LT.loss, temperature_gamma=0.015),
+    optimiser=replace(_IMAGENET_LT.optimiser, batch_size=512, learning_rate=0.2),
+)
+
+# RIDE has no settings for Places-LT. Network, augmentation and schedule are those that SADE (Zhang
+# et al., NeurIPS 2022) released, which compares itself with RIDE on this data set: ResNet-152 of
+# full width from ImageNet weights, cosine classifiers, 30 epochs. Its cost (13.18 G multiply-adds
+# for three experts, 11.56 for one) is that of experts with a layer4 of their own. There, only the
+# classifiers have this learning rate and everything else a tenth of it, as far as the pretrained
+# weights reach. The loss is RIDE's for ImageNet-LT, re-weighted after the same share of epochs.
+_PLACES_LT = replace(
+    _IMAGENET_LT,
+    preset="places-lt",
+    data=replace(_IMAGENET_LT.data, dataset=Dataset.PLACES_LT),
+    model=replace(
+        _IMAGENET_LT.model,
+        backbone=Family.RESNET152,
+        cut="layer4",
+        num_classes=365,
+        reduced_width=False,
+    ),
+    loss=replace(_IMAGENET_LT.loss, reweighting_epoch=24),
+    optimiser=OptimiserConfig(
+        epochs=30,
+        batch_size=128,
+        learning_rate=0.01,
+        weight_decay=4e-4,
+        warmup_epochs=0,
+        drop_epochs=(10, 20),
+        drop_factor=0.1,
+    ),
+)
+
+# Ours, for images of one's own: no publication. Balanced softmax needs no milestones, and its
+# experts are good on their own, which is what early exits want. The number of classes is that of
+# the data, which is known when a run starts; a tenth of the training images is held out where
+# there are no validation images.
+_IMAGE_FOLDER = replace(
+    _IMAGENET_LT,
+    preset="imagefolder",
+    data=replace(_IMAGENET_LT.data, dataset=Dataset.IMAGE_FOLDER, holdout=0.1),
+    model=replace(
+        _IMAGENET_LT.model, backbone=Family.RESNET50, num_classes=100, router_top_logits=30
+    ),
+    loss=LossConfig(
+        base=BaseLoss.BALANCED_SOFTMAX, reweighting_epoch=None, diversity=DiversityForm.NONE
+    ),
+    optimiser=OptimiserConfig(
+        epochs=100,
+        batch_size=256,
+        weight_decay=2e-4,
+        schedule=ScheduleForm.COSINE,
+        drop_epochs=(),
+    ),
+)
+
+_PARQUET = replace(
+    _IMAGE_FOLDER,
+    preset="parquet",
+    data=replace(_IMAGE_FOLDER.data, dataset=Dataset.PARQUET),
+)
+
 PRESETS = {
-    # RIDE, appendix, and the authors' released configurations.
-    "cifar100-lt": TrainingConfig(preset="cifar100-lt"),
-    "cifar10-lt": TrainingConfig(
-        preset="cifar10-lt",
-        data=DataConfig(dataset=Dataset.CIFAR10),
-        model=ModelConfig(num_classes=10, router_top_logits=10),
-    ),
-    # Ours, for a small budget: balanced softmax (Ren et al. 2020) makes each expert good on its
-    # own, a cosine schedule and small images first (Tan and Le 2021) make few epochs go far.
-    "cifar100-lt-short": TrainingConfig(
-        preset="cifar100-lt-short",
-        loss=LossConfig(
-            base=BaseLoss.BALANCED_SOFTMAX, reweighting_epoch=None, diversity=DiversityForm.NONE
-        ),
-        optimiser=OptimiserConfig(
-            epochs=44,
-            batch_size=64,
-            warmup_epochs=2,
-            schedule=ScheduleForm.COSINE,
-            drop_epochs=(),
-            ema_decay=0.998,
-            small_epochs=26,
-            small_size=24,
-        ),
-    ),
+    config.preset: config
+    for config in (
+        _CIFAR10_LT,
+        _CIFAR100_LT,
+        _CIFAR100_LT_SHORT,
+        _CIFAR100_LT_BALPOE,
+        _CIFAR100_LT_SADE,
+        _IMAGENET_LT,
+        _IMAGENET_LT_RESNET50,
+        _IMAGENET_LT_RESNET10,
+        _PLACES_LT,
+        _INATURALIST18,
+        _IMAGE_FOLDER,
+        _PARQUET,
+    )
 }
 
 

@@ -23,6 +23,21 @@ from training.loop import StepReport
 _LOG_EVERY_STEPS = 10
 
 
+def say(console: Console, text: str) -> None:
+    """Print it as it is: a path may hold brackets, and a command is copied in one piece."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class SilentReporter:
+    """For the processes of a run that leave speaking to the first one."""
+
+    def step(self, report: StepReport) -> None:
+        """Say nothing."""
+
+    def saved(self, position: Position) -> None:
+        """Say nothing."""
+
+
 class ConsoleReporter:
     """Reports to a terminal (or a log file) and to TensorBoard event files in the run's folder.
 

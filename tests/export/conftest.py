@@ -10,8 +10,8 @@ from rich.console import Console
 
 from export.session import export_session
 from training.checkpoint import Checkpoint, Position, Stage, save_checkpoint
-from training.config import Dataset, ModelConfig
-from training.data import read_split
+from training.config import DataConfig, Dataset, ModelConfig
+from training.data import Split, read_split
 from training.loop import new_checkpoint
 from training.presets import preset
 
@@ -22,9 +22,11 @@ CONSOLE = Console(quiet=True)
 def finished(cifar10_folder: Path) -> Checkpoint:
     """Two experts that have learnt nothing yet, and say so as if they were done."""
     config = replace(
-        preset("cifar10-lt"), model=ModelConfig(num_classes=10, num_experts=2, router_top_logits=10)
+        preset("cifar10-lt"),
+        data=DataConfig(dataset=Dataset.CIFAR10, imbalance_factor=None),
+        model=ModelConfig(num_classes=10, num_experts=2, router_top_logits=10),
     )
-    data = read_split(cifar10_folder, Dataset.CIFAR10, "train")
+    data = read_split(cifar10_folder, config.data, Split.TRAIN)
     checkpoint = new_checkpoint(config, data, {"commit": "none"})
     checkpoint.position = Position(Stage.DONE)
     return checkpoint

@@ -105,7 +105,7 @@ def test_a_full_expert_with_published_weights_is_torchvisions_network(
 
 def test_the_classifier_keeps_its_initialisation() -> None:
     model = RideModel(config(Family.RESNET10, reduced=True))
-    before = [expert.classifier.weight.clone() for expert in model.experts]  # type: ignore[union-attr]
+    before = [expert.classifier.weight.clone() for expert in model.experts]  # type: ignore[union-attr, operator]
     load_pretrained(model, torchvision_network(Family.RESNET10).state_dict())
     for expert, weight in zip(model.experts, before, strict=True):
         assert torch.equal(expert.classifier.weight, weight)  # type: ignore[union-attr, arg-type]

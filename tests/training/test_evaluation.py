@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -42,13 +43,15 @@ def checkpoint_of(experts: int, kind: RouterKind = RouterKind.MARGIN) -> Checkpo
         weights = RideModel(model).state_dict()
     config = TrainingConfig(preset="cifar10-lt", model=model)
     names = ("a", "b", "c", "d", "e")
-    return Checkpoint(config, names, COUNTS, Position(Stage.DONE), weights, {}, {})
+    return Checkpoint(config, names, COUNTS, "", Position(Stage.DONE), weights, {}, {})
 
 
 def batches(count: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (count, 8, 8, 3), generator=generator, dtype=torch.uint8)
-    yield from zip(images.split(size), (torch.arange(count) % 5).split(size), strict=True)
+    yield from zip(
+        torch.split(images, size), torch.split(torch.arange(count) % 5, size), strict=True
+    )
 
 
 def test_accuracy_is_told_for_each_shot_group_of_the_label() -> None:
@@ -81,8 +84,8 @@ def test_cost_counts_experts_and_the_routers_that_were_asked() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_cached_outputs_are_routed_as_the_rule_says(dtype: type) -> None:
-    logits = np.array([[[1, 0], [0, 1]], [[0, 5], [9, 0]]], dtype=dtype)  # [K=2, N=2, C=2]
-    scores = np.array([[0.7, 0.3]], dtype=dtype)
+    logits: Any = np.array([[[1, 0], [0, 1]], [[0, 5], [9, 0]]], dtype=dtype)  # [K=2, N=2, C=2]
+    scores: Any = np.array([[0.7, 0.3]], dtype=dtype)
     routed = route_cached(logits, scores, RoutingRule((0.5,), 2))
     assert routed.experts_used.tolist() == [2, 1]
     assert routed.probabilities.argmax(axis=1).tolist() == [1, 1]

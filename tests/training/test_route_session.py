@@ -17,7 +17,6 @@ from rich.console import Console
 
 from serving.manifest import GEARS, parse_gears
 from tests.training.test_calibration import costs_of
-from training import route_session as module
 from training.calibration import class_balanced
 from training.checkpoint import (
     Checkpoint,
@@ -28,15 +27,17 @@ from training.checkpoint import (
     load_finished,
     save_checkpoint,
 )
-from training.config import Dataset, ModelConfig, RouterKind
-from training.data import long_tailed_subset, read_split
+from training.config import ModelConfig, RouterKind
+from training.data import ImageSet, Split, read_split
 from training.errors import CheckpointError, ConfigError
 from training.loop import new_checkpoint
 from training.outputs import load_outputs
 from training.presets import preset
-from training.route_comparison import BUDGETS, Contender, Judged, compare, draw
-from training.route_images import route_images
-from training.route_session import Wish, route_session
+from training.route import material as module
+from training.route.comparison import BUDGETS, Contender, Judged, compare, draw
+from training.route.images import route_images
+from training.route.offers import Wish
+from training.route.session import route_session
 from training.routers.baselines import oracle_scores, random_scores
 
 
@@ -52,7 +53,7 @@ def finished(cifar10_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("routed") / "run"
     folder.mkdir()
     config = config_of(2)
-    data = long_tailed_subset(read_split(cifar10_folder, Dataset.CIFAR10, "train"), config.data)
+    data = read_split(cifar10_folder, config.data, Split.TRAIN)
     checkpoint = new_checkpoint(config, data, {})
     checkpoint.position = Position(Stage.DONE)
     save_checkpoint(checkpoint, folder)
@@ -73,6 +74,7 @@ def route(run: Path, data: Path, **changes: Any) -> str:
         "wish": Wish(),
         "with_comparison": False,
         "save": True,
+        "workers": 0,
         "device": "cpu",
     }
     console = Console(file=said, width=200)
@@ -97,7 +99,7 @@ def test_the_chosen_router_is_in_the_checkpoint(
         assert torch.equal(model.experts.state_dict()[name], weights)
     assert after.thresholds == tuple(after.routing["thresholds"])
     assert len(after.thresholds) == 1
-    assert "training split that the long-tailed subset leaves out" in after.routing["chosen_on"]
+    assert "long-tailed subset" in after.routing["chosen_on"]
     gears = parse_gears(after.routing["gears"])
     assert tuple(gears) == GEARS
     assert gears["full"].thresholds == (0.0,)
@@ -152,7 +154,7 @@ def test_outputs_of_other_weights_are_not_used(run: Path, cifar10_folder: Path) 
 
 def test_a_comparison_shows_every_router_and_draws_it(run: Path, cifar10_folder: Path) -> None:
     said = route(run, cifar10_folder, with_comparison=True, save=False)
-    for name in (*RouterKind, "random", "oracle", "1.76 experts"):
+    for name in (*RouterKind, "random", "oracle", "1.76"):
         assert name in said
     drawn = (run / "curve.svg").read_text()
     assert "<svg" in drawn
@@ -189,7 +191,7 @@ def test_two_wishes_at_once_are_refused() -> None:
 
 def test_a_single_expert_is_refused(run: Path, cifar10_folder: Path) -> None:
     old = load_finished(run)
-    data = read_split(cifar10_folder, Dataset.CIFAR10, "train")
+    data = read_split(cifar10_folder, config_of(1).data, Split.TRAIN)
     checkpoint = replace(
         new_checkpoint(config_of(1), data, {}),
         position=old.position,
@@ -241,8 +243,9 @@ def test_images_to_calibrate_on_were_not_trained_on(
 ) -> None:
     config = config_of(2)
     images = route_images(cifar10_folder, config)
-    full = read_split(cifar10_folder, Dataset.CIFAR10, "train")
-    trained = {image.numpy().tobytes() for image in long_tailed_subset(full, config.data).images}
+    train = read_split(cifar10_folder, config.data, Split.TRAIN)
+    assert isinstance(train, ImageSet)
+    trained = {image.numpy().tobytes() for image in train.images}
 
     def pixels(batches: Any) -> Iterator[bytes]:
         for batch, _ in batches():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from training.config import OptimiserConfig, RouterConfig, ScheduleForm
+from training.config import OptimiserConfig, ScheduleForm
 from training.presets import preset
-from training.schedule import learning_rate, router_learning_rate
+from training.schedule import cosine, learning_rate
 
 
 def test_rates_of_the_published_schedule() -> None:
@@ -29,14 +29,9 @@ def test_without_warm_up_and_drops_the_rate_is_constant() -> None:
     assert {learning_rate(config, epoch) for epoch in range(200)} == {0.3}
 
 
-def test_the_routers_rate_falls_along_a_cosine_to_nearly_nothing() -> None:
-    config = RouterConfig(learning_rate=0.01)
-    rates = [router_learning_rate(config, step, 100) for step in range(100)]
-    assert rates[0] == 0.01
-    assert rates[25] == pytest.approx(0.01 * (0.5 + 0.5 * 0.5**0.5))
-    assert rates[50] == pytest.approx(0.005)
-    assert 0 < rates[99] < 1e-5
-    assert rates == sorted(rates, reverse=True)
+def test_a_cosine_starts_at_one_and_ends_at_nothing() -> None:
+    assert [cosine(share) for share in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+    assert cosine(1 / 3) == pytest.approx(0.75)
 
 
 def test_a_cosine_falls_from_the_full_rate_to_nothing() -> None:

@@ -21,6 +21,10 @@ class CosineClassifier(nn.Module):
         super().__init__()
         self.scale = scale
         self.weight = nn.Parameter(torch.empty(num_classes, embedding_size))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Fresh directions, as torch names it for its own layers."""
         nn.init.kaiming_normal_(self.weight)
 
     def forward(self, embedding: Tensor) -> Tensor:

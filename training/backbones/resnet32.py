@@ -79,9 +79,11 @@ class ResNet32Expert(Expert):
         super().__init__()
         width2, width3 = REDUCED_WIDTHS if config.reduced_width else FULL_WIDTHS
         if cut == "stage3":
-            self.stage2, width2 = nn.Identity(), FULL_WIDTHS[0]
+            stage2: nn.Module = nn.Identity()
+            width2 = FULL_WIDTHS[0]
         else:
-            self.stage2 = _stage(TRUNK_WIDTH, width2, stride=2)
+            stage2 = _stage(TRUNK_WIDTH, width2, stride=2)
+        self.stage2 = stage2
         self.stage3 = _stage(width2, width3, stride=2)
         self.embedding_size = width3
         _initialise(self)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.config import TemperatureForm
+from training.errors import ConfigError
 
 
 def class_temperatures(
@@ -19,12 +20,22 @@ def class_temperatures(
 
     psi_k = gamma * C * n_k / N + 1 - gamma; the paper: T_k = eta * psi_k + eta * (1 - max psi);
     the code: T_k = eta * psi_k / max psi. Both give eta to the largest class.
+
+    Raises:
+        ConfigError: if gamma is so large that a small class would get no positive temperature.
     """
     counts = class_counts.double()
     psi = gamma * len(counts) * counts / counts.sum() + 1 - gamma
     if form is TemperatureForm.PAPER:
-        return (eta * psi + eta * (1 - psi.max())).float()
-    return (eta * psi / psi.max()).float()
+        temperatures = eta * psi + eta * (1 - psi.max())
+    else:
+        temperatures = eta * psi / psi.max()
+    if temperatures.min() <= 0:
+        raise ConfigError(
+            f"loss.temperature_gamma is {gamma}; with these class sizes, the smallest class would "
+            f"get a temperature of {temperatures.min():.3g}, and it must be positive: lower gamma"
+        )
+    return temperatures.float()
 
 
 def diversity_from_mean(logits: Tensor, temperatures: Tensor) -> Tensor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -22,8 +25,8 @@ from training.checkpoint import (
     load_finished,
     save_checkpoint,
 )
-from training.config import DiversityForm, Precision
-from training.data import ImageSet
+from training.config import DiversityForm, Precision, TrainingConfig
+from training.data import ImageSet, Split, read_split
 from training.loop import new_checkpoint
 from training.presets import preset
 
@@ -225,3 +228,97 @@ def test_a_damaged_checkpoint_is_refused(
     (begun / FILE_NAME).write_bytes(b"not a checkpoint")
     done = ride_train_here("--data", cifar10_folder, "--output", begun, "--resume")
     assert_refused(done, str(begun / FILE_NAME), "damaged")
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(
+    cifar10_folder: Path, tmp_path: Path
+) -> None:
+    """SIGKILL, which nothing can be done about: what the last checkpoint holds is enough."""
+    flags = (
+        *("--preset", "cifar10-lt", "--imbalance-factor", 4, "--epochs", 3, "--batch-size", 4),
+        *("--experts", 2, "--precision", "fp32", "--device", "cpu"),
+        *("--set", "optimiser.ema_decay=0.9"),
+    )
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    assert ride_train("--data", cifar10_folder, "--output", undisturbed, *flags).status == 0
+    often = ("--data", cifar10_folder, "--output", killed, "--checkpoint-minutes", 0)
+    moments = random.Random(0)
+    kill_after(moments.uniform(0, 1.5), *often, *flags)
+    for _ in range(2):
+        kill_after(moments.uniform(0, 1.5), *often, "--resume")
+    assert ride_train("--data", cifar10_folder, "--output", killed, "--resume").status == 0
+    expected, actual = load_finished(undisturbed).model, load_finished(killed).model
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def kill_after(seconds: float, *arguments: object) -> None:
+    """Send SIGKILL so long after the first checkpoint; nothing but whole checkpoints is left."""
+    with subprocess.Popen(
+        command(*arguments), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "checkpoint saved" in line or "already finished" in line:
+                break
+        time.sleep(seconds)
+        process.kill()
+
+
+def test_data_that_changed_since_is_refused(
+    ride_train_here: Callable[..., Outcome], cifar10_folder: Path, tmp_path: Path
+) -> None:
+    """The same number of images of each class, but one pixel is another."""
+    config = preset("cifar10-lt").with_settings(["data.imbalance_factor=4"])
+    images = read_split(cifar10_folder, config.data, Split.TRAIN)
+    assert isinstance(images, ImageSet)
+    images.images[3, 4, 5, 0] ^= 1
+    save_checkpoint(new_checkpoint(config, images, {}), tmp_path)
+    before = (tmp_path / FILE_NAME).read_bytes()
+    done = ride_train_here("--data", cifar10_folder, "--output", tmp_path, "--resume")
+    assert done.status == 1
+    assert "not what this run was started with" in done.stderr
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+
+
+def test_all_settings_are_shown_without_data(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--preset", "imagenet-lt", "--show-config", "--set", "loss.prior_strengths=[0,1,2]"]
+    monkeypatch.setattr(sys, "argv", ["ride", "train", *flags])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    shown = TrainingConfig.from_dict(json.loads(capsys.readouterr().out))
+    assert shown == preset("imagenet-lt").with_settings(["loss.prior_strengths=[0,1,2]"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--set", "loss.colour=red"), ("--set loss.colour=red", "--show-config")),
+        (("--set", "optimiser.epochs=many"), ("optimiser.epochs", "integer")),
+        (("--set", "classifier.tau=0.5"), ("classifier.tau", "cosine_classifier=false")),
+        (("--teacher", "nowhere"), ("--teacher has no effect",)),
+        (("--set", "loss.distillation_weight=1"), ("--teacher",)),
+        (("--weights", "nowhere.pth"), ("no file of weights nowhere.pth",)),
+        (("--set", "model.backbone=resnet50", "--set", "model.cut=stage9"), ("stage9", "layer3")),
+    ],
+    ids=str,
+)
+def test_flags_without_sense_are_refused_before_anything_is_made(
+    ride_train_here: Callable[..., Outcome],
+    cifar10_folder: Path,
+    tmp_path: Path,
+    flags: tuple[str, ...],
+    said: tuple[str, ...],
+) -> None:
+    run = tmp_path / "run"
+    data = ("--data", cifar10_folder, "--output", run, "--preset", "cifar10-lt")
+    done = ride_train_here(*data, "--imbalance-factor", 4, *flags)
+    assert_refused(done, *said)
+    assert not run.exists()
+
+
+def test_training_needs_data_and_a_folder(ride_train_here: Callable[..., Outcome]) -> None:
+    assert_refused(ride_train_here("--preset", "cifar10-lt"), "--data", "--output")

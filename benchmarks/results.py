@@ -1,0 +1,176 @@
+"""Train and measure the rows of docs/results.md, as anyone would by hand.
+
+    python benchmarks/results.py --data DATA --runs runs                  every row
+    python benchmarks/results.py --data DATA --runs runs --row ride-3     one
+    python benchmarks/results.py --list                                   names and commands
+
+Each row is a run of `ride train`, `ride route` where thresholds are chosen for a budget, and
+`ride evaluate`, in a folder of its own. Rows that are finished are not trained again and rows that
+were stopped go on where they were, so the command can be stopped and repeated until the table is
+whole. The table goes to RUNS/results.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.checkpoint import FILE_NAME, load_checkpoint, replacing
+from training.errors import CheckpointError
+
+_PLAIN = ("--preset", "cifar100-lt", "--experts", "1", "--diversity", "none")
+_FULL_WIDTH = ("--set", "model.reduced_width=false")
+_PLAIN_COST = ("--mean-experts", "1.76")  # what one plain ResNet-32 costs, 69.5 M multiply-adds
+_COLUMNS = (
+    "row",
+    "routed: top-1 (many / medium / few)",
+    "all experts",
+    "mean experts",
+    "M multiply-adds",
+    "published",
+    "seed",
+    "commit",
+    "date",
+    "machine",
+)
+_NEVER_REWEIGHTED = ("--set", "loss.reweighting_epoch=null")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: flags of `ride train` and `ride route`, and the published figure."""
+
+    name: str
+    flags: tuple[str, ...]
+    published: str = ""
+    route: tuple[str, ...] = ()
+
+    def command(self, data: str, run: str) -> list[str]:
+        """The training command, as it is typed."""
+        return ["ride", "train", *self.flags, "--data", data, "--output", run]
+
+
+def _shipped(name: str, *flags: str) -> list[Row]:
+    """The shipped recipe with three seeds."""
+    start = ("--preset", "cifar100-lt-strong", *flags)
+    return [
+        Row(f"{name}-seed-{seed}", (*start, "--seed", str(seed)), route=_PLAIN_COST)
+        for seed in range(3)
+    ]
+
+
+ROWS = (
+    Row(
+        "cross-entropy",
+        (*_PLAIN, "--base-loss", "cross-entropy", *_FULL_WIDTH, *_NEVER_REWEIGHTED),
+        "39.1 (66.1 / 37.3 / 10.6)",
+    ),
+    Row("ldam-drw", (*_PLAIN, *_FULL_WIDTH)),
+    Row("ride-2", ("--preset", "cifar100-lt", "--experts", "2")),
+    Row("ride-3", ("--preset", "cifar100-lt"), "48.6 (67.0 / 49.9 / 25.7)"),
+    Row("ride-4", ("--preset", "cifar100-lt", "--experts", "4")),
+    *_shipped("strong"),
+    *_shipped("strong-if-50", "--imbalance-factor", "50"),
+    *_shipped("strong-if-10", "--imbalance-factor", "10"),
+    Row("short", ("--preset", "cifar100-lt-short"), route=_PLAIN_COST),
+    Row(
+        "short-cross-entropy",
+        (
+            *("--preset", "cifar100-lt-short", "--experts", "1", "--base-loss", "cross-entropy"),
+            *_FULL_WIDTH,
+        ),
+    ),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, evaluate, write the table."""
+    options = _parser().parse_args(arguments)
+    rows = [row for row in ROWS if not options.row or row.name in options.row]
+    if options.list:
+        for row in rows:
+            print(f"{row.name}: {shlex.join(row.command('DATA', f'runs/{row.name}'))}")
+        return
+    options.runs.mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        run = options.runs / row.name
+        _train(row, options.data, run)
+        if row.route:
+            _ride("route", str(run), "--data", str(options.data), *row.route)
+        _ride("evaluate", str(run), "--data", str(options.data))
+        _write_table(options.runs)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("DATA"), help="folder with CIFAR-100")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
+    parser.add_argument(
+        "--row", action="append", choices=[row.name for row in ROWS], help="only this row"
+    )
+    parser.add_argument("--list", action="store_true", help="print the rows' commands and stop")
+    return parser
+
+
+def _train(row: Row, data: Path, run: Path) -> None:
+    if (run / FILE_NAME).is_file():
+        _ride("train", "--resume", "--data", str(data), "--output", str(run))
+    else:
+        _ride(*row.command(str(data), str(run))[1:])
+
+
+def _ride(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "ride", *arguments], check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def _write_table(runs: Path) -> None:
+    """The table of every finished row, in the order of ROWS."""
+    lines = [
+        f"| {' | '.join(_COLUMNS)} |",
+        f"|{'---|' * len(_COLUMNS)}",
+    ]
+    lines += [line for row in ROWS if (line := _table_line(row, runs / row.name)) is not None]
+    with replacing(runs / "results.md") as file:
+        file.write(("\n".join(lines) + "\n").encode())
+    print(f"wrote {runs / 'results.md'}")
+
+
+def _table_line(row: Row, run: Path) -> str | None:
+    try:
+        checkpoint = load_checkpoint(run)
+        measured = json.loads((run / "evaluation.json").read_bytes())
+    except (CheckpointError, OSError):
+        return None
+    origin, routed = checkpoint.provenance, measured["routed"]
+    cells = [
+        row.name,
+        _accuracy(routed["accuracy"]),
+        _accuracy(measured["all_experts"]["accuracy"]),
+        f"{routed['mean_experts']:.2f}",
+        f"{routed['mean_multiply_adds'] / 1e6:.1f}",
+        row.published,
+        str(checkpoint.config.seed),
+        *(str(origin[key]) for key in ("commit", "started", "machine")),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _accuracy(shares: dict[str, Any]) -> str:
+    groups = (shares[name] for name in ("many", "medium", "few"))
+    each = " / ".join("none" if share is None else f"{100 * share:.1f}" for share in groups)
+    return f"{100 * shares['overall']:.1f} ({each})"
+
+
+if __name__ == "__main__":
+    main()

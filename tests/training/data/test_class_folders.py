@@ -1,0 +1,96 @@
+"""Images sorted into a folder for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.config import DataConfig, Dataset
+from training.data.class_folders import ClassFolders
+from training.data.images import EncodedSet
+from training.errors import DataError
+
+WriteImage = Callable[..., Path]
+
+
+@pytest.fixture
+def root(tmp_path: Path, write_image: WriteImage) -> Path:
+    """Grey 10 * class + image; `test` lacks a class."""
+    for label, name in enumerate(("ant", "bee", "cat")):
+        for image in range(label + 1):
+            write_image(tmp_path / "train" / name / f"{image}.png", 10 * label + image)
+    write_image(tmp_path / "test" / "bee" / "0.png", 77)
+    return tmp_path
+
+
+def folder(root: Path) -> ClassFolders:
+    return ClassFolders(root, DataConfig(dataset=Dataset.IMAGE_FOLDER))
+
+
+def greys(images: EncodedSet) -> list[int]:
+    return [int(np.asarray(images.decode(row))[0, 0, 0]) for row in range(len(images))]
+
+
+def test_folders_are_classes_in_the_order_of_their_names(root: Path) -> None:
+    train = folder(root).train()
+    assert train.class_names == ("ant", "bee", "cat")
+    assert train.class_counts == (1, 2, 3)
+    assert greys(train) == [0, 10, 11, 20, 21, 22]
+
+
+def test_a_class_without_test_images_keeps_its_place(root: Path) -> None:
+    test = folder(root).test()
+    assert test.class_counts == (0, 1, 0)
+    assert greys(test) == [77]
+
+
+def test_val_is_for_calibration_only_where_there_is_a_test_folder(
+    root: Path, write_image: WriteImage
+) -> None:
+    assert not folder(root).has_calibration
+    write_image(root / "val" / "ant" / "0.png", 55)
+    assert folder(root).has_calibration
+    assert greys(folder(root).calibration()) == [55]
+    assert greys(folder(root).test()) == [77]
+    (root / "test").rename(root / "elsewhere")
+    assert not folder(root).has_calibration
+    assert greys(folder(root).test()) == [55]
+
+
+def test_other_and_hidden_files_are_passed_over(root: Path, write_image: WriteImage) -> None:
+    (root / "train" / "ant" / "notes.txt").write_text("no image")
+    write_image(root / "train" / "ant" / ".hidden.png", 99)
+    write_image(root / "train" / ".cache" / "0.png", 99)
+    write_image(root / "train" / "0.png", 99)
+    write_image(root / "train" / "ant" / "1.PNG", 1)
+    assert greys(folder(root).train()) == [0, 1, 10, 11, 20, 21, 22]
+
+
+def test_linked_folders_and_files_are_followed(root: Path) -> None:
+    (root / "train" / "dog").symlink_to(root / "train" / "cat")
+    (root / "train" / "ant" / "1.png").symlink_to(root / "train" / "cat" / "2.png")
+    train = folder(root).train()
+    assert train.class_counts == (2, 2, 3, 3)
+    assert greys(train)[:2] == [0, 22]
+
+
+def test_a_class_that_is_not_trained_on_is_refused(root: Path, write_image: WriteImage) -> None:
+    write_image(root / "test" / "dog" / "0.png")
+    with pytest.raises(DataError, match="test/dog is no class of the training split"):
+        folder(root).test()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_missing_folder_is_named(root: Path, split: str) -> None:
+    (root / split).rename(root / "elsewhere")
+    with pytest.raises(DataError, match="can't be read: No such file"):
+        folder(root).test()
+
+
+def test_a_folder_without_classes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    with pytest.raises(DataError, match="train holds no folders of classes"):
+        folder(tmp_path).train()

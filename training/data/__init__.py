@@ -1,0 +1,12 @@
+from training.data.images import EncodedSet, Images, ImageSet
+from training.data.long_tail import long_tailed_subset
+from training.data.splits import Split, read_split
+
+__all__ = [
+    "EncodedSet",
+    "ImageSet",
+    "Images",
+    "Split",
+    "long_tailed_subset",
+    "read_split",
+]

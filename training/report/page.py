@@ -1,0 +1,97 @@
+"""The report as a folder: `index.html`, one page that needs nothing else, and `report.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from training.checkpoint import replacing
+from training.errors import ConfigError
+from training.evaluation import FEW_BELOW, MANY_ABOVE
+from training.report import formats, plots
+from training.report.contents import ReportContents
+from training.report.findings import Findings, find
+
+PAGE = "index.html"
+NUMBERS = "report.json"
+MARK = '<meta name="generator" content="ride evaluate">'
+_MARK_WITHIN = 500  # characters of the page
+_PLOTS: dict[str, Callable[[Findings], plots.Drawing]] = {
+    "accuracy": plots.accuracy_by_group,
+    "compute": plots.accuracy_against_compute,
+    "experts_by_group": plots.experts_by_group,
+    "experts_by_class": plots.experts_by_class,
+    "classes": plots.accuracy_by_class,
+    "calibration": plots.reliability,
+    "spread": plots.bias_and_variance,
+}
+
+
+def write_report(contents: ReportContents, directory: Path) -> Path:
+    """Write the report into `directory`, in place of an earlier one, and return the page's path.
+
+    Both files are written beside their places and moved there once both are complete.
+
+    Raises:
+        ConfigError: `directory` is a file, or holds something else than an earlier report.
+    """
+    _refuse_foreign(directory)
+    findings = find(contents)
+    page, numbers = render_page(contents, findings), findings.to_json()
+    new = not directory.exists()
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with replacing(directory / NUMBERS) as beside, replacing(directory / PAGE) as file:
+            beside.write(f"{numbers}\n".encode())
+            file.write(page.encode())
+    except BaseException:
+        if new:
+            directory.rmdir()
+        raise
+    return directory / PAGE
+
+
+def render_page(contents: ReportContents, findings: Findings) -> str:
+    """The page as HTML; whatever comes from data is escaped."""
+    environment = Environment(
+        loader=PackageLoader("training.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: (
+            value if isinstance(value, Markup) else formats.printable(str(value))
+        ),
+    )
+    environment.filters.update(percent=formats.percent, multiply_adds=formats.multiply_adds)
+    return environment.get_template("page.html.jinja").render(
+        contents=contents,
+        findings=findings,
+        draw=lambda name: _PLOTS[name](findings),
+        expert_colours=plots.expert_colours(findings.experts),
+        mark=Markup(MARK),  # noqa: S704, our own drawing
+        many_above=MANY_ABOVE,
+        few_below=FEW_BELOW,
+    )
+
+
+def _refuse_foreign(directory: Path) -> None:
+    """Hidden files don't count: file managers leave some."""
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise ConfigError(f"{directory} is not a folder: name another for the report")
+    foreign = {path.name for path in directory.iterdir() if path.name[0] != "."}
+    if not foreign:
+        return
+    if foreign == {PAGE, NUMBERS}:
+        with (directory / PAGE).open(encoding="utf-8", errors="replace") as file:
+            if MARK in file.read(_MARK_WITHIN):
+                return
+    raise ConfigError(
+        f"{directory} holds something else than an earlier report: name another folder, "
+        "or empty this one"
+    )

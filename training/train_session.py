@@ -1,0 +1,216 @@
+"""What `ride train` does, apart from reading its flags."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from training.backbones.pretrained import load_pretrained, read_weights
+from training.checkpoint import (
+    FILE_NAME,
+    Checkpoint,
+    Stage,
+    checkpoint_digest,
+    load_checkpoint,
+    load_finished,
+)
+from training.config import TrainingConfig
+from training.data import Images, Split, read_split
+from training.data.loading import OnUnreadable, make_loader
+from training.device import Machine, choose_machine
+from training.errors import CheckpointError, ConfigError
+from training.interrupt import InterruptFlag
+from training.loop import Reporter, TrainingRun, new_checkpoint
+from training.model import RideModel
+from training.processes import Processes, joined_processes
+from training.progress import ConsoleReporter, SilentReporter, say
+from training.provenance import file_digest, provenance
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a run needs besides its configuration, and may differ from one start to the next.
+
+    Attributes:
+        data: the data set's folder.
+        device: auto, cpu, cuda or cuda:N.
+        compiled: whether the model goes through `torch.compile`.
+        workers: processes that decode images, for data sets that are not held in memory.
+        on_unreadable: what an image that can't be read does.
+        checkpoint_every_s: seconds between checkpoints.
+        teacher: folder of the finished run that the experts imitate.
+        weights: a file of ImageNet weights to start from.
+    """
+
+    data: Path
+    device: str = "auto"
+    compiled: bool = False
+    workers: int = 2
+    on_unreadable: OnUnreadable = OnUnreadable.STOP
+    checkpoint_every_s: float = 300.0
+    teacher: Path | None = None
+    weights: Path | None = None
+
+
+def train_session(
+    config: TrainingConfig,
+    around: Surroundings,
+    *,
+    output: Path,
+    resume: bool,
+    console: Console,
+) -> bool:
+    """Start or resume the run in `output`. Returns whether it reached its end.
+
+    Raises:
+        TrainingError: for flags, data or a checkpoint that a user can mend.
+    """
+    with joined_processes() as processes, InterruptFlag() as interrupt:
+        checkpoint = _resumed(output) if resume else None
+        if checkpoint is None:
+            _require_new(output)
+        elif checkpoint.position.stage is Stage.DONE:
+            say(console, f"{output} is already finished.")
+            return True
+        else:
+            config = checkpoint.config
+        machine = choose_machine(around.device, config.precision, compiled=around.compiled)
+        images = read_split(around.data, config.data, Split.TRAIN)
+        teacher, config = _teacher(around.teacher, config)
+        if checkpoint is None:
+            config = _for_classes(config, len(images.class_names))
+            config.check()
+            checkpoint = _started(config, images, machine, around.weights, console)
+        loader = make_loader(
+            images,
+            config.augmentation,
+            config.data,
+            machine.device,
+            workers=around.workers,
+            two_views=config.loss.consistency_weight > 0,
+            on_unreadable=around.on_unreadable,
+        )
+        processes.wait()  # every process has looked for a run in the folder before one is made
+        if processes.is_main:
+            _create(output)
+            say(console, _headline(checkpoint, len(images), machine, processes))
+        with _reporter(output, console, processes) as reporter:
+            finished = TrainingRun(
+                checkpoint,
+                images,
+                loader,
+                output,
+                machine,
+                checkpoint_every_s=around.checkpoint_every_s,
+                reporter=reporter,
+                interrupt=interrupt,
+                teacher=teacher,
+                processes=processes,
+            ).run()
+        if processes.is_main:
+            _say_what_next(
+                console,
+                output,
+                around,
+                finished=finished,
+                skipped=tuple(loader.unreadable.values()),
+            )
+    return finished
+
+
+def _started(
+    config: TrainingConfig, images: Images, machine: Machine, weights: Path | None, console: Console
+) -> Checkpoint:
+    """The first checkpoint of a new run."""
+    checkpoint = new_checkpoint(config, images, provenance(config, machine))
+    if weights is not None:
+        model = checkpoint.build_model()
+        report = load_pretrained(model, read_weights(weights))
+        checkpoint.model = model.state_dict()
+        checkpoint.provenance["weights_sha256"] = file_digest(weights)
+        say(
+            console,
+            f"{weights}: {report.taken} tensors taken, {report.thinned} thinned to narrower "
+            f"experts, {report.left} left at their initialisation",
+        )
+    return checkpoint
+
+
+def _for_classes(config: TrainingConfig, classes: int) -> TrainingConfig:
+    """The classes are the data's; routers can't look at more logits than there are."""
+    top = min(config.model.router_top_logits, classes)
+    return replace(config, model=replace(config.model, num_classes=classes, router_top_logits=top))
+
+
+def _teacher(run: Path | None, config: TrainingConfig) -> tuple[RideModel | None, TrainingConfig]:
+    """The teacher's model; a resumed run insists on the teacher that it was started with."""
+    wanted = config.loss.teacher_sha256
+    if run is None:
+        if wanted or config.loss.distillation_weight:
+            raise ConfigError("distillation needs a finished run to imitate: name it by --teacher")
+        return None, config
+    if not config.loss.distillation_weight:
+        raise ConfigError("--teacher has no effect while loss.distillation_weight is 0")
+    teacher = load_finished(run)
+    if teacher.config.model.num_classes != config.model.num_classes:
+        raise ConfigError(f"the teacher {run} knows {teacher.config.model.num_classes} classes")
+    digest = checkpoint_digest(run)
+    if wanted not in (None, digest):
+        raise ConfigError(f"{run} is not the teacher that this run was started with")
+    return teacher.build_model(), replace(config, loss=replace(config.loss, teacher_sha256=digest))
+
+
+def _reporter(
+    output: Path, console: Console, processes: Processes
+) -> AbstractContextManager[Reporter]:
+    return ConsoleReporter(output, console) if processes.is_main else nullcontext(SilentReporter())
+
+
+def _say_what_next(
+    console: Console,
+    output: Path,
+    around: Surroundings,
+    *,
+    finished: bool,
+    skipped: tuple[str, ...],
+) -> None:
+    if skipped:
+        say(console, f"{len(skipped)} images could not be read, the first of them: {skipped[0]}")
+    if finished:
+        say(console, f"Finished. Next: ride evaluate {output} --data {around.data}")
+    else:
+        again = f"ride train --resume --output {output} --data {around.data}"
+        say(console, f"Stopped. Go on with: {again}")
+
+
+def _resumed(output: Path) -> Checkpoint:
+    if not (output / FILE_NAME).is_file():
+        raise CheckpointError(f"there is nothing to resume in {output}: it has no {FILE_NAME}")
+    return load_checkpoint(output)
+
+
+def _require_new(output: Path) -> None:
+    if (output / FILE_NAME).exists():
+        raise ConfigError(
+            f"{output} already holds a run: go on with it (--resume) or name another folder"
+        )
+
+
+def _create(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the folder {output} cannot be made: {error.strerror}") from error
+
+
+def _headline(checkpoint: Checkpoint, images: int, machine: Machine, processes: Processes) -> str:
+    config = checkpoint.config
+    several = f" in {processes.count} processes" if processes.count > 1 else ""
+    return (
+        f"{config.preset}: {config.model.num_experts} experts, {images:,} images, "
+        f"{config.optimiser.epochs} epochs, seed {config.seed}, on {machine.name}, "
+        f"{machine.precision}{several}; starting at {checkpoint.position}"
+    )
