@@ -537,7 +537,7 @@ def test_the_api_is_described(server: RunningServer) -> None:
     description = server.get("/openapi.json").json()
     classify = description["paths"][CLASSIFY]["post"]
     assert {parameter["name"] for parameter in classify["parameters"]} == {
-        *("top_k", "max_experts", "threshold")
+        *("top_k", "max_experts", "threshold", "quality")
     }
     assert set(classify["requestBody"]["content"]) == {"image/*", "multipart/form-data"}
     assert "/v2/models/{model}/infer" in description["paths"]
