@@ -163,6 +163,7 @@ class TrainingRun:
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
             nesterov=settings.momentum > 0,
+            fused=True,
         )
         if self._checkpoint.optimiser:
             optimiser.load_state_dict(self._checkpoint.optimiser)

@@ -55,10 +55,10 @@ _CIFAR100_LT_SHORT = replace(
     augmentation=AugmentationConfig(policy=Policy.AUTOAUGMENT, cutout=8),
     optimiser=replace(
         _CIFAR100_LT_STRONG.optimiser,
-        epochs=110,
+        epochs=90,
         warmup_epochs=3,
         ema_decay=0.998,
-        small_epochs=72,
+        small_epochs=60,
         small_size=24,
     ),
 )
