@@ -226,7 +226,7 @@ def evaluate(
         report=wanted,
         workers=workers,
         save=save,
-        console=Console(),
+        console=Console(stderr=json),
     )
 
 

@@ -15,7 +15,7 @@ from training.config import Precision
 from training.data import Split, read_split
 from training.data.loading import plain_batches
 from training.device import choose_machine
-from training.evaluate_report import BATCH_SIZE, ReportRequest, report_on
+from training.evaluate_report import BATCH_SIZE, ReportRequest, plan_report, report_on
 from training.evaluation import (
     Evaluation,
     Result,
@@ -43,6 +43,7 @@ def evaluate_session(
         TrainingError: for flags, data or a checkpoint that a user can mend.
     """
     checkpoint = load_finished(run)
+    plan = None if report is None else plan_report(run, report)
     machine = choose_machine(device, Precision.FP32)
     images = read_split(data, checkpoint.config.data, Split.TEST)
     batches = plain_batches(
@@ -59,8 +60,8 @@ def evaluate_session(
         print(json.dumps(evaluation.to_dict(), indent=2))
     else:
         console.print(_evaluation_table(evaluation))
-    if report is not None:
-        report_on(run, report, data=data, device=machine.device, workers=workers, console=console)
+    if plan is not None:
+        report_on(plan, data=data, device=machine.device, workers=workers, console=console)
 
 
 def _evaluation_table(evaluation: Evaluation) -> Table:

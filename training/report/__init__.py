@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from training.report.contents import ReportContents, RunResults
-from training.report.page import write_report
+from training.report.page import refuse_foreign, write_report
 
-__all__ = ["ReportContents", "RunResults", "write_report"]
+__all__ = ["ReportContents", "RunResults", "refuse_foreign", "write_report"]

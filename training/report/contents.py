@@ -36,6 +36,7 @@ class ReportContents:
     `facts` say where the numbers come from (data set, commit, date, ...). `labels` [N] are those of
     the test images; `class_counts` [C] count training images. `repeated_runs` are runs on the same
     data with other seeds, the run itself among them; from two on they give bias and variance.
+    `curves_missing` says why there are no curves.
 
     Raises:
         ConfigError: there are no images, or a run has answers for other images or classes.
@@ -49,6 +50,7 @@ class ReportContents:
     run: RunResults
     baselines: tuple[RunResults, ...] = ()
     curves: tuple[Curve, ...] = ()
+    curves_missing: str = ""
     operating_points: Mapping[str, CurvePoint] = field(default_factory=dict)
     repeated_runs: tuple[RunResults, ...] = ()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -38,19 +39,16 @@ def write_report(contents: ReportContents, directory: Path) -> Path:
     Raises:
         ConfigError: `directory` is a file, or holds something else than an earlier report.
     """
-    _refuse_foreign(directory)
+    refuse_foreign(directory)
     findings = find(contents)
     page, numbers = render_page(contents, findings), findings.to_json()
-    new = not directory.exists()
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-        with replacing(directory / NUMBERS) as beside, replacing(directory / PAGE) as file:
-            beside.write(f"{numbers}\n".encode())
-            file.write(page.encode())
-    except BaseException:
-        if new:
-            directory.rmdir()
-        raise
+    with (
+        _made(directory),
+        replacing(directory / NUMBERS) as beside,
+        replacing(directory / PAGE) as file,
+    ):
+        file.write(page.encode())
+        beside.write(f"{numbers}\n".encode())
     return directory / PAGE
 
 
@@ -78,8 +76,12 @@ def render_page(contents: ReportContents, findings: Findings) -> str:
     )
 
 
-def _refuse_foreign(directory: Path) -> None:
-    """Hidden files don't count: file managers leave some."""
+def refuse_foreign(directory: Path) -> None:
+    """Refuse a folder that is not the report's own. Hidden files don't count: many leave some.
+
+    Raises:
+        ConfigError: `directory` is a file, or holds something else than an earlier report.
+    """
     if not directory.exists():
         return
     if not directory.is_dir():
@@ -87,7 +89,7 @@ def _refuse_foreign(directory: Path) -> None:
     foreign = {path.name for path in directory.iterdir() if path.name[0] != "."}
     if not foreign:
         return
-    if foreign == {PAGE, NUMBERS}:
+    if PAGE in foreign and foreign <= {PAGE, NUMBERS}:
         with (directory / PAGE).open(encoding="utf-8", errors="replace") as file:
             if MARK in file.read(_MARK_WITHIN):
                 return
@@ -95,3 +97,17 @@ def _refuse_foreign(directory: Path) -> None:
         f"{directory} holds something else than an earlier report: name another folder, "
         "or empty this one"
     )
+
+
+@contextmanager
+def _made(directory: Path) -> Iterator[None]:
+    """Make a folder and those above it; none of them is left behind if what follows fails."""
+    new = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for path in new:
+            with suppress(OSError):  # it holds something by now
+                path.rmdir()
+        raise

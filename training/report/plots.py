@@ -24,6 +24,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+from training.curves import Curve
 from training.report.findings import Findings
 from training.report.formats import multiply_adds, printable
 from training.report.statistics import OVERALL, Floats
@@ -34,7 +35,9 @@ _ROUTER_COLOURS = ("#CC79A7", "#56B4E9", "#E69F00", "#0072B2", "#009E73", "#D55E
 _MARKERS = "osD^vP"
 _BASELINE_TINTS = (0.45, 0.25, 0.1)
 _MOST_NAMES = 20
-_LONGEST_NAME = 18
+_LONGEST_NAME = 28
+_LONGEST_CLASS = 18
+_LEGEND_LETTERS = 68  # that fit into a row
 _WIDTH = 5.4  # inches; at 10 points' text it can be read on a phone
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -130,21 +133,16 @@ def accuracy_by_group(figure: Figure, findings: Findings) -> None:
         _legend_below(figure, axes)
 
 
-@_plot("compute", height=4.2)
+@_plot("compute", height=4.8)
 def accuracy_against_compute(figure: Figure, findings: Findings) -> None:
     """Lines: every router's best accuracy at each mean cost; points: runs and settings."""
     axes = figure.subplots()
     for i, curve in enumerate(findings.curves):
-        oracle = "oracle" in curve.name.casefold()
-        few_points = len(curve.points) <= 30
         axes.plot(
             [point.mean_multiply_adds for point in curve.points],
             [point.accuracy for point in curve.points],
             label=_short(curve.name),
-            color=INK if oracle else _ROUTER_COLOURS[i % len(_ROUTER_COLOURS)],
-            linestyle="--" if oracle else "-",
-            marker=_MARKERS[i % len(_MARKERS)] if few_points else "",
-            markersize=4,
+            **_line_style(i, curve),
         )
     for i, run in enumerate(findings.routed):
         axes.plot(
@@ -162,7 +160,7 @@ def accuracy_against_compute(figure: Figure, findings: Findings) -> None:
         axes.annotate(str(number), place, (0, 9), textcoords="offset points", ha="center")
     axes.margins(y=0.12)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: multiply_adds(value)))
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
     axes.set_xlabel("Mean multiply-adds of an image")
     axes.set_ylabel("Top-1 accuracy")
     _legend_below(figure, axes)
@@ -224,7 +222,7 @@ def accuracy_by_class(figure: Figure, findings: Findings) -> None:
     below.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     below.set_ylabel("Training\nimages")
     _class_axis(below, findings)
-    _legend_below(figure, above, below)
+    _legend_below(figure, below, above)
 
 
 @_plot("calibration", height=4.8)
@@ -240,6 +238,7 @@ def reliability(figure: Figure, findings: Findings) -> None:
         axes.bar(edges[:-1], found.accuracy, edges[1], align="edge", color=colour)
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle="--")
         axes.set_title(f"{group}, error {100 * found.error:.1f} %")
+        axes.set(xlim=(0, 1), ylim=(0, 1))
         _percent(axes.yaxis)
         _percent(axes.xaxis)
     for axes in panels[len(groups) :]:
@@ -254,6 +253,7 @@ def bias_and_variance(figure: Figure, findings: Findings) -> None:
     groups = list(findings.spread)
     colours = [GROUP_COLOURS[group] for group in groups]
     panels = figure.subplots(1, 3, sharey=True)
+    panels[0].set_ylabel("Share of images")
     for axes, measure in zip(panels, ("accuracy", "bias", "variance"), strict=True):
         values = [getattr(found, measure) for found in findings.spread.values()]
         bars = axes.bar(groups, values, 0.75, color=colours)
@@ -268,6 +268,19 @@ def expert_colours(experts: int) -> list[str]:
     """Dark to bright, to be read as an order."""
     shades = np.linspace(0.2, 0.95, experts)
     return [mpl.colors.to_hex(mpl.colormaps["cividis"](shade)) for shade in shades]
+
+
+def _line_style(number: int, curve: Curve) -> dict[str, Any]:
+    """Routers in colour; hindsight and chance, which are none, in black and grey."""
+    if curve.name == "oracle":
+        return {"color": INK, "linestyle": "--"}
+    if curve.name == "random":
+        return {"color": GROUP_COLOURS[OVERALL], "linestyle": ":"}
+    return {
+        "color": _ROUTER_COLOURS[number % len(_ROUTER_COLOURS)],
+        "marker": _MARKERS[number % len(_MARKERS)] if len(curve.points) <= 30 else "",
+        "markersize": 4,
+    }
 
 
 def _bar_style(run: int, groups: Sequence[str]) -> dict[str, Any]:
@@ -288,7 +301,7 @@ def _steps(
 
 
 def _class_axis(axes: Axes, findings: Findings) -> None:
-    names = [_short(each.name) for each in findings.classes]
+    names = [_short(each.name, _LONGEST_CLASS) for each in findings.classes]
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.grid(visible=False, axis="x")
     if len(names) <= _MOST_NAMES:
@@ -308,13 +321,15 @@ def _legend_below(figure: Figure, *panels: Axes) -> None:
     named = [panel.get_legend_handles_labels() for panel in panels]
     handles = [handle for panel in named for handle in panel[0]]
     labels = [label for panel in named for label in panel[1]]
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
+    room = _LEGEND_LETTERS // (max(map(len, labels)) + 6)
+    columns = min(4, len(labels), max(1, room))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def _experts(index: int) -> str:
     return "1 expert" if index == 0 else f"{index + 1} experts"
 
 
-def _short(name: str) -> str:
+def _short(name: str, longest: int = _LONGEST_NAME) -> str:
     name = printable(name)
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
