@@ -22,6 +22,7 @@ from typing import IO, Any
 
 import torch
 
+from serving.manifest import parse_gears
 from training.config import TrainingConfig
 from training.errors import CheckpointError
 from training.losses.balanced_softmax import expert_adjustments, prefix_corrections
@@ -203,7 +204,7 @@ def _parse(content: dict[str, Any], path: Path) -> Checkpoint:
             average=content.get("average", {}),
             routing=content.get("routing", {}),  # earlier versions had none
         )
-        _check_thresholds(checkpoint)
+        _check_routing(checkpoint)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}") from None
     classes = checkpoint.config.model.num_classes
@@ -212,12 +213,13 @@ def _parse(content: dict[str, Any], path: Path) -> Checkpoint:
     return checkpoint
 
 
-def _check_thresholds(checkpoint: Checkpoint) -> None:
-    thresholds = checkpoint.thresholds
-    if len(thresholds) != checkpoint.config.model.num_experts - 1:
-        raise ValueError("there must be one threshold for each expert but the last")
-    if not all(type(value) is float and 0 <= value <= 1 for value in thresholds):
-        raise ValueError("every threshold must lie between 0 and 1")
+def _check_routing(checkpoint: Checkpoint) -> None:
+    gears = parse_gears(checkpoint.routing.get("gears", {}))
+    for thresholds in (checkpoint.thresholds, *(gear.thresholds for gear in gears.values())):
+        if len(thresholds) != checkpoint.config.model.num_experts - 1:
+            raise ValueError("there must be one threshold for each expert but the last")
+        if not all(type(value) is float and 0 <= value <= 1 for value in thresholds):
+            raise ValueError("every threshold must lie between 0 and 1")
 
 
 @contextmanager

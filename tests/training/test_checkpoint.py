@@ -288,3 +288,36 @@ def test_only_a_finished_run_is_loaded_as_finished(tmp_path: Path, checkpoint: C
         load_finished(tmp_path)
     save_checkpoint(replace(checkpoint, position=Position(Stage.DONE)), tmp_path)
     assert load_finished(tmp_path).position == Position(Stage.DONE)
+
+
+GEAR = {
+    "thresholds": [0.5],
+    "mean_experts": 1.5,
+    "mean_multiply_adds": 1e6,
+    "accuracy": {"overall": 0.5, "many": 0.5, "medium": None, "few": None},
+    "measured_on": "images",
+}
+BAD_ROUTING: dict[str, Any] = {
+    "a list": [],
+    "too many thresholds": {"thresholds": [0.5, 0.5]},
+    "a threshold above 1": {"thresholds": [1.5]},
+    "a threshold as text": {"thresholds": ["0.5"]},
+    "gears of numbers": {"gears": {"fast": 1}},
+    "a gear without thresholds": {"gears": {"fast": {}}},
+    "a gear with too many thresholds": {"gears": {"fast": {**GEAR, "thresholds": [0.1, 0.2]}}},
+    "a gear that is no number": {"gears": {"fast": {**GEAR, "mean_experts": float("nan")}}},
+}
+
+
+@pytest.mark.parametrize("routing", BAD_ROUTING.values(), ids=BAD_ROUTING)
+def test_damaged_routing_is_refused(tmp_path: Path, checkpoint: Checkpoint, routing: Any) -> None:
+    checkpoint.routing = routing
+    save_checkpoint(checkpoint, tmp_path)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_checkpoint(tmp_path)
+
+
+def test_good_routing_is_kept(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    checkpoint.routing = {"thresholds": [0.25], "gears": {"fast": GEAR}}
+    save_checkpoint(checkpoint, tmp_path)
+    assert load_checkpoint(tmp_path).routing == checkpoint.routing
