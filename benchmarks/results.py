@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.checkpoint import FILE_NAME, load_checkpoint, replacing
+from training.checkpoint import FILE_NAME, load_finished, replacing
 from training.errors import CheckpointError
 
 _PLAIN = ("--preset", "cifar100-lt", "--experts", "1", "--diversity", "none")
@@ -135,20 +135,24 @@ def _ride(*arguments: str) -> None:
 
 
 def _write_table(runs: Path) -> None:
-    """The table of every finished row, in the order of ROWS."""
+    with replacing(runs / "results.md") as file:
+        file.write(table(runs).encode())
+    print(f"wrote {runs / 'results.md'}")
+
+
+def table(runs: Path) -> str:
+    """The table of every finished and measured row, in the order of ROWS."""
     lines = [
         f"| {' | '.join(_COLUMNS)} |",
         f"|{'---|' * len(_COLUMNS)}",
     ]
     lines += [line for row in ROWS if (line := _table_line(row, runs / row.name)) is not None]
-    with replacing(runs / "results.md") as file:
-        file.write(("\n".join(lines) + "\n").encode())
-    print(f"wrote {runs / 'results.md'}")
+    return "\n".join(lines) + "\n"
 
 
 def _table_line(row: Row, run: Path) -> str | None:
     try:
-        checkpoint = load_checkpoint(run)
+        checkpoint = load_finished(run)
         measured = json.loads((run / "evaluation.json").read_bytes())
     except (CheckpointError, OSError):
         return None

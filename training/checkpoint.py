@@ -133,7 +133,10 @@ def save_checkpoint(checkpoint: Checkpoint, run: Path) -> None:
         with replacing(path) as file:
             file.write(encoded.getbuffer())
     except OSError as error:
-        raise CheckpointError(f"{path} could not be written: {error.strerror}") from error
+        raise CheckpointError(
+            f"{path} could not be written: {error.strerror}. The checkpoint before it, "
+            "if there is one, is whole: mend this, and go on from there"
+        ) from error
 
 
 def load_checkpoint(run: Path) -> Checkpoint:

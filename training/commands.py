@@ -123,6 +123,7 @@ def train(
         "precision": precision,
         "set": settings or None,
         "weights": weights,
+        "show_config": show_config or None,
     }
     if resume and (given := [name for name, value in changes.items() if value is not None]):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)

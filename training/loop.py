@@ -23,7 +23,7 @@ from training.config import TrainingConfig
 from training.data import Images
 from training.data.loading import Batch, BatchPlan, Loader
 from training.device import Machine
-from training.errors import ConfigError, DivergedError
+from training.errors import ConfigError, DataError, DivergedError
 from training.interrupt import InterruptFlag
 from training.model import RideModel
 from training.processes import Processes, unsynchronised
@@ -87,7 +87,8 @@ class TrainingRun:
         if images.fingerprint() != checkpoint.data_fingerprint:
             raise ConfigError(
                 "the training data is not what this run was started with: images, labels or "
-                "class names have changed since"
+                f"class names have changed since. Resume {directory} with the data as it was, or "
+                "start a new run in another folder"
             )
         self.config = checkpoint.config
         self.position = checkpoint.position
@@ -114,7 +115,7 @@ class TrainingRun:
             DivergedError: if the loss or a weight stops being a number; the last checkpoint, from
                 before that, is kept.
             CheckpointError: if a checkpoint could not be written; the one before it is kept.
-            DataError: if an image can't be read.
+            DataError: if an image can't be read; the steps before it are saved.
         """
         while self.position.stage is not Stage.DONE:
             if not self._train(self._stage_training()):
@@ -143,7 +144,7 @@ class TrainingRun:
         optimiser = self._optimiser(stage)
         average = self._average()
         module = self._processes.join(stage.module)
-        for parts, steps in self._loaded_batches(stage):
+        for parts, steps in self._saved_if_unreadable(stage, optimiser, average):
             rate = stage.rate(self.position.epoch, self.position.step, steps)
             loss, accuracy = self._update(module, optimiser, parts, rate)
             if average is not None:
@@ -183,6 +184,20 @@ class TrainingRun:
             average.load_state_dict(self._checkpoint.average)
         return average
 
+    def _saved_if_unreadable(
+        self,
+        stage: StageTraining,
+        optimiser: torch.optim.Optimizer,
+        average: AveragedModel | None,
+    ) -> Iterator[tuple[list[SeededBatch], int]]:
+        """The batches; where one can't be read, what was learnt before it is kept."""
+        try:
+            yield from self._loaded_batches(stage)
+        except DataError:
+            if self.position != self._checkpoint.position:
+                self._save_step(optimiser, average)
+            raise
+
     def _loaded_batches(self, stage: StageTraining) -> Iterator[tuple[list[SeededBatch], int]]:
         """This process's parts of each batch from the current position on, and steps an epoch."""
         for epoch in range(self.position.epoch, stage.settings.epochs):
@@ -196,19 +211,23 @@ class TrainingRun:
     def _plans(self, stage: StageTraining, epoch: int) -> list[list[BatchPlan]]:
         """An epoch's batches, each as the parts that fall to this process.
 
-        A last batch with fewer images than parts is left out.
+        A last batch that would leave parts with a single image, or none, is left out: small
+        images end as single pixels, and those of one image can't be normalised by their variance.
         """
         count = self._processes.count * self._accumulate
         key = (self.config.seed, _STAGE_NUMBER[self.position.stage], epoch)
         rows = torch.split(stage.order(self._images, seed_of(*key, 0)), stage.settings.batch_size)
         size = stage.image_size(epoch)
-        return [
+        plans = [
             list(parts_of(batch, (*key, step), size, count))[
                 self._processes.rank :: self._processes.count
             ]
             for step, batch in enumerate(rows, start=1)
-            if len(batch) >= count
+            if len(batch) >= 2 * count or len(batch) == stage.settings.batch_size
         ]
+        if not plans:
+            raise ConfigError(f"{len(self._images)} training images are too few for a single step")
+        return plans
 
     @property
     def _accumulate(self) -> int:
@@ -248,7 +267,7 @@ class TrainingRun:
         stop = self._processes.any(self._interrupt.requested)
         due = time.monotonic() - self._saved_at >= self._checkpoint_every_s
         if stop or due:
-            self._save(optimiser.state_dict(), {} if average is None else average.state_dict())
+            self._save_step(optimiser, average)
         return stop
 
     def _finish_stage(self) -> None:
@@ -284,8 +303,11 @@ class TrainingRun:
         raise DivergedError(
             f"training has diverged: {what} at {position}. "
             + (f"{kept} is kept, from before that. " if kept.is_file() else "")
-            + "Try a lower learning rate: --set optimiser.learning_rate=.."
+            + "Start a new run with a lower learning rate: --set optimiser.learning_rate=.."
         )
+
+    def _save_step(self, optimiser: torch.optim.Optimizer, average: AveragedModel | None) -> None:
+        self._save(optimiser.state_dict(), {} if average is None else average.state_dict())
 
     def _save(self, optimiser: dict[str, object], average: dict[str, object]) -> None:
         """Write a checkpoint, unless what would be written is no longer numbers."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,9 +17,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from torch.utils.tensorboard import SummaryWriter
 
 from training.checkpoint import Position, Stage
+from training.curve_files import CurveFile
 from training.loop import StepReport
 
 _LOG_EVERY_STEPS = 10
@@ -47,7 +49,8 @@ class ConsoleReporter:
 
     def __init__(self, directory: Path, console: Console) -> None:
         self._console = console
-        self._writer = SummaryWriter(str(directory / "tensorboard"))
+        self._directory = directory / "tensorboard"
+        self._curves: CurveFile | None = None
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -67,6 +70,8 @@ class ConsoleReporter:
 
     def __enter__(self) -> Self:
         self._progress.start()
+        with self._curves_if_possible():
+            self._curves = CurveFile(self._directory)
         return self
 
     def __exit__(
@@ -78,7 +83,6 @@ class ConsoleReporter:
         if self._pending and error is None:
             self._flush()
         self._progress.stop()
-        self._writer.close()
 
     def step(self, report: StepReport) -> None:
         """Move the bar; at the end of an epoch leave a line behind."""
@@ -114,12 +118,27 @@ class ConsoleReporter:
             self._accuracies.append(accuracy)
             step = _steps_done(report)
             prefix = str(report.position.stage)
-            self._writer.add_scalar(f"{prefix}/loss", loss, step)
-            self._writer.add_scalar(f"{prefix}/accuracy", accuracy, step)
-            self._writer.add_scalar(f"{prefix}/learning_rate", report.learning_rate, step)
+            self._draw(f"{prefix}/loss", loss, step)
+            self._draw(f"{prefix}/accuracy", accuracy, step)
+            self._draw(f"{prefix}/learning_rate", report.learning_rate, step)
         last = self._pending[-1]
         self._pending = []
         self._progress.update(self._task, completed=_steps_done(last), state=self._state(last))
+
+    def _draw(self, name: str, value: float, step: int) -> None:
+        if self._curves is not None:
+            with self._curves_if_possible():
+                self._curves.add(name, value, step)
+
+    @contextmanager
+    def _curves_if_possible(self) -> Iterator[None]:
+        """A full disk costs the curves and not the run, whose checkpoint may have room again."""
+        try:
+            yield
+        except OSError as error:
+            self._curves = None
+            what = f"{self._directory} could not be written: {error.strerror}"
+            say(self._console, f"{what}; training goes on without curves")
 
     def _state(self, report: StepReport) -> str:
         loss = sum(self._losses) / len(self._losses)

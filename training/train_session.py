@@ -178,7 +178,8 @@ def _say_what_next(
     skipped: tuple[str, ...],
 ) -> None:
     if skipped:
-        say(console, f"{len(skipped)} images could not be read, the first of them: {skipped[0]}")
+        several = f"{len(skipped)} images could not be read, the first of them: "
+        say(console, (several if len(skipped) > 1 else "1 image could not be read: ") + skipped[0])
     if finished:
         say(console, f"Finished. Next: ride evaluate {output} --data {around.data}")
     else:

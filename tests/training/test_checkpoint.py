@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.training.misfortunes import Trap, full_disk
 from training.checkpoint import (
     FILE_NAME,
     Checkpoint,
@@ -89,17 +87,6 @@ def write(run: Path, content: object) -> None:
     torch.save(content, run / FILE_NAME)
 
 
-@contextmanager
-def full_disk(limit: int) -> Iterator[None]:
-    """No file may grow beyond `limit` bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_full_disk_leaves_the_old_checkpoint_whole(
     tmp_path: Path, checkpoint: Checkpoint
 ) -> None:
@@ -141,16 +128,6 @@ def test_what_cant_be_saved_leaves_the_old_checkpoint_whole(
 def test_a_folder_that_is_gone_is_named(tmp_path: Path, checkpoint: Checkpoint) -> None:
     with pytest.raises(CheckpointError, match=r"gone.*could not be written"):
         save_checkpoint(checkpoint, tmp_path / "gone")
-
-
-class Trap:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Path.touch, (self.path,)
 
 
 def test_a_pickled_object_is_refused_and_not_run(tmp_path: Path, checkpoint: Checkpoint) -> None:

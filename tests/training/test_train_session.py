@@ -9,14 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
 
 from ride import main
+from tests.training.outcome import Outcome, RideTrain, assert_refused
 from training.checkpoint import (
     FILE_NAME,
     Position,
@@ -32,14 +31,6 @@ from training.presets import preset
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 120
-
-
-class Outcome(NamedTuple):
-    """How a command ended, and what it said."""
-
-    status: int
-    stdout: str
-    stderr: str
 
 
 def command(*arguments: object) -> list[str]:
@@ -65,23 +56,6 @@ def ride_train(*arguments: object) -> Outcome:
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
-@pytest.fixture
-def ride_train_here(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Outcome]:
-    """Runs the command in this process, where torch is already imported."""
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["ride", *command(*arguments)[3:]])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        status = ended.value.code
-        assert isinstance(status, int)
-        return Outcome(status, *capsys.readouterr())
-
-    return run
-
-
 def interrupted(number: signal.Signals, *arguments: object) -> int:
     """Send a signal once training is under way; the exit status."""
     with subprocess.Popen(
@@ -94,15 +68,6 @@ def interrupted(number: signal.Signals, *arguments: object) -> int:
                 break
         process.communicate(timeout=TIMEOUT_S)
         return process.returncode
-
-
-def assert_refused(done: Outcome, *said: str) -> None:
-    """Exit status 1 and one sentence on stderr."""
-    assert done.status == 1
-    assert done.stderr.startswith("ride: ")
-    assert done.stderr.count("\n") == 1
-    assert all(words in done.stderr for words in said)
-    assert done.stdout == ""
 
 
 @pytest.fixture
@@ -149,7 +114,7 @@ def test_a_run_is_stopped_by_ctrl_c_and_resumed_to_its_end(
 
 
 def test_resuming_a_finished_run_says_so(
-    ride_train_here: Callable[..., Outcome], tiny: ImageSet, tmp_path: Path
+    ride_train_here: RideTrain, tiny: ImageSet, tmp_path: Path
 ) -> None:
     """In one line, whatever the folder's name is made of."""
     run = tmp_path / "[red]" / ("long" * 30)
@@ -162,7 +127,7 @@ def test_resuming_a_finished_run_says_so(
 
 
 def test_a_folder_that_holds_a_run_is_refused(
-    ride_train_here: Callable[..., Outcome], begun: Path, cifar10_folder: Path
+    ride_train_here: RideTrain, begun: Path, cifar10_folder: Path
 ) -> None:
     before = (begun / FILE_NAME).read_bytes()
     done = ride_train_here("--data", cifar10_folder, "--output", begun, "--preset", "cifar10-lt")
@@ -171,7 +136,7 @@ def test_a_folder_that_holds_a_run_is_refused(
 
 
 def test_without_a_run_there_is_nothing_to_resume(
-    ride_train_here: Callable[..., Outcome], cifar10_folder: Path, tmp_path: Path
+    ride_train_here: RideTrain, cifar10_folder: Path, tmp_path: Path
 ) -> None:
     done = ride_train_here("--data", cifar10_folder, "--output", tmp_path, "--resume")
     assert_refused(done, str(tmp_path), "nothing to resume")
@@ -194,7 +159,7 @@ def test_an_unknown_preset_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_device_is_refused(
-    ride_train_here: Callable[..., Outcome], cifar10_folder: Path, tmp_path: Path
+    ride_train_here: RideTrain, cifar10_folder: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     done = ride_train_here("--data", cifar10_folder, "--output", run, "--device", "tpu9000")
@@ -202,9 +167,7 @@ def test_an_unknown_device_is_refused(
     assert not run.exists()
 
 
-def test_a_missing_data_folder_is_refused(
-    ride_train_here: Callable[..., Outcome], tmp_path: Path
-) -> None:
+def test_a_missing_data_folder_is_refused(ride_train_here: RideTrain, tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = ride_train_here("--data", tmp_path / "none", "--output", run)
     assert_refused(done, f"no data folder {tmp_path / 'none'}")
@@ -212,7 +175,7 @@ def test_a_missing_data_folder_is_refused(
 
 
 def test_an_output_that_is_a_file_is_refused(
-    ride_train_here: Callable[..., Outcome], cifar10_folder: Path, tmp_path: Path
+    ride_train_here: RideTrain, cifar10_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "run").touch()
     done = ride_train_here(
@@ -223,7 +186,7 @@ def test_an_output_that_is_a_file_is_refused(
 
 
 def test_a_damaged_checkpoint_is_refused(
-    ride_train_here: Callable[..., Outcome], begun: Path, cifar10_folder: Path
+    ride_train_here: RideTrain, begun: Path, cifar10_folder: Path
 ) -> None:
     (begun / FILE_NAME).write_bytes(b"not a checkpoint")
     done = ride_train_here("--data", cifar10_folder, "--output", begun, "--resume")
@@ -266,7 +229,7 @@ def kill_after(seconds: float, *arguments: object) -> None:
 
 
 def test_data_that_changed_since_is_refused(
-    ride_train_here: Callable[..., Outcome], cifar10_folder: Path, tmp_path: Path
+    ride_train_here: RideTrain, cifar10_folder: Path, tmp_path: Path
 ) -> None:
     """The same number of images of each class, but one pixel is another."""
     config = preset("cifar10-lt").with_settings(["data.imbalance_factor=4"])
@@ -307,7 +270,7 @@ def test_all_settings_are_shown_without_data(
     ids=str,
 )
 def test_flags_without_sense_are_refused_before_anything_is_made(
-    ride_train_here: Callable[..., Outcome],
+    ride_train_here: RideTrain,
     cifar10_folder: Path,
     tmp_path: Path,
     flags: tuple[str, ...],
@@ -320,5 +283,5 @@ def test_flags_without_sense_are_refused_before_anything_is_made(
     assert not run.exists()
 
 
-def test_training_needs_data_and_a_folder(ride_train_here: Callable[..., Outcome]) -> None:
+def test_training_needs_data_and_a_folder(ride_train_here: RideTrain) -> None:
     assert_refused(ride_train_here("--preset", "cifar10-lt"), "--data", "--output")

@@ -18,6 +18,7 @@ from training.data.sources import Files
 from training.errors import DataError
 
 _LABEL = re.compile(r"[0-9]{1,9}")
+_MAX_PATH = 4096
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,8 @@ def _parse(line: str, where: str) -> tuple[str, int]:
     path, _, label = line.strip().rpartition(" ")
     if not path or not _LABEL.fullmatch(label) or "\0" in path:
         raise DataError(f"{where}: not a path, a space and a label: {line.strip()[:100]!r}")
+    if len(path) > _MAX_PATH:
+        raise DataError(f"{where}: a path of {len(path)} characters; at most {_MAX_PATH} are read")
     parts = PurePosixPath(path)
     if parts.is_absolute() or ".." in parts.parts:
         raise DataError(f"{where}: the path must stay below the data folder: {path[:100]!r}")

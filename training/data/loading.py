@@ -141,11 +141,22 @@ class WorkerLoader:
     def batches(self, plans: Iterable[BatchPlan]) -> Iterator[Batch]:
         """One batch a plan."""
         for decoded in self._work.results(plans):
-            if decoded.unreadable and (self._stop or not len(decoded.labels)):
-                raise DataError(next(iter(decoded.unreadable.values())))
+            if decoded.unreadable:
+                self._require_some(decoded)
             self.unreadable |= decoded.unreadable
             views = tuple(_to_unit_range(view, self._device) for view in decoded.views)
             yield Batch(views, decoded.labels.to(self._device, non_blocking=True))
+
+    def _require_some(self, decoded: _Decoded) -> None:
+        first = next(iter(decoded.unreadable.values()))
+        if self._stop:
+            raise DataError(
+                f"{first}. To train without images that can't be read: --unreadable skip"
+            )
+        if not len(decoded.labels):
+            raise DataError(
+                f"{first}. Nor can any other image of its batch be read: see to the data"
+            )
 
 
 def plain_batches(

@@ -141,4 +141,5 @@ def class_names(directory: Path, file: ParquetFile) -> tuple[str, ...] | None:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} is not a readable Parquet file: {error}")
+    reason = " ".join(str(error).split())  # Arrow's may have several lines
+    return DataError(f"{path} is not a readable Parquet file: {reason}")

@@ -194,7 +194,8 @@ def test_an_unreadable_image_stops_training_and_is_named(files: EncodedSet, work
     with pytest.raises(DataError) as caught:
         list(loader(files, workers=workers).batches([plan]))
     path = files_at(files) / "7.png"
-    assert str(caught.value) == f"{path}: not a readable JPEG, PNG or WebP image"
+    assert str(caught.value).startswith(f"{path}: not a readable JPEG, PNG or WebP image. ")
+    assert str(caught.value).endswith("--unreadable skip")
 
 
 def test_an_unreadable_image_is_replaced_by_the_next_one_of_its_batch(files: EncodedSet) -> None:

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
 
+from tests.training.data_folders import (
+    CIFAR,
+    CLASSES,
+    LISTED,
+    write_cifar,
+    write_data,
+    write_folders,
+    write_parquet,
+)
 from training.config import DataConfig, Dataset
 from training.data import EncodedSet, Images, ImageSet, Split, read_split
 from training.errors import ConfigError, DataError
 
-WriteImage = Callable[..., Path]
-WriteParquet = Callable[..., Path]
-CIFAR = (Dataset.CIFAR10, Dataset.CIFAR100)
-LISTED = {
-    Dataset.IMAGENET_LT: "ImageNet_LT",
-    Dataset.PLACES_LT: "Places_LT",
-    Dataset.INATURALIST18: "iNaturalist18",
-}
-CLASSES = 4
 EACH = 10
 
 
@@ -36,49 +30,10 @@ def dataset(request: pytest.FixtureRequest) -> Dataset:
 
 
 @pytest.fixture
-def root(
-    dataset: Dataset, tmp_path: Path, write_image: WriteImage, write_parquet: WriteParquet
-) -> Path:
-    """A folder in the format of `dataset`, with no images for calibration besides lists of them.
-
-    Ten training images of four classes (of CIFAR's 10 or 100: eight), and a test image of each.
-    """
-    if dataset in CIFAR:
-        classes = 10 if dataset is Dataset.CIFAR10 else 100
-        write_cifar(tmp_path / "train.parquet", list(range(classes)) * 8)
-        write_cifar(tmp_path / "test.parquet", list(range(classes)))
-    elif dataset is Dataset.PARQUET:
-        write_parquet(tmp_path / "train.parquet", list(range(CLASSES)) * EACH)
-        write_parquet(tmp_path / "test.parquet", list(range(CLASSES)))
-    elif dataset is Dataset.IMAGE_FOLDER:
-        write_folders(tmp_path / "train", EACH, write_image)
-        write_folders(tmp_path / "test", 1, write_image)
-    else:
-        write_folders(tmp_path, EACH + 2, write_image)
-        second = "test" if dataset is not Dataset.INATURALIST18 else "unused"
-        for split, images in (("train", range(EACH)), ("val", [EACH]), (second, [EACH + 1])):
-            lines = [f"{label}/{image}.png {label}" for image in images for label in range(CLASSES)]
-            (tmp_path / f"{LISTED[dataset]}_{split}.txt").write_text("\n".join(lines))
+def root(dataset: Dataset, tmp_path: Path) -> Path:
+    """A folder in the format of `dataset`: ten training images a class (of CIFAR eight)."""
+    write_data(tmp_path, dataset, 8 if dataset in CIFAR else EACH)
     return tmp_path
-
-
-def write_folders(directory: Path, each: int, write_image: WriteImage) -> None:
-    for label in range(CLASSES):
-        for image in range(each):
-            write_image(directory / str(label) / f"{image}.png", 20 * label + image)
-
-
-def write_cifar(path: Path, labels: list[int]) -> None:
-    """Images whose first pixel is their row's number, so that they can be told apart."""
-    encoded = []
-    for row in range(len(labels)):
-        pixels = np.zeros((32, 32, 3), dtype=np.uint8)
-        pixels[0, 0] = (*divmod(row, 256), 0)
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "PNG")
-        encoded.append(file.getvalue())
-    columns = {"img": encoded, "label": labels, "fine_label": labels}
-    pq.write_table(pa.table(columns), path)
 
 
 def identities(images: Images) -> set[bytes]:
@@ -167,10 +122,8 @@ def test_a_factor_of_one_leaves_nothing_out_and_so_asks_for_a_holdout(
 
 
 @pytest.mark.parametrize("dataset", [Dataset.PARQUET, Dataset.IMAGE_FOLDER])
-def test_validation_images_are_taken_before_a_holdout(
-    root: Path, dataset: Dataset, write_image: WriteImage, write_parquet: WriteParquet
-) -> None:
-    write_folders(root / "val", 5, write_image)
+def test_validation_images_are_taken_before_a_holdout(root: Path, dataset: Dataset) -> None:
+    write_folders(root / "val", 5)
     write_parquet(root / "validation.parquet", list(range(CLASSES)) * 5)
     settings = config(dataset, holdout=0.3)
     assert read_split(root, settings, Split.CALIBRATION).class_counts == (5,) * CLASSES
