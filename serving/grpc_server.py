@@ -69,11 +69,13 @@ async def grpc_listening(
         SettingsError: if the address can't be listened on.
     """
     server = grpc.aio.server(
+        # More could only be refused: each brings an image at least.
+        maximum_concurrent_rpcs=settings.max_waiting_images,
         options=[
             ("grpc.max_receive_message_length", settings.max_body_bytes),
             ("grpc.max_send_message_length", _LARGEST_OF_OURS),
             ("grpc.so_reuseport", 0),
-        ]
+        ],
     )
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(models), server)
     checks = health.HealthServicer()
