@@ -19,7 +19,7 @@ ENV PATH=/opt/ride/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     RIDE_HOST=0.0.0.0 \
     RIDE_PORT=8000
-EXPOSE 8000
+EXPOSE 8000 8001
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
     CMD python -c "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"RIDE_PORT\"]}/v2/health/ready', timeout=2)"
 CMD ["ride", "serve", "/srv/model_repository"]

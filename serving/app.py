@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -17,7 +18,9 @@ from rich.console import Console
 
 from serving.engine import load_engine
 from serving.errors import SettingsError
+from serving.grpc_server import grpc_listening
 from serving.http import create_app
+from serving.inference import InferenceModels
 from serving.metrics import Metrics
 from serving.service import ClassificationService
 from serving.settings import Settings
@@ -47,17 +50,30 @@ def serve(repository: Path, settings: Settings, console: Console) -> None:
     with _stopping_is_success():
         service = build_service(repository, settings)
         try:
-            listener = _listen(settings)
+            models = InferenceModels(service)
             config = uvicorn.Config(
-                create_app(service),
+                create_app(models),
                 server_header=False,
                 timeout_graceful_shutdown=_SHUTDOWN_GRACE_S,
                 log_level="info",
             )
-            _announce(service, listener, console)
-            uvicorn.Server(config).run(sockets=[listener])
+            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+                runner.run(_serve(models, config, console))
         finally:
             service.close()
+
+
+async def _serve(models: InferenceModels, config: uvicorn.Config, console: Console) -> None:
+    """Both transports on one event loop, until a signal that uvicorn handles."""
+    settings = models.service.settings
+    async with AsyncExitStack() as stack:
+        listener = _listen(settings)
+        grpc_port = None
+        if settings.grpc_port is not None:
+            listening = grpc_listening(models, settings, _SHUTDOWN_GRACE_S)
+            grpc_port = await stack.enter_async_context(listening)
+        _announce(models.service, listener, grpc_port, console)
+        await uvicorn.Server(config).serve(sockets=[listener])
 
 
 @contextmanager
@@ -99,13 +115,19 @@ def _reason(error: Exception) -> str:
     return error.strerror or str(error)
 
 
-def _announce(service: ClassificationService, listener: socket.socket, console: Console) -> None:
+def _announce(
+    service: ClassificationService,
+    listener: socket.socket,
+    grpc_port: int | None,
+    console: Console,
+) -> None:
     manifest = service.engine.manifest
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     console.print(
         f"Serving ride version {service.engine.version} ({manifest.num_classes} classes, "
         f"{manifest.num_experts} experts) at {address}\n"
+        f"gRPC: {'switched off' if grpc_port is None else f'port {grpc_port}'}\n"
         f"Try: curl --data-binary @photo.jpg {address}/v1/classify\n"
         f"Interactive documentation: {address}/docs",
         soft_wrap=True,

@@ -35,6 +35,10 @@ def serve(
     port: Annotated[
         int, typer.Option(envvar="RIDE_PORT", help="HTTP port; 0 takes a free one.")
     ] = _DEFAULTS.port,
+    grpc_port: Annotated[
+        int, typer.Option(envvar="RIDE_GRPC_PORT", help="gRPC port; 0 takes a free one.")
+    ] = 8001,
+    grpc: Annotated[bool, typer.Option(help="Serve gRPC besides HTTP.")] = True,
     workers: Annotated[
         int,
         typer.Option(
@@ -71,7 +75,7 @@ def serve(
         typer.Option(envvar="RIDE_BODY_TIMEOUT_S", help="Time for a client to send its body."),
     ] = _DEFAULTS.body_timeout_s,
 ) -> None:
-    """Serve a model repository over HTTP.
+    """Serve a model repository over HTTP and gRPC.
 
     Example: ride serve model_repository --port 8000
     """
@@ -80,6 +84,7 @@ def serve(
     settings = Settings(
         host=host,
         port=port,
+        grpc_port=grpc_port if grpc else None,
         workers=workers,
         max_body_bytes=max_body_mib * MEBIBYTE,
         max_total_body_bytes=max_total_body_mib * MEBIBYTE,

@@ -3,6 +3,7 @@
     RideError
     |-- InvalidRequest            the client sent something that can't be served as it is
     |   |-- InvalidImage            bytes that are not a usable image
+    |   |-- UnsupportedEncoding     a compressed body of a kind that is not undone here
     |   |-- RequestTimeout          a body that did not arrive in time
     |   `-- RequestTooLarge         more bytes, pixels or images than the limits allow
     |       `-- ImageTooLarge
@@ -28,6 +29,10 @@ class InvalidRequest(RideError):
 
 class InvalidImage(InvalidRequest):
     """Bytes that are not an image of a supported kind, or a damaged one."""
+
+
+class UnsupportedEncoding(InvalidRequest):
+    """A Content-Encoding that this server does not undo."""
 
 
 class RequestTimeout(InvalidRequest):

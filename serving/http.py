@@ -1,7 +1,7 @@
 """HTTP: translates between requests and `serving.service`, and nothing else.
 
 Two dialects: `POST /v1/classify` for images, and the Open Inference Protocol under `/v2` for
-tensors, in JSON.
+tensors.
 """
 
 from __future__ import annotations
@@ -19,14 +19,20 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from python_multipart.multipart import parse_options_header
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from serving import errors
 from serving.body_limit import BodyLimit
+from serving.compression import ACCEPTED, accepted_coding, compress, decompress
+from serving.inference import InferenceModels, InferRequest
 from serving.inference_protocol import (
-    infer_response,
+    HEADER_LENGTH,
+    InferBody,
+    infer_body,
+    model_config,
     model_metadata,
     parse_infer_request,
     server_metadata,
@@ -43,6 +49,7 @@ STATUS: dict[type[errors.RideError], int] = {
     errors.InvalidRequest: 400,
     errors.InvalidImage: 400,
     errors.RequestTimeout: 408,
+    errors.UnsupportedEncoding: 415,
     errors.RequestTooLarge: 413,
     errors.ImageTooLarge: 413,
     errors.ModelNotFound: 404,
@@ -53,9 +60,15 @@ STATUS: dict[type[errors.RideError], int] = {
 }
 """The status of every error; a test shows that none is missing."""
 
-_RESPONSE_HEADERS = {408: {"Connection": "close"}, 503: {"Retry-After": "1"}}
+_RESPONSE_HEADERS = {
+    408: {"Connection": "close"},
+    415: {"Accept-Encoding": ACCEPTED},
+    503: {"Retry-After": "1"},
+}
 _CLIENT_GONE = 499  # nginx's; there is no official one, since nobody receives it
 _LONGEST_NAME = 255
+_QUICK_BODY_BYTES = 256 * 1024
+"""Larger bodies are parsed off the event loop, so that nobody else waits for them."""
 
 
 class LabelBody(BaseModel):
@@ -90,8 +103,9 @@ class ErrorBody(BaseModel):
     error: str
 
 
-def create_app(service: ClassificationService) -> FastAPI:
-    """The HTTP application of a service that is ready."""
+def create_app(models: InferenceModels) -> FastAPI:
+    """The HTTP application of models that are ready."""
+    service = models.service
     app = FastAPIOffline(  # /docs takes its scripts from this server, not from elsewhere
         title="ride-server",
         version=distribution_version("ride-server"),
@@ -116,7 +130,7 @@ def create_app(service: ClassificationService) -> FastAPI:
     app.add_exception_handler(ClientDisconnect, _client_gone)
     app.add_exception_handler(Exception, _unknown_error)
     app.include_router(_classify_router(service))
-    app.include_router(_protocol_router(service, app.version))
+    app.include_router(_protocol_router(models, app.version))
     app.include_router(_operator_router(service))
     return app
 
@@ -141,7 +155,7 @@ def _classify_router(service: ClassificationService) -> APIRouter:
     return router
 
 
-def _protocol_router(service: ClassificationService, server_version: str) -> APIRouter:
+def _protocol_router(models: InferenceModels, server_version: str) -> APIRouter:
     router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 
     @router.get("")
@@ -159,32 +173,56 @@ def _protocol_router(service: ClassificationService, server_version: str) -> API
     @router.get("/models/{model}/versions/{version}")
     async def model_description(model: str, version: str | None = None) -> dict[str, Any]:
         """Inputs and outputs of a model."""
-        _require_served(service, model, version)
-        return model_metadata(service.engine.manifest, service.engine.version)
+        return model_metadata(models.find(model, version))
+
+    @router.get("/models/{model}/config")
+    @router.get("/models/{model}/versions/{version}/config")
+    async def model_configuration(model: str, version: str | None = None) -> dict[str, Any]:
+        """A model's configuration, as Triton describes its models."""
+        return model_config(models.find(model, version))
 
     @router.get("/models/{model}/ready")
     @router.get("/models/{model}/versions/{version}/ready")
     async def model_ready(model: str, version: str | None = None) -> Response:
         """200 if the model is served."""
-        _require_served(service, model, version)
+        models.find(model, version)
         return Response(status_code=200)
 
     @router.post("/models/{model}/infer", openapi_extra=_INFER_REQUEST)
     @router.post("/models/{model}/versions/{version}/infer", openapi_extra=_INFER_REQUEST)
     async def infer(request: Request, model: str, version: str | None = None) -> Response:
-        """Classify prepared images, UINT8 [N, H, W, 3], given as JSON."""
-        _require_served(service, model, version)
-        if request.headers.get("inference-header-content-length") is not None:
-            raise errors.InvalidRequest(
-                "this server reads tensors as JSON only: leave out binary data "
-                "(with tritonclient: set_data_from_numpy(.., binary_data=False))"
-            )
-        parsed = parse_infer_request(await request.body())
-        routed = await service.infer(parsed.images, _rule(service, parsed.parameters))
-        body = infer_response(parsed, routed, service.engine.version)
-        return Response(body, media_type="application/json")
+        """Classify prepared images (`ride`, UINT8 [N, H, W, 3]) or encoded ones (`ride_image`).
+
+        Tensors come and go as JSON or as raw data behind it (binary tensor data extension), the
+        body plain, with gzip or with deflate.
+        """
+        served = models.find(model, version)
+        body = await request.body()
+        coding = request.headers.get("content-encoding")
+
+        def parse() -> InferRequest:
+            plain = decompress(body, coding, models.service.settings.max_body_bytes)
+            return parse_infer_request(plain, served, request.headers.get(HEADER_LENGTH))
+
+        quick = coding is None and len(body) <= _QUICK_BODY_BYTES
+        parsed = parse() if quick else await run_in_threadpool(parse)
+        answer = infer_body(await models.infer(served, parsed))
+        return _infer_response(answer, request.headers.get("accept-encoding"))
 
     return router
+
+
+def _infer_response(body: InferBody, accept_encoding: str | None) -> Response:
+    # Nothing else is compressed: tritonclient's asyncio client reads other answers as they are.
+    headers, content = {}, body.content
+    if body.header_length is not None:
+        headers[HEADER_LENGTH] = str(body.header_length)
+    if coding := accepted_coding(accept_encoding):
+        headers |= {"Content-Encoding": coding, "Vary": "Accept-Encoding"}
+        content = compress(content, coding)
+    binary = body.header_length is not None
+    media_type = "application/octet-stream" if binary else "application/json"
+    return Response(content, headers=headers, media_type=media_type)
 
 
 def _operator_router(service: ClassificationService) -> APIRouter:
@@ -208,15 +246,6 @@ def _rule(service: ClassificationService, parameters: CostParameters) -> Routing
         threshold=parameters.threshold,
         quality=parameters.quality,
     )
-
-
-def _require_served(service: ClassificationService, model: str, version: str | None) -> None:
-    if model != MODEL_NAME:
-        raise errors.ModelNotFound(f"there is no model {model!r}; there is {MODEL_NAME!r}")
-    if version is not None and version != str(service.engine.version):
-        raise errors.ModelNotFound(
-            f"version {version!r} of {model} is not served; version {service.engine.version} is"
-        )
 
 
 async def _encoded_images(request: Request, max_images: int) -> list[EncodedImage]:

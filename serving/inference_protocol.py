@@ -1,108 +1,180 @@
-"""The Open Inference Protocol's JSON (https://kserve.github.io/website, "V2 inference protocol").
+"""The Open Inference Protocol over HTTP: JSON documents, and raw tensors behind them.
 
-Translates between its documents and numpy arrays; knows no web framework.
+Protocol: https://kserve.github.io/website, "Open Inference Protocol". Raw tensors are Triton's
+"binary tensor data" extension: the body is JSON and then the tensors' bytes, and a header says how
+long the JSON is. Knows no web framework.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from serving.errors import InvalidRequest
-from serving.manifest import MODEL_NAME, Manifest
-from serving.parameters import CostParameters, parse_cost_parameters
-from serving.routing import Routed
+from serving.inference import (
+    EXTENSIONS,
+    PLATFORM,
+    SERVER_NAME,
+    InferRequest,
+    InferResponse,
+    OutputTensor,
+    ServedModel,
+    WantedOutput,
+    all_outputs,
+    wanted_output,
+)
+from serving.tensors import Array, Datatype, TensorSpec, decode_raw, encode_raw
 
-SERVER_NAME = "ride-server"
-INPUT_NAME = "image"
-_OUTPUTS = ("probabilities", "experts_used", "router_scores")
-_CLIENT_PARAMETERS = {"binary_data_output"}
-"""Parameters that tritonclient adds by itself; answers are JSON whatever it says."""
+HEADER_LENGTH = "Inference-Header-Content-Length"
+_BINARY_OUTPUT = "binary_data_output"
+_MAX_LENGTH_DIGITS = 18
 
 
 @dataclass(frozen=True)
-class InferRequest:
-    """A parsed request: images uint8 [N, H, W, 3], cost parameters, the outputs that are wanted."""
+class InferBody:
+    """The body of an answer; `header_length` is that of its JSON where raw tensors follow it."""
 
-    identity: str | None
-    images: NDArray[np.uint8]
-    parameters: CostParameters
-    outputs: tuple[str, ...]
+    content: bytes
+    header_length: int | None = None
 
 
 def server_metadata(version: str) -> dict[str, Any]:
     """`GET /v2`."""
-    return {"name": SERVER_NAME, "version": version, "extensions": []}
+    return {"name": SERVER_NAME, "version": version, "extensions": list(EXTENSIONS)}
 
 
-def model_metadata(manifest: Manifest, version: int) -> dict[str, Any]:
-    """`GET /v2/models/ride`."""
-    image, routers = manifest.image, manifest.num_experts - 1
+def model_metadata(model: ServedModel) -> dict[str, Any]:
+    """`GET /v2/models/{model}`."""
     return {
-        "name": MODEL_NAME,
-        "versions": [str(version)],
-        "platform": "ride_onnxruntime",
-        "inputs": [_tensor(INPUT_NAME, "UINT8", [-1, image.height, image.width, 3])],
-        "outputs": [
-            _tensor("probabilities", "FP32", [-1, manifest.num_classes]),
-            _tensor("experts_used", "INT32", [-1]),
-            _tensor("router_scores", "FP32", [-1, routers]),
-        ],
+        "name": model.name,
+        "versions": [model.version],
+        "platform": PLATFORM,
+        "inputs": [_described(model.input)],
+        "outputs": [_described(output) for output in model.outputs],
     }
 
 
-def parse_infer_request(body: bytes) -> InferRequest:
+def model_config(model: ServedModel) -> dict[str, Any]:
+    """`GET /v2/models/{model}/config`: rows are a dimension like any other."""
+    return {
+        "name": model.name,
+        "platform": PLATFORM,
+        "max_batch_size": 0,
+        "input": [_configured(model.input)],
+        "output": [_configured(output) for output in model.outputs],
+    }
+
+
+def parse_infer_request(
+    body: bytes, model: ServedModel, header_length: str | None = None
+) -> InferRequest:
     """Read the body of an infer request.
+
+    Args: the body, the model that it is for, and the header `HEADER_LENGTH` if there is one. With a
+    length of 0 the body is nothing but the input's raw data, a single row of BYTES or any number of
+    rows of pixels; all outputs are then answered in raw form.
 
     Raises:
         InvalidRequest: naming the field and what is wrong with it.
     """
+    length = _json_length(body, header_length)
+    if header_length is not None and not length:
+        return InferRequest(_raw_input(body, model.input), {}, all_outputs(binary=True))
+    document = _parse(body[:length] if length < len(body) else body)
+    identity = document.get("id")
+    if identity is not None and not isinstance(identity, str):
+        raise InvalidRequest("id must be a text")
+    parameters = dict(_object(document.get("parameters", {}), "parameters"))
+    binary = _flag(parameters.pop(_BINARY_OUTPUT, False), _BINARY_OUTPUT)
+    return InferRequest(
+        _input(document.get("inputs"), model.input, memoryview(body)[length:]),
+        parameters,
+        _wanted_outputs(document.get("outputs"), binary=binary),
+        identity,
+    )
+
+
+def infer_body(response: InferResponse) -> InferBody:
+    """The body of an answer. In JSON, a router that was not asked has the score null (NaN)."""
+    document: dict[str, Any] = {
+        "model_name": response.model.name,
+        "model_version": response.model.version,
+    }
+    if response.identity is not None:
+        document["id"] = response.identity
+    raw = [encode_raw(tensor.array) for tensor in response.outputs if tensor.wanted.binary]
+    sizes = iter(map(len, raw))
+    document["outputs"] = [
+        _output(tensor, next(sizes) if tensor.wanted.binary else None)
+        for tensor in response.outputs
+    ]
+    head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return InferBody(b"".join((head, *raw)), len(head)) if raw else InferBody(head)
+
+
+def _described(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+
+
+def _configured(spec: TensorSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "data_type": spec.datatype.config_name,
+        "dims": list(spec.shape),
+    }
+
+
+def _output(tensor: OutputTensor, raw_size: int | None) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "name": tensor.wanted.name,
+        "datatype": tensor.datatype,
+        "shape": list(tensor.array.shape),
+    }
+    if raw_size is not None:
+        return {**described, "parameters": {"binary_data_size": raw_size}}
+    if tensor.datatype is Datatype.BYTES:
+        data: object = [element.decode() for element in tensor.array.ravel()]
+    else:
+        data = np.ascontiguousarray(tensor.array).ravel()
+    return {**described, "data": data}
+
+
+def _json_length(body: bytes, header: str | None) -> int:
+    if header is None:
+        return len(body)
+    # Very long numbers would take Python long, or make it raise.
+    known = header.isascii() and header.isdigit() and len(header) <= _MAX_LENGTH_DIGITS
+    if not known or int(header) > len(body):
+        raise InvalidRequest(
+            f"{HEADER_LENGTH} must be the length of the body's JSON in bytes, at most {len(body)}, "
+            f"not {header[:100]!r}"
+        )
+    return int(header)
+
+
+def _raw_input(body: bytes, spec: TensorSpec) -> Array:
+    if spec.datatype is Datatype.BYTES:
+        array = np.empty(1, dtype=object)
+        array[0] = body
+        return array
+    row = int(np.prod(spec.shape[1:]))
+    if not body or len(body) % row:
+        raise InvalidRequest(f"a raw body must hold whole images of {row} bytes, not {len(body)}")
+    return decode_raw(body, spec, (len(body) // row, *spec.shape[1:]))
+
+
+def _parse(content: bytes) -> Mapping[str, Any]:
     try:
-        document = orjson.loads(body)
+        document = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object")
-    identity = document.get("id")
-    if identity is not None and not isinstance(identity, str):
-        raise InvalidRequest("id must be a text")
-    parameters = _object(document.get("parameters", {}), "parameters")
-    wanted = {name: value for name, value in parameters.items() if name not in _CLIENT_PARAMETERS}
-    return InferRequest(
-        identity,
-        _images(document.get("inputs")),
-        parse_cost_parameters(wanted),
-        _wanted_outputs(document.get("outputs")),
-    )
-
-
-def infer_response(request: InferRequest, routed: Routed, version: int) -> bytes:
-    """The body of the answer. A router that was not asked has the score null (NaN)."""
-    tensors = {
-        "probabilities": ("FP32", routed.probabilities),
-        "experts_used": ("INT32", routed.experts_used),
-        "router_scores": ("FP32", routed.router_scores),
-    }
-    outputs = []
-    for name in request.outputs:
-        datatype, array = tensors[name]
-        data = np.ascontiguousarray(array).ravel()
-        outputs.append({**_tensor(name, datatype, list(array.shape)), "data": data})
-    document: dict[str, Any] = {"model_name": MODEL_NAME, "model_version": str(version)}
-    if request.identity is not None:
-        document["id"] = request.identity
-    document["outputs"] = outputs
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _tensor(name: str, datatype: str, shape: list[int]) -> dict[str, Any]:
-    return {"name": name, "datatype": datatype, "shape": shape}
+    return document
 
 
 def _object(value: object, name: str) -> Mapping[str, Any]:
@@ -111,40 +183,56 @@ def _object(value: object, name: str) -> Mapping[str, Any]:
     return value
 
 
-def _images(inputs: object) -> NDArray[np.uint8]:
+def _flag(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"{name} must be true or false")
+    return value
+
+
+def _input(inputs: object, spec: TensorSpec, raw: memoryview) -> Array:
     if not isinstance(inputs, list) or len(inputs) != 1:
-        raise InvalidRequest(f"inputs must be a list of one tensor, {INPUT_NAME!r}")
+        raise InvalidRequest(f"inputs must be a list of one tensor, {spec.name!r}")
     tensor = _object(inputs[0], "inputs[0]")
-    if tensor.get("name") != INPUT_NAME:
-        raise InvalidRequest(f"the input must be named {INPUT_NAME!r}")
-    if tensor.get("datatype") != "UINT8":
-        raise InvalidRequest(f"the input {INPUT_NAME!r} must have the datatype UINT8")
-    if "data" not in tensor:
+    if tensor.get("name") != spec.name:
+        raise InvalidRequest(f"the input must be named {spec.name!r}")
+    shape = tensor.get("shape")
+    if not isinstance(shape, list):
+        raise InvalidRequest("shape must be a list of whole numbers")
+    sizes = spec.check(tensor.get("datatype"), shape)
+    size = _object(tensor.get("parameters", {}), "the input's parameters").get("binary_data_size")
+    if size is None:
+        if len(raw):
+            raise InvalidRequest(f"{len(raw)} bytes follow the JSON, and no input claims them")
+        return _json_data(tensor, spec, sizes)
+    if type(size) is not int or size != len(raw):
         raise InvalidRequest(
-            f"the input {INPUT_NAME!r} has no data; this server reads tensors as JSON only "
-            "(with tritonclient: set_data_from_numpy(.., binary_data=False))"
+            f"binary_data_size must be the number of bytes that follow the JSON, {len(raw)}"
         )
-    return _pixels(tensor["data"], _shape(tensor.get("shape")))
+    return decode_raw(raw, spec, sizes)
 
 
-def _shape(value: object) -> tuple[int, ...]:
-    if not isinstance(value, list) or len(value) != 4:
-        raise InvalidRequest("shape must be a list of four whole numbers, [N, H, W, 3]")
-    if not all(type(size) is int and size > 0 for size in value):
-        raise InvalidRequest("every number in shape must be a whole number above 0")
-    return tuple(value)
+def _json_data(tensor: Mapping[str, Any], spec: TensorSpec, shape: tuple[int, ...]) -> Array:
+    if spec.datatype is Datatype.BYTES:
+        raise InvalidRequest(
+            f"the input {spec.name!r} must come as binary data, because JSON can't hold it "
+            f"(see the header {HEADER_LENGTH})"
+        )
+    if "data" not in tensor:
+        raise InvalidRequest(f"the input {spec.name!r} has neither data nor binary_data_size")
+    return _pixels(tensor["data"], shape)
 
 
-def _pixels(data: object, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _pixels(data: object, shape: tuple[int, ...]) -> Array:
     try:
         values = np.asarray(data)
     except ValueError:
         raise InvalidRequest("data must be a flat list, or nested as deep as the shape") from None
     if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 255:
         raise InvalidRequest("data must hold whole numbers between 0 and 255 and nothing else")
-    if values.size != math.prod(shape):
+    if values.size != np.prod(shape, dtype=object):
         raise InvalidRequest(
-            f"data holds {values.size} numbers, and shape {list(shape)} has {math.prod(shape)}"
+            f"data holds {values.size} numbers, and shape {list(shape)} "
+            f"has {np.prod(shape, dtype=object)}"
         )
     if values.ndim != 1 and values.shape != shape:
         raise InvalidRequest(
@@ -153,18 +241,19 @@ def _pixels(data: object, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return values.astype(np.uint8).reshape(shape)
 
 
-def _wanted_outputs(value: object) -> tuple[str, ...]:
+def _wanted_outputs(value: object, *, binary: bool) -> tuple[WantedOutput, ...]:
     if value is None or value == []:
-        return _OUTPUTS
+        return all_outputs(binary=binary)
     if not isinstance(value, list):
         raise InvalidRequest("outputs must be a list")
-    return tuple(dict.fromkeys(_output_name(_object(output, "an output")) for output in value))
+    wanted = [_wanted_output(_object(output, "an output"), binary=binary) for output in value]
+    return tuple({output.name: output for output in wanted}.values())
 
 
-def _output_name(output: Mapping[str, Any]) -> str:
-    name = output.get("name")
-    if not isinstance(name, str):
-        raise InvalidRequest("every output must have a name")
-    if name not in _OUTPUTS:
-        raise InvalidRequest(f"there is no output {name[:100]!r}; there are: {', '.join(_OUTPUTS)}")
-    return name
+def _wanted_output(output: Mapping[str, Any], *, binary: bool) -> WantedOutput:
+    parameters = _object(output.get("parameters", {}), "an output's parameters")
+    return wanted_output(
+        output.get("name"),
+        binary=_flag(parameters.get("binary_data", binary), "binary_data"),
+        classes=parameters.get("classification", 0),
+    )

@@ -93,12 +93,21 @@ class ClassificationService:
             Overloaded: if too many images wait already.
         """
         self.check_top_k(top_k)
-        with self._admitted(len(images)):
-            decoded = await self._on_workers(self._decode, images)
-            routed = await self._route(np.stack(decoded), rule)
+        routed = await self.infer_encoded(images, rule)
         return [
             self._classification(routed, row, image.name, top_k) for row, image in enumerate(images)
         ]
+
+    async def infer_encoded(self, images: Sequence[EncodedImage], rule: RoutingRule) -> Routed:
+        """Decode and route encoded images; all of them, or an error that names the first bad one.
+
+        Raises:
+            InvalidRequest: for no or too many images, or a bad one.
+            Overloaded: if too many images wait already.
+        """
+        with self._admitted(len(images)):
+            decoded = await self._on_workers(self._decode, images)
+            return await self._route(np.stack(decoded), rule)
 
     async def infer(self, images: NDArray[np.uint8], rule: RoutingRule) -> Routed:
         """Classify prepared images, uint8 [N, H, W, 3].

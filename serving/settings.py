@@ -18,6 +18,7 @@ class Settings:
 
     Attributes:
         host, port: where HTTP is served; port 0 takes a free one.
+        grpc_port: where gRPC is served on the same host; 0 takes a free one, None serves none.
         workers: threads that decode and infer; 0 takes one a core.
         max_body_bytes: largest request body.
         max_total_body_bytes: bodies of all requests under way; beyond it, 503.
@@ -29,6 +30,7 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    grpc_port: int | None = 8001
     workers: int = 0
     max_body_bytes: int = 32 * MEBIBYTE
     max_total_body_bytes: int = 1_024 * MEBIBYTE
@@ -39,8 +41,9 @@ class Settings:
     body_timeout_s: float = 30.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65_535:
-            raise SettingsError(f"the port must lie between 0 and 65535, not {self.port}")
+        for port in (self.port, self.grpc_port):
+            if port is not None and not 0 <= port <= 65_535:
+                raise SettingsError(f"the port must lie between 0 and 65535, not {port}")
         if self.workers < 0:
             raise SettingsError(f"workers must not be negative, and is {self.workers}")
         limits = (

@@ -38,6 +38,12 @@ class RunningServer:
         host, port = self.address
         return f"http://{host}:{port}"
 
+    @property
+    def grpc_address(self) -> str:
+        announced = re.search(r"^gRPC: port (\d+)$", self.log.read_text(), re.MULTILINE)
+        assert announced, "the server serves no gRPC"
+        return f"{self.address[0]}:{announced[1]}"
+
     def connect(self) -> socket.socket:
         """A plain TCP connection, for what no HTTP client would send."""
         return socket.create_connection(self.address, timeout=20)
@@ -54,7 +60,16 @@ def running_server(
     repository: Path, log: Path, flags: Sequence[str] = ()
 ) -> Iterator[RunningServer]:
     """Start a server, wait until it is ready, and stop it at the end."""
-    command = [sys.executable, "-m", "ride", "serve", str(repository), "--port", "0", *flags]
+    command = [
+        sys.executable,
+        "-m",
+        "ride",
+        "serve",
+        str(repository),
+        "--port=0",
+        "--grpc-port=0",
+        *flags,
+    ]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     # A connection for each request: none that the server is about to close is used again.

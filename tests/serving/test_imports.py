@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 TRAINING_ONLY = (
-    *("torch", "torchvision", "pyarrow", "onnx", "onnxscript", "tensorboard", "tritonclient"),
+    *("torch", "torchvision", "pyarrow", "onnx", "onnxscript", "tensorboard"),
     *("training.model", "training.loop", "export.graphs"),
 )
 
@@ -18,7 +18,9 @@ def modules_after(statement: str) -> set[str]:
 
 
 def test_the_server_imports_no_torch_nor_anything_else_of_training() -> None:
-    loaded = modules_after("import serving.app, serving.http, serving.commands, ride")
+    loaded = modules_after(
+        "import serving.app, serving.http, serving.grpc_server, serving.commands, ride"
+    )
     assert {"onnxruntime", "fastapi", "ride", "serving.engine"} <= loaded
     assert not loaded & set(TRAINING_ONLY)
 

@@ -1,27 +1,33 @@
-"""The Open Inference Protocol: its documents, and a real client that speaks it."""
+"""The Open Inference Protocol over HTTP: its documents, and raw data behind them."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-import tritonclient.http as triton
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from serving.engine import Engine
 from serving.errors import InvalidRequest
-from serving.inference_protocol import InferRequest, infer_response, parse_infer_request
-from serving.parameters import CostParameters
-from serving.routing import Routed
-from tests.running_server import RunningServer
+from serving.inference import (
+    InferRequest,
+    InferResponse,
+    OutputTensor,
+    ServedModel,
+    WantedOutput,
+    all_outputs,
+)
+from serving.inference_protocol import InferBody, infer_body, parse_infer_request
+from serving.tensors import Datatype, TensorSpec, encode_raw
 
 Pixels = NDArray[np.uint8]
 Document = dict[str, Any]
 OUTPUTS = ("probabilities", "experts_used", "router_scores")
+SMALL = ServedModel("ride", "7", TensorSpec("image", Datatype.UINT8, (-1, 2, 2, 3)), ())
+FILES = ServedModel("ride_image", "7", TensorSpec("image_bytes", Datatype.BYTES, (-1,)), ())
 
 
 def document(images: Pixels, **fields: Any) -> Document:
@@ -42,7 +48,18 @@ def small_with(**fields: Any) -> Document:
 
 
 def parse(request: object) -> InferRequest:
-    return parse_infer_request(json.dumps(request).encode())
+    return parse_infer_request(json.dumps(request).encode(), SMALL)
+
+
+def with_raw(head: Document, raw: bytes) -> tuple[bytes, str]:
+    """A body and its header: JSON, then raw data."""
+    encoded = json.dumps(head).encode()
+    return encoded + raw, str(len(encoded))
+
+
+def raw_head(name: str, datatype: str, shape: list[int], size: object, **fields: Any) -> Document:
+    tensor = {"name": name, "datatype": datatype, "shape": shape}
+    return {"inputs": [{**tensor, "parameters": {"binary_data_size": size}}], **fields}
 
 
 def test_flat_and_nested_data_are_the_same_image() -> None:
@@ -50,7 +67,7 @@ def test_flat_and_nested_data_are_the_same_image() -> None:
     flat, nested = document(images), document(images)
     nested["inputs"][0]["data"] = images.tolist()
     for request in (flat, nested):
-        parsed = parse(request).images
+        parsed = parse(request).data
         assert parsed.dtype == np.uint8
         np.testing.assert_array_equal(parsed, images)
 
@@ -58,8 +75,8 @@ def test_flat_and_nested_data_are_the_same_image() -> None:
 def test_what_is_not_asked_for_is_left_to_the_model() -> None:
     request = parse(small())
     assert request.identity is None
-    assert request.parameters == CostParameters()
-    assert request.outputs == OUTPUTS
+    assert request.parameters == {}
+    assert request.outputs == all_outputs(binary=False)
 
 
 def test_identity_parameters_and_outputs_are_read() -> None:
@@ -67,12 +84,95 @@ def test_identity_parameters_and_outputs_are_read() -> None:
         small(
             id="42",
             parameters={"max_experts": 2, "threshold": 0, "binary_data_output": True},
-            outputs=[{"name": "experts_used"}, {"name": "probabilities"}, {"name": "experts_used"}],
+            outputs=[
+                {"name": "experts_used", "parameters": {"binary_data": False}},
+                {"name": "probabilities", "parameters": {"classification": 3}},
+            ],
         )
     )
     assert request.identity == "42"
-    assert request.parameters == CostParameters(max_experts=2, threshold=0.0)
-    assert request.outputs == ("experts_used", "probabilities")
+    assert request.parameters == {"max_experts": 2, "threshold": 0}
+    assert request.outputs == (
+        WantedOutput("experts_used", binary=False),
+        WantedOutput("probabilities", binary=True, classes=3),
+    )
+
+
+def test_an_output_that_is_named_twice_is_given_once() -> None:
+    request = parse(small(outputs=[{"name": "experts_used"}, {"name": "experts_used"}]))
+    assert request.outputs == (WantedOutput("experts_used"),)
+
+
+def test_raw_data_follows_the_json() -> None:
+    images = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
+    body, length = with_raw(raw_head("image", "UINT8", [2, 2, 2, 3], 24), images.tobytes())
+    np.testing.assert_array_equal(parse_infer_request(body, SMALL, length).data, images)
+
+
+@given(st.lists(st.binary(max_size=20), min_size=1, max_size=8))
+def test_raw_bytes_are_read_as_they_were_written(elements: list[bytes]) -> None:
+    array = np.empty(len(elements), dtype=object)
+    array[:] = elements
+    raw = encode_raw(array)
+    head = raw_head("image_bytes", "BYTES", [len(elements)], len(raw))
+    body, length = with_raw(head, raw)
+    assert parse_infer_request(body, FILES, length).data.tolist() == elements
+
+
+@given(raw=st.binary(max_size=40), rows=st.integers(1, 4))
+def test_raw_bytes_of_any_kind_are_read_or_refused(raw: bytes, rows: int) -> None:
+    body, length = with_raw(raw_head("image_bytes", "BYTES", [rows], len(raw)), raw)
+    try:
+        data = parse_infer_request(body, FILES, length).data
+    except InvalidRequest as error:
+        assert f"must hold {rows} elements" in str(error)
+    else:
+        assert encode_raw(data) == raw
+
+
+def test_a_body_of_raw_data_alone_is_the_input() -> None:
+    images = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
+    request = parse_infer_request(images.tobytes(), SMALL, "0")
+    np.testing.assert_array_equal(request.data, images)
+    assert request.outputs == all_outputs(binary=True)
+    assert parse_infer_request(b"JPEG", FILES, "0").data.tolist() == [b"JPEG"]
+
+
+HEAD = raw_head("image", "UINT8", [1, 2, 2, 3], 12)
+BAD_FRAMES: dict[str, tuple[bytes, str, str]] = {
+    "negative length": (b"{}", "-1", "must be the length of the body's JSON"),
+    "length of text": (b"{}", "two", "must be the length of the body's JSON"),
+    "length of other digits": (b"{}", "\u0662", "must be the length of the body's JSON"),
+    "length without end": (b"{}", "9" * 5000, "must be the length of the body's JSON"),
+    "length beyond the body": (b"{}", "3", "must be the length of the body's JSON"),
+    "empty raw body": (b"", "0", "a raw body must hold whole images of 12 bytes"),
+    "half an image": (bytes(18), "0", "a raw body must hold whole images of 12 bytes"),
+    "too few bytes": (*with_raw(HEAD, bytes(11)), "that follow the JSON, 11"),
+    "too many bytes": (*with_raw(HEAD, bytes(13)), "that follow the JSON, 13"),
+    "size and shape differ": (
+        *with_raw(raw_head("image", "UINT8", [2, 2, 2, 3], 12), bytes(12)),
+        "has 12 bytes, and its shape",
+    ),
+    "size as text": (
+        *with_raw(raw_head("image", "UINT8", [1, 2, 2, 3], "12"), bytes(12)),
+        "that follow the JSON, 12",
+    ),
+    "bytes that nobody claims": (*with_raw(small(), bytes(5)), "no input claims them"),
+    "cut inside the JSON": (b'{"inputs": []}', "5", "the body is not JSON"),
+}
+
+
+@pytest.mark.parametrize(("body", "length", "sentence"), BAD_FRAMES.values(), ids=BAD_FRAMES)
+def test_a_bad_frame_is_refused_in_one_sentence(body: bytes, length: str, sentence: str) -> None:
+    with pytest.raises(InvalidRequest, match=sentence) as caught:
+        parse_infer_request(body, SMALL, length)
+    assert len(str(caught.value)) < 300
+
+
+def test_files_can_not_come_as_json() -> None:
+    tensor = {"name": "image_bytes", "datatype": "BYTES", "shape": [1], "data": ["text"]}
+    with pytest.raises(InvalidRequest, match="must come as binary data"):
+        parse_infer_request(json.dumps({"inputs": [tensor]}).encode(), FILES)
 
 
 BAD_REQUESTS: dict[str, tuple[object, str]] = {
@@ -84,20 +184,22 @@ BAD_REQUESTS: dict[str, tuple[object, str]] = {
     "other input": (small_with(name="pixels"), "the input must be named 'image'"),
     "no input name": (small_with(name=["image"]), "the input must be named 'image'"),
     "other datatype": (small_with(datatype="FP32"), "must have the datatype UINT8"),
-    "binary data": (
-        {"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1], "parameters": {}}]},
-        "has no data; this server reads tensors as JSON only",
+    "no data": (
+        {"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 2, 2, 3]}]},
+        "has neither data nor binary_data_size",
     ),
-    "no shape": (small_with(shape=None), "shape must be a list of four"),
-    "no dimensions": (small_with(shape=[], data=[5]), "shape must be a list of four"),
-    "too few dimensions": (small_with(shape=[2, 2, 3]), "shape must be a list of four"),
-    "many dimensions": (small_with(shape=[1] * 100_000, data=[1]), "shape must be a list of four"),
+    "tensor parameters": (small_with(parameters=[]), "parameters must be a JSON object"),
+    "no shape": (small_with(shape=None), "shape must be a list"),
+    "no dimensions": (small_with(shape=[], data=[5]), "and it has 0 dimensions"),
+    "too few dimensions": (small_with(shape=[2, 2, 3]), "and it has 3 dimensions"),
+    "many dimensions": (small_with(shape=[1] * 100_000, data=[1]), "and it has 100000 dimensions"),
+    "other size": (small_with(shape=[1, 4, 1, 3]), r"shape \[N, 2, 2, 3\], not \[1, 4, 1, 3\]"),
     "shape of texts": (small_with(shape=["1", 2, 2, 3]), "whole number above 0"),
     "shape of floats": (small_with(shape=[1.0, 2, 2, 3]), "whole number above 0"),
     "shape of bools": (small_with(shape=[True, 2, 2, 3]), "whole number above 0"),
     "no rows": (small_with(shape=[0, 2, 2, 3], data=[]), "whole number above 0"),
     "negative shape": (small_with(shape=[-1, 2, 2, 3]), "whole number above 0"),
-    "huge shape": (small_with(shape=[2**62, 2**62, 2**62, 3]), "data holds 12 numbers"),
+    "huge shape": (small_with(shape=[2**62, 2, 2, 3]), "data holds 12 numbers"),
     "other shape": (small_with(shape=[2, 2, 2, 3]), "data holds 12 numbers"),
     "nested otherwise": (
         small_with(data=np.zeros((1, 3, 2, 2), dtype=int).tolist()),
@@ -119,17 +221,27 @@ BAD_REQUESTS: dict[str, tuple[object, str]] = {
     "far apart": (small_with(data=[2**64 - 1, -(2**63)] * 6), "data must hold whole numbers"),
     "identity": (small(id=5), "id must be a text"),
     "parameters": (small(parameters=[]), "parameters must be a JSON object"),
-    "unknown parameter": (small(parameters={"query": 1}), "there is no parameter 'query'"),
-    "image parameter": (small(parameters={"top_k": 1}), "there is no parameter 'top_k'"),
-    "max_experts of zero": (small(parameters={"max_experts": 0}), "'max_experts' is wrong"),
-    "max_experts of true": (small(parameters={"max_experts": True}), "'max_experts' is wrong"),
-    "max_experts as text": (small(parameters={"max_experts": "2"}), "'max_experts' is wrong"),
-    "threshold above 1": (small(parameters={"threshold": 1.5}), "'threshold' is wrong"),
-    "threshold as text": (small(parameters={"threshold": "0.5"}), "'threshold' is wrong"),
+    "binary output": (small(parameters={"binary_data_output": 1}), "must be true or false"),
     "outputs": (small(outputs={}), "outputs must be a list"),
     "output no object": (small(outputs=["probabilities"]), "an output must be a JSON object"),
     "unknown output": (small(outputs=[{"name": "logits"}]), "there is no output 'logits'"),
     "output without name": (small(outputs=[{}]), "every output must have a name"),
+    "output parameters": (
+        small(outputs=[{"name": "experts_used", "parameters": 1}]),
+        "an output's parameters must be a JSON object",
+    ),
+    "binary output of text": (
+        small(outputs=[{"name": "experts_used", "parameters": {"binary_data": "yes"}}]),
+        "binary_data must be true or false",
+    ),
+    "classification of counts": (
+        small(outputs=[{"name": "experts_used", "parameters": {"classification": 1}}]),
+        "only the output 'probabilities' can be given as a classification",
+    ),
+    "negative classification": (
+        small(outputs=[{"name": "probabilities", "parameters": {"classification": -1}}]),
+        "classification must be a whole number",
+    ),
     "deep output name": (
         small(outputs=[{"name": json.loads("[" * 900 + "]" * 900)}]),
         "every output must have a name",
@@ -151,17 +263,22 @@ def test_a_bad_request_is_refused_in_one_sentence(bad: object, sentence: str) ->
 )
 def test_what_is_no_json_is_refused(content: bytes) -> None:
     with pytest.raises(InvalidRequest, match="the body is not JSON"):
-        parse_infer_request(content)
+        parse_infer_request(content, SMALL)
+
+
+def answer(*wanted: WantedOutput) -> InferBody:
+    arrays = {
+        "experts_used": (Datatype.INT32, np.array([1, 3], dtype=np.int32)),
+        "router_scores": (Datatype.FP32, np.array([[0.125, np.nan], [0.5, 1]], dtype=np.float32)),
+    }
+    outputs = tuple(OutputTensor(output, *arrays[output.name]) for output in wanted)
+    return infer_body(InferResponse(SMALL, outputs, "a"))
 
 
 def test_an_answer_holds_the_wanted_outputs_with_null_for_nan() -> None:
-    routed = Routed(
-        np.array([[0.25, 0.75], [0.5, 0.5]], dtype=np.float32),
-        np.array([1, 3], dtype=np.int32),
-        np.array([[0.125, np.nan], [0.5, 1.0]], dtype=np.float32),
-    )
-    request = parse(small(id="a", outputs=[{"name": "router_scores"}, {"name": "experts_used"}]))
-    assert json.loads(infer_response(request, routed, 7)) == {
+    body = answer(WantedOutput("router_scores"), WantedOutput("experts_used"))
+    assert body.header_length is None
+    assert json.loads(body.content) == {
         "model_name": "ride",
         "model_version": "7",
         "id": "a",
@@ -177,92 +294,18 @@ def test_an_answer_holds_the_wanted_outputs_with_null_for_nan() -> None:
     }
 
 
-@pytest.fixture(scope="module")
-def client(server: RunningServer) -> Iterator[triton.InferenceServerClient]:
-    client = triton.InferenceServerClient(server.url.removeprefix("http://"))
-    yield client
-    client.close()
-
-
-def infer(
-    client: triton.InferenceServerClient, images: Pixels, **options: Any
-) -> Callable[[str], NDArray[Any]]:
-    tensor = triton.InferInput("image", list(images.shape), "UINT8")
-    tensor.set_data_from_numpy(images, binary_data=False)
-    outputs = [triton.InferRequestedOutput(name, binary_data=False) for name in OUTPUTS]
-    result = client.infer("ride", [tensor], outputs=outputs, **options)
-
-    def output(name: str) -> NDArray[Any]:
-        array: NDArray[Any] = result.as_numpy(name)
-        return array
-
-    return output
-
-
-def test_a_triton_client_finds_the_server_ready(client: triton.InferenceServerClient) -> None:
-    assert client.is_server_live()
-    assert client.is_server_ready()
-    assert client.is_model_ready("ride")
-    assert client.is_model_ready("ride", "1")
-    assert not client.is_model_ready("ride", "2")
-    assert not client.is_model_ready("resnet")
-    assert client.get_server_metadata()["name"] == "ride-server"
-
-
-def test_a_triton_client_reads_what_the_model_takes_and_gives(
-    client: triton.InferenceServerClient, engine: Engine
-) -> None:
-    image, classes = engine.manifest.image, engine.manifest.num_classes
-    routers = engine.manifest.num_experts - 1
-    metadata = client.get_model_metadata("ride")
-    assert metadata["name"] == "ride"
-    assert metadata["versions"] == [str(engine.version)]
-    assert metadata["inputs"] == [
-        {"name": "image", "datatype": "UINT8", "shape": [-1, image.height, image.width, 3]}
+def test_raw_outputs_follow_the_json_in_its_order() -> None:
+    body = answer(WantedOutput("router_scores", binary=True), WantedOutput("experts_used"))
+    assert body.header_length is not None
+    head = json.loads(body.content[: body.header_length])
+    assert head["outputs"] == [
+        {
+            "name": "router_scores",
+            "datatype": "FP32",
+            "shape": [2, 2],
+            "parameters": {"binary_data_size": 16},
+        },
+        {"name": "experts_used", "datatype": "INT32", "shape": [2], "data": [1, 3]},
     ]
-    assert metadata["outputs"] == [
-        {"name": "probabilities", "datatype": "FP32", "shape": [-1, classes]},
-        {"name": "experts_used", "datatype": "INT32", "shape": [-1]},
-        {"name": "router_scores", "datatype": "FP32", "shape": [-1, routers]},
-    ]
-
-
-def test_a_triton_client_gets_the_engines_answers(
-    client: triton.InferenceServerClient, engine: Engine, pixels: Pixels, middle_threshold: float
-) -> None:
-    for parameters in (None, {"threshold": middle_threshold}, {"max_experts": 2, "threshold": 0}):
-        output = infer(client, pixels, parameters=parameters)
-        expected = engine.classify(pixels, engine.rule(**(parameters or {})))
-        np.testing.assert_array_equal(output("experts_used"), expected.experts_used)
-        np.testing.assert_allclose(output("probabilities"), expected.probabilities, atol=1e-5)
-        np.testing.assert_allclose(output("router_scores"), expected.router_scores, atol=1e-5)
-        assert output("experts_used").dtype == np.int32
-        assert output("router_scores").dtype == np.float32
-
-
-def test_scores_of_routers_that_were_not_asked_reach_a_triton_client_as_nan(
-    client: triton.InferenceServerClient, pixels: Pixels
-) -> None:
-    scores = infer(client, pixels[:3], parameters={"threshold": 1.0})("router_scores")
-    assert np.isfinite(scores[:, 0]).all()
-    assert np.isnan(scores[:, 1:]).all()
-
-
-def test_a_triton_client_that_asks_for_the_defaults_is_answered(
-    client: triton.InferenceServerClient, pixels: Pixels
-) -> None:
-    tensor = triton.InferInput("image", [1, 32, 32, 3], "UINT8")
-    tensor.set_data_from_numpy(pixels[:1], binary_data=False)
-    result = client.infer("ride", [tensor], request_id="mine", model_version="1")
-    assert result.get_response()["id"] == "mine"
-    assert result.as_numpy("probabilities").shape == (1, 100)
-
-
-def test_a_triton_client_with_binary_data_is_told_how_to_do_without(
-    client: triton.InferenceServerClient, pixels: Pixels
-) -> None:
-    tensor = triton.InferInput("image", [1, 32, 32, 3], "UINT8")
-    tensor.set_data_from_numpy(pixels[:1])
-    advice = re.escape("set_data_from_numpy(.., binary_data=False)")
-    with pytest.raises(triton.InferenceServerException, match=advice):
-        client.infer("ride", [tensor])
+    scores = np.frombuffer(body.content[body.header_length :], "<f4")
+    np.testing.assert_array_equal(scores, np.array([0.125, np.nan, 0.5, 1], dtype=np.float32))

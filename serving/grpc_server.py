@@ -1,0 +1,280 @@
+"""gRPC: translates between messages and `serving.inference`, and nothing else.
+
+The Open Inference Protocol as Triton speaks it (package `inference`), with the messages that ship
+in tritonclient, and the standard health service.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version as distribution_version
+from typing import Any, TypeVar
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+
+from serving import errors
+from serving.inference import (
+    EXTENSIONS,
+    PLATFORM,
+    SERVER_NAME,
+    InferenceModels,
+    InferRequest,
+    InferResponse,
+    ServedModel,
+    WantedOutput,
+    all_outputs,
+    wanted_output,
+)
+from serving.settings import Settings
+from serving.tensors import Array, Datatype, TensorSpec, decode_raw, encode_raw
+
+logger = logging.getLogger(__name__)
+
+Message = TypeVar("Message")
+Answer = TypeVar("Answer")
+
+CODE: dict[type[errors.RideError], grpc.StatusCode] = {
+    errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidImage: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.UnsupportedEncoding: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.RequestTimeout: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.RequestTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ImageTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.ModelRepositoryError: grpc.StatusCode.INTERNAL,
+    errors.SettingsError: grpc.StatusCode.INTERNAL,
+    errors.InferenceError: grpc.StatusCode.INTERNAL,
+}
+"""The code of every error; a test shows that none is missing."""
+
+_SERVICE = "inference.GRPCInferenceService"
+_LARGEST_OF_OURS = 2**31 - 1
+_UNKNOWN_FAILURE = "the server failed on this request; its log says why"
+
+
+@asynccontextmanager
+async def grpc_listening(
+    models: InferenceModels, settings: Settings, grace_s: float
+) -> AsyncIterator[int]:
+    """Serve while entered; the value is the port. Requests under way get `grace_s` to end.
+
+    Raises:
+        SettingsError: if the address can't be listened on.
+    """
+    server = grpc.aio.server(
+        # More could only be refused: each brings an image at least.
+        maximum_concurrent_rpcs=settings.max_waiting_images,
+        options=[
+            ("grpc.max_receive_message_length", settings.max_body_bytes),
+            ("grpc.max_send_message_length", _LARGEST_OF_OURS),
+            ("grpc.so_reuseport", 0),
+        ],
+    )
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(models), server)
+    checks = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    for name in ("", _SERVICE):
+        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    try:
+        port = server.add_insecure_port(f"{host}:{settings.grpc_port}")
+    except RuntimeError:
+        raise errors.SettingsError(
+            f"can't listen for gRPC on {settings.host}, port {settings.grpc_port}: another program "
+            "uses it, or the address is not one of this machine's; choose another with --grpc-port"
+        ) from None
+    await server.start()
+    try:
+        yield port
+    finally:
+        await checks.enter_graceful_shutdown()
+        await server.stop(grace_s)
+
+
+class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """The calls that tritonclient and perf_analyzer make; others are UNIMPLEMENTED."""
+
+    def __init__(self, models: InferenceModels) -> None:
+        self._models = models
+
+    async def ServerLive(self, _: Any, __: Any) -> Any:  # noqa: N802, the protocol's name
+        """The server runs."""
+        return service_pb2.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, _: Any, __: Any) -> Any:  # noqa: N802
+        """The server listens only once its model is loaded."""
+        return service_pb2.ServerReadyResponse(ready=True)
+
+    async def ModelReady(self, request: Any, _: Any) -> Any:  # noqa: N802
+        """Whether a model is served."""
+        try:
+            self._models.find(request.name, request.version)
+        except errors.ModelNotFound:
+            return service_pb2.ModelReadyResponse(ready=False)
+        return service_pb2.ModelReadyResponse(ready=True)
+
+    async def ServerMetadata(self, _: Any, __: Any) -> Any:  # noqa: N802
+        """Name, version, extensions."""
+        return service_pb2.ServerMetadataResponse(
+            name=SERVER_NAME,
+            version=distribution_version("ride-server"),
+            extensions=EXTENSIONS,
+        )
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Inputs and outputs of a model."""
+
+        async def answer() -> Any:
+            model = self._models.find(request.name, request.version)
+            return service_pb2.ModelMetadataResponse(
+                name=model.name,
+                versions=[model.version],
+                platform=PLATFORM,
+                inputs=[_described(model.input)],
+                outputs=[_described(output) for output in model.outputs],
+            )
+
+        return await self._answered(context, answer)
+
+    async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """A model's configuration."""
+
+        async def answer() -> Any:
+            model = self._models.find(request.name, request.version)
+            return service_pb2.ModelConfigResponse(config=_config(model))
+
+        return await self._answered(context, answer)
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Classify images."""
+
+        async def answer() -> Any:
+            model = self._models.find(request.model_name, request.model_version)
+            parsed = parse_infer_message(request, model)
+            return infer_message(await self._models.infer(model, parsed))
+
+        return await self._answered(context, answer)
+
+    async def _answered(self, context: Any, answer: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer, or the error as a status; counted and timed either way."""
+        start, code = time.perf_counter(), grpc.StatusCode.CANCELLED
+        try:
+            result = await answer()
+            code = grpc.StatusCode.OK
+            return result
+        except errors.RideError as error:
+            code = CODE[type(error)]
+            if code is grpc.StatusCode.INTERNAL:
+                logger.exception("%s", error)
+            await context.abort(code, str(error))
+        except Exception:
+            code = grpc.StatusCode.INTERNAL
+            logger.exception("a request failed")
+            await context.abort(code, _UNKNOWN_FAILURE)
+        finally:
+            duration_s = time.perf_counter() - start
+            self._models.service.metrics.observe_request("grpc", code.name, duration_s)
+        raise AssertionError("abort raises")
+
+
+def parse_infer_message(message: Any, model: ServedModel) -> InferRequest:
+    """Read a `ModelInferRequest`: raw or typed contents.
+
+    Raises:
+        InvalidRequest: naming the field and what is wrong with it.
+    """
+    if len(message.inputs) != 1 or message.inputs[0].name != model.input.name:
+        raise errors.InvalidRequest(f"there must be one input, {model.input.name!r}")
+    tensor = message.inputs[0]
+    shape = model.input.check(tensor.datatype, list(tensor.shape))
+    return InferRequest(
+        _data(tensor, message.raw_input_contents, model.input, shape),
+        _parameters(message.parameters),
+        _wanted_outputs(message.outputs),
+        message.id or None,
+    )
+
+
+def infer_message(response: InferResponse) -> Any:
+    """A `ModelInferResponse`, its outputs raw; a router that was not asked has the score NaN."""
+    return service_pb2.ModelInferResponse(
+        model_name=response.model.name,
+        model_version=response.model.version,
+        id=response.identity or "",
+        outputs=[
+            service_pb2.ModelInferResponse.InferOutputTensor(
+                name=tensor.wanted.name, datatype=tensor.datatype, shape=tensor.array.shape
+            )
+            for tensor in response.outputs
+        ],
+        raw_output_contents=[encode_raw(tensor.array) for tensor in response.outputs],
+    )
+
+
+def _data(tensor: Any, raw: Any, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
+    if len(raw) > 1:
+        raise errors.InvalidRequest(f"there are {len(raw)} raw contents for one input")
+    if raw:
+        return decode_raw(raw[0], spec, shape)
+    if spec.datatype is Datatype.BYTES:
+        elements = tensor.contents.bytes_contents
+        packed = b"".join(len(each).to_bytes(4, "little") + each for each in elements)
+        return decode_raw(packed, spec, shape)
+    values = tensor.contents.uint_contents
+    try:
+        return decode_raw(bytes(values), spec, shape)
+    except ValueError:
+        raise errors.InvalidRequest("uint_contents must hold numbers from 0 to 255") from None
+
+
+def _parameters(parameters: Mapping[str, Any]) -> dict[str, object]:
+    return dict(_parameter_values(parameters))
+
+
+def _parameter_values(parameters: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    for name, value in parameters.items():
+        kind = value.WhichOneof("parameter_choice")
+        if kind is None:
+            raise errors.InvalidRequest(f"the parameter {name[:100]!r} has no value")
+        yield name, getattr(value, kind)
+
+
+def _wanted_outputs(outputs: Any) -> tuple[WantedOutput, ...]:
+    if not outputs:
+        return all_outputs(binary=True)
+    wanted = [
+        wanted_output(
+            output.name,
+            binary=True,
+            classes=_parameters(output.parameters).get("classification", 0),
+        )
+        for output in outputs
+    ]
+    return tuple({output.name: output for output in wanted}.values())
+
+
+def _described(spec: TensorSpec) -> Any:
+    return service_pb2.ModelMetadataResponse.TensorMetadata(
+        name=spec.name, datatype=spec.datatype, shape=spec.shape
+    )
+
+
+def _config(model: ServedModel) -> Any:
+    def described(kind: Any, spec: TensorSpec) -> Any:
+        datatype = getattr(model_config_pb2, spec.datatype.config_name)
+        return kind(name=spec.name, data_type=datatype, dims=spec.shape)
+
+    return model_config_pb2.ModelConfig(
+        name=model.name,
+        platform=PLATFORM,
+        max_batch_size=0,
+        input=[described(model_config_pb2.ModelInput, model.input)],
+        output=[described(model_config_pb2.ModelOutput, output) for output in model.outputs],
+    )
