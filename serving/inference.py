@@ -24,6 +24,7 @@ IMAGE_MODEL_NAME = "ride_image"
 
 _OUTPUTS = ("probabilities", "experts_used", "router_scores")
 _CLASSIFIED = "probabilities"
+_RESERVED_PREFIX = "triton_"
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class InferenceModels:
             Overloaded: if too many images wait already.
         """
         service = self.service
-        parameters = parse_cost_parameters(dict(request.parameters))
+        parameters = parse_cost_parameters(_without_reserved(request.parameters))
         rule = service.engine.rule(**parameters.model_dump())
         if model.name == MODEL_NAME:
             routed = await service.infer(request.data, rule)
@@ -161,6 +162,13 @@ def wanted_output(name: object, *, binary: bool = False, classes: object = 0) ->
 def all_outputs(*, binary: bool) -> tuple[WantedOutput, ...]:
     """What a request gets that names no outputs."""
     return tuple(WantedOutput(name, binary) for name in _OUTPUTS)
+
+
+def _without_reserved(parameters: Mapping[str, object]) -> dict[str, object]:
+    """What a user asked for: perf_analyzer adds parameters that Triton reserves for itself."""
+    return {
+        name: value for name, value in parameters.items() if not name.startswith(_RESERVED_PREFIX)
+    }
 
 
 def _output(wanted: WantedOutput, routed: Routed, class_names: tuple[str, ...]) -> OutputTensor:

@@ -116,6 +116,13 @@ def test_a_bad_message_is_refused_in_one_sentence(
     assert "Traceback" not in caught.value.details()
 
 
+def test_a_parameter_that_triton_reserves_is_passed_over(stub: Any) -> None:
+    """perf_analyzer sends this one with every request."""
+    request = message((1, 32, 32, 3), bytes(3072))
+    request.parameters["triton_enable_empty_final_response"].bool_param = True
+    assert stub.ModelInfer(request, timeout=TIMEOUT_S).outputs
+
+
 def test_bytes_that_are_no_message_harm_nobody(channel: grpc.Channel, stub: Any) -> None:
     call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
     with pytest.raises(grpc.RpcError):
