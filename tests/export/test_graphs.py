@@ -14,7 +14,7 @@ from serving.engine import Engine, load_engine
 from serving.manifest import graph_models
 from tests.short_networks import ONE_OF_EACH_KIND, shorten
 from training.checkpoint import Checkpoint
-from training.config import Family, ModelConfig
+from training.config import Family, ModelConfig, RouterKind
 from training.model import RideModel
 
 
@@ -76,6 +76,26 @@ def test_every_kind_of_network_can_be_exported(
         write_graph(graph, path)
         session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
         for batch in (1, 3):
+            require_equal(graph, session, batch)
+
+
+@pytest.mark.parametrize("kind", RouterKind)
+def test_every_router_can_be_exported(kind: RouterKind, tmp_path: Path) -> None:
+    """With both inputs, whether it looks at them or not."""
+    torch.manual_seed(0)
+    config = ModelConfig(num_classes=10, num_experts=3, router_kind=kind)
+    routers = [
+        graph
+        for graph in split_model(RideModel(config).eval(), 8)
+        if graph.name.startswith("router_")
+    ]
+    assert len(routers) == 2
+    for graph in routers:
+        path = tmp_path / f"{graph.name}.onnx"
+        write_graph(graph, path)
+        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        assert [node.name for node in session.get_inputs()] == ["embedding", "prefix_logits"]
+        for batch in (1, 2, 7):
             require_equal(graph, session, batch)
 
 
