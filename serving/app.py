@@ -67,9 +67,11 @@ async def _serve(models: InferenceModels, config: uvicorn.Config, console: Conso
     """Both transports on one event loop, until a signal that uvicorn handles."""
     settings = models.service.settings
     async with AsyncExitStack() as stack:
-        listener = _listen(settings)
+        listener = _listen(settings.host, settings.port, "--port")
         grpc_port = None
         if settings.grpc_port is not None:
+            # gRPC does not tell why it can't listen, and prints a log of its own.
+            _listen(settings.host, settings.grpc_port, "--grpc-port").close()
             listening = grpc_listening(models, settings, _SHUTDOWN_GRACE_S)
             grpc_port = await stack.enter_async_context(listening)
         _announce(models.service, listener, grpc_port, console)
@@ -92,26 +94,26 @@ def _exit(_: int, __: FrameType | None) -> None:
     sys.exit(0)
 
 
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def _listen(host: str, port: int, flag: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((host, port))
         listener.listen(_BACKLOG)
     except (OSError, TypeError, UnicodeError) as error:
         listener.close()
         raise SettingsError(
-            f"can't listen on {settings.host}, port {settings.port}: {_reason(error)}"
+            f"can't listen on {host}, port {port}: {_reason(error, flag)}"
         ) from None
     return listener
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, flag: str) -> str:
     if not isinstance(error, OSError):  # Python can't even encode it
         return "this is not a host name"
     if error.errno == errno.EADDRINUSE:
-        return "another program uses it; choose another with --port"
+        return f"another program uses it; choose another with {flag}"
     return error.strerror or str(error)
 
 

@@ -87,8 +87,7 @@ async def grpc_listening(
         port = server.add_insecure_port(f"{host}:{settings.grpc_port}")
     except RuntimeError:
         raise errors.SettingsError(
-            f"can't listen for gRPC on {settings.host}, port {settings.grpc_port}: another program "
-            "uses it, or the address is not one of this machine's; choose another with --grpc-port"
+            f"can't listen on {settings.host}, port {settings.grpc_port}, for gRPC"
         ) from None
     await server.start()
     try:

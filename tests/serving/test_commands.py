@@ -74,6 +74,7 @@ def test_serve_refuses_a_file_that_is_no_manifest(call_ride: Ride, repository_co
         (["--host", "ü" * 70], "this is not a host name"),
         (["--host", "192.0.2.1"], "can't listen on 192.0.2.1, port 8000"),
         (["--port", "70000"], "the port must lie between 0 and 65535, not 70000"),
+        (["--grpc-port", "-1"], "the port must lie between 0 and 65535, not -1"),
         (["--body-timeout-s", "nan"], "body_timeout_s must be positive"),
         (["--max-image-pixels", "1000000000"], "pixels"),
     ],
@@ -84,12 +85,20 @@ def test_serve_refuses_settings_that_make_no_sense(
     assert_fails(call_ride("serve", repository, *flags), sentence)
 
 
+def test_grpc_can_be_switched_off(repository: Path, tmp_path: Path) -> None:
+    with running_server(repository, tmp_path / "log.txt", ["--no-grpc"]) as server:
+        assert "gRPC: switched off" in server.log.read_text()
+
+
 def test_serve_refuses_a_port_that_another_server_has(
     run_ride: Ride, repository: Path, server: RunningServer
 ) -> None:
     host, port = server.address
     done = run_ride("serve", repository, "--host", host, "--port", port)
     assert_fails(done, f"port {port}: another program uses it; choose another with --port")
+    grpc_port = server.grpc_address.rpartition(":")[2]
+    done = run_ride("serve", repository, "--port", 0, "--grpc-port", grpc_port)
+    assert_fails(done, f"{grpc_port}: another program uses it; choose another with --grpc-port")
     assert server.get("/v2/health/ready").status_code == 200
 
 
