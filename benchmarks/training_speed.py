@@ -14,6 +14,7 @@ top counts as nothing, so the share says how much of the machine goes into what 
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -139,7 +140,8 @@ def measure(
         seconds_a_step=clock.seconds_a_step,
         operations=_PASSES * _OPERATIONS * forward * config.optimiser.batch_size,
         peak=processes.count * max(before, peak_operations(machine)),
-        steps_of_a_run=config.optimiser.epochs * (len(images) // config.optimiser.batch_size),
+        steps_of_a_run=config.optimiser.epochs
+        * math.ceil(len(images) / config.optimiser.batch_size),
     )
 
 

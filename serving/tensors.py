@@ -90,7 +90,8 @@ def decode_raw(raw: bytes | memoryview, spec: TensorSpec, shape: tuple[int, ...]
 
 
 def _decode_bytes(raw: bytes | memoryview, name: str, count: int) -> Array:
-    elements, offset = [], 0
+    elements: list[bytes] = []
+    offset = 0
     while offset < len(raw):
         start = offset + _LENGTH.size
         if len(elements) == count or start > len(raw):
