@@ -72,7 +72,7 @@ async def _serve(models: InferenceModels, config: uvicorn.Config, console: Conso
         if settings.grpc_port is not None:
             # gRPC does not tell why it can't listen, and prints a log of its own.
             _listen(settings.host, settings.grpc_port, "--grpc-port").close()
-            listening = grpc_listening(models, settings, _SHUTDOWN_GRACE_S)
+            listening = grpc_listening(models, _SHUTDOWN_GRACE_S)
             grpc_port = await stack.enter_async_context(listening)
         _announce(models.service, listener, grpc_port, console)
         await uvicorn.Server(config).serve(sockets=[listener])

@@ -19,7 +19,7 @@ from rich.text import Text
 from serving.errors import RideError
 from serving.parameters import DEFAULT_TOP_K, CostParameters, parse_cost_parameters
 from serving.service import Classification, ClassificationService, EncodedImage
-from serving.settings import MEBIBYTE, Settings
+from serving.settings import DEFAULT_GRPC_PORT, MEBIBYTE, Settings
 
 _DEFAULTS = Settings()
 _REPOSITORY_HELP = "Model repository, as ride export writes it."
@@ -37,7 +37,7 @@ def serve(
     ] = _DEFAULTS.port,
     grpc_port: Annotated[
         int, typer.Option(envvar="RIDE_GRPC_PORT", help="gRPC port; 0 takes a free one.")
-    ] = 8001,
+    ] = DEFAULT_GRPC_PORT,
     grpc: Annotated[bool, typer.Option(help="Serve gRPC besides HTTP.")] = True,
     workers: Annotated[
         int,

@@ -29,14 +29,13 @@ from serving.inference import (
     ServedModel,
     WantedOutput,
     all_outputs,
+    distinct,
     wanted_output,
 )
-from serving.settings import Settings
 from serving.tensors import Array, Datatype, TensorSpec, decode_raw, encode_raw
 
 logger = logging.getLogger(__name__)
 
-Message = TypeVar("Message")
 Answer = TypeVar("Answer")
 
 CODE: dict[type[errors.RideError], grpc.StatusCode] = {
@@ -60,14 +59,13 @@ _UNKNOWN_FAILURE = "the server failed on this request; its log says why"
 
 
 @asynccontextmanager
-async def grpc_listening(
-    models: InferenceModels, settings: Settings, grace_s: float
-) -> AsyncIterator[int]:
+async def grpc_listening(models: InferenceModels, grace_s: float) -> AsyncIterator[int]:
     """Serve while entered; the value is the port. Requests under way get `grace_s` to end.
 
     Raises:
         SettingsError: if the address can't be listened on.
     """
+    settings = models.service.settings
     server = grpc.aio.server(
         # More could only be refused: each brings an image at least.
         maximum_concurrent_rpcs=settings.max_waiting_images,
@@ -256,7 +254,7 @@ def _wanted_outputs(outputs: Any) -> tuple[WantedOutput, ...]:
         )
         for output in outputs
     ]
-    return tuple({output.name: output for output in wanted}.values())
+    return distinct(wanted)
 
 
 def _described(spec: TensorSpec) -> Any:

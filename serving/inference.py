@@ -5,7 +5,7 @@ Two models give the same answers: `ride` takes prepared images, `ride_image` enc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,6 +162,11 @@ def wanted_output(name: object, *, binary: bool = False, classes: object = 0) ->
 def all_outputs(*, binary: bool) -> tuple[WantedOutput, ...]:
     """What a request gets that names no outputs."""
     return tuple(WantedOutput(name, binary) for name in _OUTPUTS)
+
+
+def distinct(outputs: Iterable[WantedOutput]) -> tuple[WantedOutput, ...]:
+    """Each output once, as it was asked for last."""
+    return tuple({output.name: output for output in outputs}.values())
 
 
 def _without_reserved(parameters: Mapping[str, object]) -> dict[str, object]:

@@ -25,6 +25,7 @@ from serving.inference import (
     ServedModel,
     WantedOutput,
     all_outputs,
+    distinct,
     wanted_output,
 )
 from serving.tensors import Array, Datatype, TensorSpec, decode_raw, encode_raw
@@ -247,7 +248,7 @@ def _wanted_outputs(value: object, *, binary: bool) -> tuple[WantedOutput, ...]:
     if not isinstance(value, list):
         raise InvalidRequest("outputs must be a list")
     wanted = [_wanted_output(_object(output, "an output"), binary=binary) for output in value]
-    return tuple({output.name: output for output in wanted}.values())
+    return distinct(wanted)
 
 
 def _wanted_output(output: Mapping[str, Any], *, binary: bool) -> WantedOutput:

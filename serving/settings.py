@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from serving.errors import SettingsError
 
 MEBIBYTE = 2**20
+DEFAULT_GRPC_PORT = 8001
 _DAY_S = 86_400
 
 
@@ -30,7 +31,7 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8000
-    grpc_port: int | None = 8001
+    grpc_port: int | None = DEFAULT_GRPC_PORT
     workers: int = 0
     max_body_bytes: int = 32 * MEBIBYTE
     max_total_body_bytes: int = 1_024 * MEBIBYTE
