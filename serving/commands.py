@@ -148,11 +148,7 @@ async def _classify_files(
     parameters: CostParameters,
     top_k: int,
 ) -> tuple[list[Classification], list[str]]:
-    rule = service.engine.rule(
-        max_experts=parameters.max_experts,
-        threshold=parameters.threshold,
-        quality=parameters.quality,
-    )
+    rule = service.rule(parameters)
     service.check_top_k(top_k)
     answers, failed = [], []
     for file in files:

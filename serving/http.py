@@ -38,9 +38,8 @@ from serving.inference_protocol import (
     server_metadata,
 )
 from serving.manifest import MODEL_NAME
-from serving.parameters import ClassifyParameters, CostParameters, describe
+from serving.parameters import ClassifyParameters, describe
 from serving.request_metrics import RequestMetrics
-from serving.routing import RoutingRule
 from serving.service import Classification, ClassificationService, EncodedImage
 
 logger = logging.getLogger(__name__)
@@ -147,7 +146,7 @@ def _classify_router(service: ClassificationService) -> APIRouter:
         Answers, for each image, the most probable labels, how many experts it took, the routers'
         scores, and the share of the full ensemble's multiply-adds that was spent on it.
         """
-        rule = _rule(service, parameters)
+        rule = service.rule(parameters)
         images = await _encoded_images(request, service.settings.max_images_per_request)
         results = await service.classify(images, rule, parameters.top_k)
         return JSONResponse(_classify_body(results, service.engine.version))
@@ -238,14 +237,6 @@ def _operator_router(service: ClassificationService) -> APIRouter:
         return RedirectResponse("/docs")
 
     return router
-
-
-def _rule(service: ClassificationService, parameters: CostParameters) -> RoutingRule:
-    return service.engine.rule(
-        max_experts=parameters.max_experts,
-        threshold=parameters.threshold,
-        quality=parameters.quality,
-    )
 
 
 async def _encoded_images(request: Request, max_images: int) -> list[EncodedImage]:

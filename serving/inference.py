@@ -113,7 +113,7 @@ class InferenceModels:
         """
         service = self.service
         parameters = parse_cost_parameters(_without_reserved(request.parameters))
-        rule = service.engine.rule(**parameters.model_dump())
+        rule = service.rule(parameters)
         if model.name == MODEL_NAME:
             routed = await service.infer(request.data, rule)
         else:

@@ -16,6 +16,7 @@ from serving.engine import Engine
 from serving.errors import InvalidRequest, Overloaded, RequestTooLarge, RideError
 from serving.images import ImageLimits, decode_image
 from serving.metrics import Metrics
+from serving.parameters import CostParameters
 from serving.routing import Routed, RoutingRule
 from serving.settings import Settings
 
@@ -76,6 +77,14 @@ class ClassificationService:
     def close(self) -> None:
         """Let running work end and stop the worker threads."""
         self._pool.shutdown(cancel_futures=True)
+
+    def rule(self, parameters: CostParameters) -> RoutingRule:
+        """The routing rule that a request's parameters ask for.
+
+        Raises:
+            InvalidRequest: if one is out of range or contradicts another.
+        """
+        return self.engine.rule(**parameters.model_dump(include=set(CostParameters.model_fields)))
 
     def check_top_k(self, top_k: int) -> None:
         """Raise InvalidRequest unless the model has that many classes."""
