@@ -3,7 +3,8 @@
 Pure: no I/O, no clock, numpy only. `route` is a generator that *yields* the work it wants done (an
 expert or a router on some rows) and is *sent* the outcome, so the same lines decide in the
 embedded server, in Triton's Python backend and in offline evaluation; only the driver that runs
-the graphs differs.
+the graphs differs. `RoutingState.advance` is one expert's step of it, for a server that lets rows of
+different requests meet before each expert.
 
 After expert i the mean of the logits of experts 1..i, plus the model's correction for that prefix
 if it has one, is the estimate. Router i scores it, and a row goes on to expert i + 1 where its
@@ -13,14 +14,16 @@ row is computed from that row alone, so an answer does not depend on the batch i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
 Rows = NDArray[np.intp]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -101,39 +104,103 @@ Reply = ExpertOutput | Float
 Routing = Generator[Call, Reply, Routed]
 
 
+@dataclass
+class RoutingState:
+    """Where N rows stand between one expert and the next. Each row may have a rule of its own.
+
+    Attributes:
+        sums: fp32 [N, C], the logits of the experts so far, added up.
+        experts_used: int32 [N].
+        router_scores: fp32 [N, K-1]; NaN where a router was not asked.
+        thresholds: fp32 [N, K-1].
+        max_experts: int32 [N].
+        corrections: fp32 [K, C] or None, the model's, the same for every row.
+    """
+
+    sums: Float
+    experts_used: NDArray[np.int32]
+    router_scores: Float
+    thresholds: Float
+    max_experts: NDArray[np.int32]
+    corrections: Float | None
+
+    @classmethod
+    def start(
+        cls, rules: Sequence[RoutingRule], num_experts: int, num_classes: int
+    ) -> RoutingState:
+        """Rows that no expert has seen, one a rule; all rules are the same model's."""
+        rows, routers = len(rules), num_experts - 1
+        thresholds = np.array([rule.thresholds for rule in rules], dtype=np.float32)
+        return cls(
+            sums=np.zeros((rows, num_classes), dtype=np.float32),
+            experts_used=np.zeros(rows, dtype=np.int32),
+            router_scores=np.full((rows, routers), np.nan, dtype=np.float32),
+            thresholds=thresholds.reshape(rows, routers),
+            max_experts=np.array([rule.max_experts for rule in rules], dtype=np.int32),
+            corrections=rules[0].corrections if rules else None,
+        )
+
+    @classmethod
+    def gather(cls, places: Sequence[tuple[RoutingState, int]]) -> RoutingState:
+        """One state of rows from several, each named by its state and its row there."""
+        return cls(
+            sums=np.stack([state.sums[row] for state, row in places]),
+            experts_used=np.array([state.experts_used[row] for state, row in places]),
+            router_scores=np.stack([state.router_scores[row] for state, row in places]),
+            thresholds=np.stack([state.thresholds[row] for state, row in places]),
+            max_experts=np.array([state.max_experts[row] for state, row in places]),
+            corrections=places[0][0].corrections,
+        )
+
+    def advance(self, expert: int, rows: Rows) -> Generator[Call, Reply, Rows]:
+        """Take `rows` past expert `expert` and its router; returns the rows that go on.
+
+        Yields an `ExpertCall` (send back `ExpertOutput`), and a `RouterCall` (send back scores) of
+        the rows that their rule lets go on.
+        """
+        output = yield ExpertCall(expert, rows)
+        assert isinstance(output, ExpertOutput)
+        self.sums[rows] += output.logits
+        self.experts_used[rows] = expert
+        asked = self.max_experts[rows] > expert
+        if not asked.any():
+            return rows[:0]
+        every = bool(asked.all())
+        asked_rows = rows if every else rows[asked]
+        embedding = output.embedding if every else output.embedding[asked]
+        prefix_logits = _prefix_logits(self.sums[asked_rows], expert, self.corrections)
+        score = yield RouterCall(expert, asked_rows, embedding, prefix_logits)
+        assert isinstance(score, np.ndarray)
+        self.router_scores[asked_rows, expert - 1] = score
+        return asked_rows[score > self.thresholds[asked_rows, expert - 1]]
+
+    def answers(self, rows: Rows) -> Routed:
+        """What the experts so far say of rows that go no further."""
+        used = self.experts_used[rows]
+        estimates = _prefix_logits(self.sums[rows], used, self.corrections)
+        return Routed(softmax(estimates), used, self.router_scores[rows])
+
+
 def route(batch_size: int, num_classes: int, rule: RoutingRule) -> Routing:
     """Route a batch of N rows; see the module's description.
 
     Yields `ExpertCall` (send back `ExpertOutput`) and `RouterCall` (send back scores); returns
     `Routed`. Experts are asked in order, each at most once, and only about rows that are left.
     """
-    sums = np.zeros((batch_size, num_classes), dtype=np.float32)
-    experts_used = np.zeros(batch_size, dtype=np.int32)
-    scores = np.full((batch_size, rule.num_experts - 1), np.nan, dtype=np.float32)
+    state = RoutingState.start([rule] * batch_size, rule.num_experts, num_classes)
     rows: Rows = np.arange(batch_size)
     for expert in range(1, rule.max_experts + 1):
         if not len(rows):
             break
-        output = yield ExpertCall(expert, rows)
-        assert isinstance(output, ExpertOutput)
-        sums[rows] += output.logits
-        experts_used[rows] = expert
-        if expert == rule.max_experts:
-            break
-        prefix_logits = _prefix_logits(sums[rows], expert, rule.corrections)
-        score = yield RouterCall(expert, rows, output.embedding, prefix_logits)
-        assert isinstance(score, np.ndarray)
-        scores[rows, expert - 1] = score
-        rows = rows[score > rule.thresholds[expert - 1]]
-    estimates = _prefix_logits(sums, experts_used, rule.corrections)
-    return Routed(softmax(estimates), experts_used, scores)
+        rows = yield from state.advance(expert, rows)
+    return state.answers(np.arange(batch_size))
 
 
 def drive(
-    routing: Routing,
+    routing: Generator[Call, Reply, Result],
     run_expert: Callable[[ExpertCall], ExpertOutput],
     run_router: Callable[[RouterCall], Float],
-) -> Routed:
+) -> Result:
     """Run a routing to its end with one function that runs experts and one that runs routers."""
     try:
         call = next(routing)
@@ -141,8 +208,8 @@ def drive(
             reply = run_expert(call) if isinstance(call, ExpertCall) else run_router(call)
             call = routing.send(reply)
     except StopIteration as stop:
-        routed: Routed = stop.value
-        return routed
+        result: Result = stop.value
+        return result
 
 
 def softmax(logits: Float) -> Float:

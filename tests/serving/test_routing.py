@@ -18,6 +18,7 @@ from serving.routing import (
     Routed,
     RouterCall,
     RoutingRule,
+    RoutingState,
     drive,
     route,
     softmax,
@@ -279,3 +280,52 @@ def test_a_rule_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
         RoutingRule(thresholds, max_experts)
+
+
+@settings(deadline=None)
+@given(ensembles(), st.data())
+def test_rows_of_several_requests_can_meet_before_every_expert(
+    ensemble: Ensemble, data: st.DataObject
+) -> None:
+    """Rows with rules of their own, advanced one expert at a time in batches of any make-up."""
+    experts, count, classes = ensemble.logits.shape
+    rules = [
+        RoutingRule(
+            tuple(data.draw(st.sampled_from(THRESHOLDS)) for _ in range(experts - 1)),
+            data.draw(st.integers(1, experts)),
+        )
+        for _ in range(count)
+    ]
+    start = RoutingState.start(rules, experts, classes)
+    waiting: list[list[tuple[int, RoutingState, int]]] = [[] for _ in range(experts + 1)]
+    waiting[1] = [(row, start, row) for row in range(count)]
+    answered: dict[int, bytes] = {}
+    while any(waiting):
+        expert = data.draw(st.sampled_from([i for i in range(experts + 1) if waiting[i]]))
+        size = data.draw(st.integers(1, len(waiting[expert])))
+        batch = data.draw(st.permutations(waiting[expert]))[:size]
+        waiting[expert] = [row for row in waiting[expert] if row not in batch]
+        state = RoutingState.gather([(state, place) for _, state, place in batch])
+        names = np.array([row for row, _, _ in batch])
+
+        def run_expert(call: ExpertCall, names: NDArray[np.intp] = names) -> ExpertOutput:
+            i, rows = call.expert - 1, names[call.rows]
+            return ExpertOutput(ensemble.logits[i, rows], ensemble.embeddings[i, rows])
+
+        def run_router(call: RouterCall, names: NDArray[np.intp] = names) -> Float:
+            assert (
+                call.embedding.tobytes()
+                == ensemble.embeddings[call.router - 1, names[call.rows]].tobytes()
+            )
+            scores: Float = ensemble.scores[call.router - 1, names[call.rows]]
+            return scores
+
+        on = drive(state.advance(expert, np.arange(size)), run_expert, run_router)
+        for place in on:
+            waiting[expert + 1].append((int(names[place]), state, int(place)))
+        done = np.setdiff1d(np.arange(size), on)
+        for row, answer in zip(names[done], answers(state.answers(done)), strict=True):
+            assert int(row) not in answered
+            answered[int(row)] = answer
+    for row, rule in enumerate(rules):
+        assert answered[row] == answers(ensemble.route(np.array([row]), rule))[0]
