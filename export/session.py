@@ -73,6 +73,7 @@ def build_manifest(
         corrections=_corrections(checkpoint),
         multiply_adds=multiply_adds(model, image.height),
         graphs={},
+        gears=checkpoint.gears,
         evaluation=evaluation,
         provenance={
             "dataset": str(config.data.dataset),

@@ -13,7 +13,7 @@ import os
 import pickle
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import torch
 
-from serving.manifest import parse_gears
+from serving.manifest import Gear, parse_gears
 from training.config import TrainingConfig
 from training.errors import CheckpointError
 from training.losses.balanced_softmax import expert_adjustments, prefix_corrections
@@ -80,6 +80,11 @@ class Checkpoint:
         """Of routers 1..K-1: those that were chosen, else the configuration's for each."""
         routers = self.config.model.num_experts - 1
         return tuple(self.routing.get("thresholds", (self.config.router.threshold,) * routers))
+
+    @property
+    def gears(self) -> Mapping[str, Gear]:
+        """The gears that were chosen; none if `ride route` never did."""
+        return parse_gears(self.routing.get("gears", {}))
 
     def prefix_corrections(self) -> torch.Tensor:
         """What is added to the mean logits of the first 1..K experts, fp32 [K, C]."""
@@ -217,8 +222,8 @@ def _parse(content: dict[str, Any], path: Path) -> Checkpoint:
 
 
 def _check_routing(checkpoint: Checkpoint) -> None:
-    gears = parse_gears(checkpoint.routing.get("gears", {}))
-    for thresholds in (checkpoint.thresholds, *(gear.thresholds for gear in gears.values())):
+    gears = checkpoint.gears.values()
+    for thresholds in (checkpoint.thresholds, *(gear.thresholds for gear in gears)):
         if len(thresholds) != checkpoint.config.model.num_experts - 1:
             raise ValueError("there must be one threshold for each expert but the last")
         if not all(type(value) is float and 0 <= value <= 1 for value in thresholds):

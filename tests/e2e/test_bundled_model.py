@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from serving.manifest import Manifest, latest_version, load_manifest
+from serving.manifest import GEARS, Manifest, latest_version, load_manifest
 from tests.running_server import RunningServer
+from training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 REPOSITORY = ROOT / "model_repository"
@@ -119,3 +120,13 @@ def test_the_manifest_belongs_to_the_checkpoint(manifest: Manifest) -> None:
     evaluation = json.loads((CHECKPOINT / "evaluation.json").read_text())
     assert manifest.evaluation == evaluation
     assert manifest.evaluation["images"] == 10_000
+
+
+def test_the_bundled_model_has_the_gears_of_the_checkpoint(
+    server: RunningServer, manifest: Manifest
+) -> None:
+    assert manifest.gears == load_checkpoint(CHECKPOINT).gears
+    assert set(manifest.gears) == set(GEARS)
+    image = EXAMPLES[0].read_bytes()
+    for gear in GEARS:
+        assert server.post("/v1/classify", content=image, params={"quality": gear}).is_success
