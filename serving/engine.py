@@ -1,11 +1,14 @@
-"""ONNX Runtime in the server's own process: runs what `serving.routing` asks for.
+"""A model version in ONNX Runtime: runs the graphs that `serving.routing` asks for.
 
-Every graph is one session with one thread: on a CPU batching gains nothing, and parallel requests
-use the cores better than parallel operators. Sessions are safe to share between threads.
+Every graph is one session of one thread. Sessions are safe to share between threads, and worker
+threads do share them: a set of their own for each was no faster, and costs memory for each core.
+On an accelerator the features of a batch stay on the device between the backbone and the experts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from serving.errors import InferenceError, InvalidRequest, ModelRepositoryError
+from serving.errors import InferenceError, InvalidRequest, ModelRepositoryError, SettingsError
 from serving.manifest import (
     FILE_NAME,
     Gear,
@@ -25,6 +28,7 @@ from serving.manifest import (
     load_manifest,
     read_graph,
 )
+from serving.providers import Provider, open_session
 from serving.routing import (
     ExpertCall,
     ExpertOutput,
@@ -35,6 +39,9 @@ from serving.routing import (
     drive,
     route,
 )
+
+Features = NDArray[np.float32] | ort.OrtValue
+"""What a backbone gives: an array, or a value that stays on the accelerator."""
 
 _SIGNATURES = {
     "backbone": ({"image"}, {"features"}),
@@ -51,11 +58,14 @@ class Engine:
         manifest: what the repository says of the model.
         version: the version that was loaded.
         sessions: one ONNX Runtime session a graph, by the graph's model name.
+        device: where features stay between graphs, as ONNX Runtime's IO binding calls it; None
+            for plain arrays, which is as fast on a CPU.
     """
 
     manifest: Manifest
     version: int
     sessions: dict[str, ort.InferenceSession]
+    device: str | None = None
 
     def rule(
         self,
@@ -97,7 +107,7 @@ class Engine:
         return gears[quality]
 
     def classify(self, images: NDArray[np.uint8], rule: RoutingRule) -> Routed:
-        """Route a batch of images, uint8 [N, H, W, 3].
+        """Route a batch of images, uint8 [N, H, W, 3], from start to end.
 
         Raises:
             InvalidRequest: if the tensor has another type or shape.
@@ -107,25 +117,34 @@ class Engine:
         features = self.run_backbone(images)
 
         def run_expert(call: ExpertCall) -> ExpertOutput:
-            some = features if len(call.rows) == len(features) else features[call.rows]
-            return self.run_expert(call.expert, some)
+            every = len(call.rows) == len(images)
+            return self.run_expert(call.expert, features if every else host(features)[call.rows])
 
         def run_router(call: RouterCall) -> Float:
             return self.run_router(call.router, call.embedding, call.prefix_logits)
 
         return drive(route(len(images), self.manifest.num_classes, rule), run_expert, run_router)
 
-    def run_backbone(self, images: NDArray[np.uint8]) -> Float:
-        """Images, uint8 [N, H, W, 3], to features [N, ..]."""
+    def run_backbone(self, images: NDArray[np.uint8]) -> Features:
+        """Images, uint8 [N, H, W, 3], to features [N, ..]; see `host`."""
+        if self.device is not None:
+            return self._run_bound("backbone", {"image": images}, {"features": self.device})[0]
         features: Float = self._run("backbone", ["features"], {"image": images})[0]
         self._require_shape("features", features, (len(images), *features.shape[1:]), "backbone")
         return features
 
-    def run_expert(self, expert: int, features: Float) -> ExpertOutput:
+    def run_expert(self, expert: int, features: Features) -> ExpertOutput:
         """Features [N, ..] to what an expert (from 1) says of them."""
         name = f"expert_{expert}"
-        logits, embedding = self._run(name, ["logits", "embedding"], {"features": features})
-        self._require_shape("logits", logits, (len(features), self.manifest.num_classes), name)
+        if isinstance(features, np.ndarray):
+            rows = len(features)
+            logits, embedding = self._run(name, ["logits", "embedding"], {"features": features})
+        else:
+            rows = features.shape()[0]
+            outputs = {"logits": "cpu", "embedding": "cpu"}
+            bound = self._run_bound(name, {"features": features}, outputs)
+            logits, embedding = (value.numpy() for value in bound)
+        self._require_shape("logits", logits, (rows, self.manifest.num_classes), name)
         return ExpertOutput(logits, embedding)
 
     def run_router(self, router: int, embedding: Float, prefix_logits: Float) -> Float:
@@ -148,11 +167,27 @@ class Engine:
             )
 
     def _run(self, model: str, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
-        try:
+        with _failing_as(model):
             results: list[Any] = self.sessions[model].run(outputs, inputs)
-        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-            raise InferenceError(f"the model's graph {model} failed") from error
-        return results
+            return results
+
+    def _run_bound(
+        self, model: str, inputs: dict[str, Any], outputs: dict[str, str]
+    ) -> list[ort.OrtValue]:
+        """Run with inputs where they are, arrays or values on the device; outputs by device."""
+        with _failing_as(model):
+            session = self.sessions[model]
+            binding = session.io_binding()
+            for name, value in inputs.items():
+                if isinstance(value, np.ndarray):
+                    binding.bind_cpu_input(name, value)
+                else:
+                    binding.bind_ortvalue_input(name, value)
+            for name, device in outputs.items():
+                binding.bind_output(name, device)
+            session.run_with_iobinding(binding)
+            values: list[ort.OrtValue] = list(binding.get_outputs())
+            return values
 
     @staticmethod
     def _require_shape(
@@ -166,30 +201,49 @@ class Engine:
             )
 
 
-def load_engine(repository: Path, version: int | None = None) -> Engine:
+@contextmanager
+def _failing_as(model: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+        raise InferenceError(f"the model's graph {model} failed") from error
+
+
+def host(features: Features) -> Float:
+    """Features as an array, brought from the device if that is where they are."""
+    if isinstance(features, np.ndarray):
+        return features
+    array: Float = features.numpy()
+    return array
+
+
+def load_engine(
+    repository: Path, version: int | None = None, provider: Provider = Provider.CPU
+) -> Engine:
     """Load a model version (the latest unless one is named), checking every file.
 
     Raises:
         ModelRepositoryError: naming the first file that is missing, altered or unfit.
+        SettingsError: if the provider does not work on this machine.
     """
     chosen = latest_version(repository) if version is None else version
     manifest = load_manifest(repository, chosen)
     sessions = {}
     for name in graph_models(manifest.num_experts):
         path = graph_path(name, chosen)
-        sessions[name] = _session(read_graph(repository, manifest, path), name, repository / path)
-    engine = Engine(manifest, chosen, sessions)
+        graph = read_graph(repository, manifest, path)
+        sessions[name] = _session(graph, name, repository / path, provider)
+    device = None if provider is Provider.CPU else provider.device
+    engine = Engine(manifest, chosen, sessions, device)
     _try_out(engine, repository)
     return engine
 
 
-def _session(graph: bytes, name: str, path: Path) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+def _session(graph: bytes, name: str, path: Path, provider: Provider) -> ort.InferenceSession:
     try:
-        session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        session = open_session(graph, provider)
+    except SettingsError:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
         raise ModelRepositoryError(f"{path} is not a graph that ONNX Runtime can run") from error
     inputs, outputs = _SIGNATURES[name.partition("_")[0]]

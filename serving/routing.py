@@ -3,8 +3,8 @@
 Pure: no I/O, no clock, numpy only. `route` is a generator that *yields* the work it wants done (an
 expert or a router on some rows) and is *sent* the outcome, so the same lines decide in the
 embedded server, in Triton's Python backend and in offline evaluation; only the driver that runs
-the graphs differs. `RoutingState.advance` is one expert's step of it, for a server that lets rows of
-different requests meet before each expert.
+the graphs differs. `RoutingState.advance` is one expert's step of it, for a server that lets rows
+of different requests meet before each expert.
 
 After expert i the mean of the logits of experts 1..i, plus the model's correction for that prefix
 if it has one, is the estimate. Router i scores it, and a row goes on to expert i + 1 where its

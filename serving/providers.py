@@ -1,0 +1,70 @@
+"""ONNX Runtime's execution providers: where graphs run, chosen by a flag, never by accident."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import onnxruntime as ort
+
+from serving.errors import SettingsError
+
+
+class Provider(StrEnum):
+    """Where graphs run."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    TENSORRT = "tensorrt"
+
+    @property
+    def onnx_name(self) -> str:
+        """ONNX Runtime's name of it."""
+        return _ONNX_NAMES[self]
+
+    @property
+    def device(self) -> str:
+        """Where it keeps tensors, as ONNX Runtime's IO binding calls it."""
+        return "cpu" if self is Provider.CPU else "cuda"
+
+    @property
+    def fallbacks(self) -> list[str]:
+        """ONNX Runtime's names of it and of those that take single operators it can't run."""
+        names = list(_ONNX_NAMES.values())
+        return names[names.index(self.onnx_name) :]
+
+
+_ONNX_NAMES = {
+    Provider.TENSORRT: "TensorrtExecutionProvider",
+    Provider.CUDA: "CUDAExecutionProvider",
+    Provider.CPU: "CPUExecutionProvider",
+}
+"""Fastest first: each falls back on those after it for operators that it lacks."""
+
+
+def open_session(graph: bytes, provider: Provider) -> ort.InferenceSession:
+    """A session of one thread on a provider.
+
+    One thread, because on a CPU parallel requests use the cores better than parallel operators.
+    ONNX Runtime takes the CPU in silence where it can't load a provider; this does not.
+
+    Raises:
+        SettingsError: if this provider does not work on this machine.
+        Exception: what ONNX Runtime raises for a graph that it can't run; its exceptions have no
+            common base of their own.
+    """
+    if provider.onnx_name not in ort.get_available_providers():
+        raise SettingsError(
+            f"this build of ONNX Runtime has no {provider} provider; "
+            "install onnxruntime-gpu, or serve with --provider cpu"
+        )
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(graph, options, providers=provider.fallbacks)
+    if session.get_providers()[0] != provider.onnx_name:
+        raise SettingsError(
+            f"ONNX Runtime could not start its {provider} provider (its message is above): "
+            "install the CUDA libraries that it names, or serve with --provider cpu"
+        )
+    return session
