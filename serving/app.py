@@ -16,12 +16,12 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
-from serving.engine import load_engine
 from serving.errors import SettingsError
 from serving.grpc_server import grpc_listening
 from serving.http import create_app
 from serving.inference import InferenceModels
 from serving.metrics import Metrics
+from serving.model_host import ModelHost
 from serving.service import ClassificationService
 from serving.settings import Settings
 
@@ -34,10 +34,11 @@ def build_service(repository: Path, settings: Settings) -> ClassificationService
 
     Raises:
         ModelRepositoryError: if the repository can't be served.
+        SettingsError: if the execution provider does not work on this machine.
+        InferenceError: if a graph fails while it is warmed up.
     """
-    engine = load_engine(repository)
-    metrics = Metrics(CollectorRegistry(), engine.manifest, engine.version)
-    return ClassificationService(engine, settings, metrics)
+    metrics = Metrics(CollectorRegistry())
+    return ClassificationService(ModelHost(repository, settings, metrics), settings, metrics)
 
 
 def serve(repository: Path, settings: Settings, console: Console) -> None:
@@ -56,6 +57,7 @@ def serve(repository: Path, settings: Settings, console: Console) -> None:
                 server_header=False,
                 timeout_graceful_shutdown=_SHUTDOWN_GRACE_S,
                 log_level="info",
+                access_log=False,  # a line a request costs as much as the rest of its HTTP
             )
             with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
                 runner.run(_serve(models, config, console))
@@ -74,6 +76,8 @@ async def _serve(models: InferenceModels, config: uvicorn.Config, console: Conso
             _listen(settings.host, settings.grpc_port, "--grpc-port").close()
             listening = grpc_listening(models, _SHUTDOWN_GRACE_S)
             grpc_port = await stack.enter_async_context(listening)
+        following = asyncio.create_task(models.service.host.follow_repository())
+        stack.callback(following.cancel)
         _announce(models.service, listener, grpc_port, console)
         await uvicorn.Server(config).serve(sockets=[listener])
 
@@ -123,11 +127,12 @@ def _announce(
     grpc_port: int | None,
     console: Console,
 ) -> None:
-    manifest = service.engine.manifest
+    live = service.host.live
+    manifest = live.engine.manifest
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     console.print(
-        f"Serving ride version {service.engine.version} ({manifest.num_classes} classes, "
+        f"Serving ride version {live.version} ({manifest.num_classes} classes, "
         f"{manifest.num_experts} experts) at {address}\n"
         f"gRPC: {'switched off' if grpc_port is None else f'port {grpc_port}'}\n"
         f"Try: curl --data-binary @photo.jpg {address}/v1/classify\n"

@@ -18,8 +18,9 @@ from rich.text import Text
 
 from serving.errors import RideError
 from serving.parameters import DEFAULT_TOP_K, CostParameters, parse_cost_parameters
+from serving.providers import Provider
 from serving.service import Classification, ClassificationService, EncodedImage
-from serving.settings import DEFAULT_GRPC_PORT, MEBIBYTE, Settings
+from serving.settings import DEFAULT_GRPC_PORT, MEBIBYTE, ModelControl, Settings
 
 _DEFAULTS = Settings()
 _REPOSITORY_HELP = "Model repository, as ride export writes it."
@@ -39,12 +40,47 @@ def serve(
         int, typer.Option(envvar="RIDE_GRPC_PORT", help="gRPC port; 0 takes a free one.")
     ] = DEFAULT_GRPC_PORT,
     grpc: Annotated[bool, typer.Option(help="Serve gRPC besides HTTP.")] = True,
+    provider: Annotated[
+        Provider,
+        typer.Option(envvar="RIDE_PROVIDER", help="Where graphs run, in ONNX Runtime's terms."),
+    ] = _DEFAULTS.provider,
     workers: Annotated[
         int,
         typer.Option(
-            envvar="RIDE_WORKERS", help="Threads that decode and infer; 0 takes one a core."
+            envvar="RIDE_WORKERS",
+            help="Threads that infer on a CPU, and as many that decode; 0 takes one a core.",
         ),
     ] = _DEFAULTS.workers,
+    model_control: Annotated[
+        ModelControl,
+        typer.Option(
+            envvar="RIDE_MODEL_CONTROL",
+            help="What changes the served version: nothing, a newer one in the repository, or "
+            "the load and unload calls of the protocol, from whoever can reach the server.",
+        ),
+    ] = _DEFAULTS.model_control,
+    poll_seconds: Annotated[
+        float,
+        typer.Option(
+            envvar="RIDE_POLL_SECONDS",
+            help="How often to look for a newer version (--model-control poll).",
+        ),
+    ] = _DEFAULTS.poll_seconds,
+    latency_objective_ms: Annotated[
+        float,
+        typer.Option(
+            envvar="RIDE_LATENCY_OBJECTIVE_MS",
+            help="Once images wait for half of this, answers get cheaper gear by gear, and are "
+            "marked; where that is not enough, new requests get status 503.",
+        ),
+    ] = _DEFAULTS.latency_objective_s * 1_000,
+    degrade_to: Annotated[
+        str,
+        typer.Option(
+            envvar="RIDE_DEGRADE_TO",
+            help="The cheapest gear that load may bring: fast or balanced; none for no change.",
+        ),
+    ] = _DEFAULTS.degrade_to or "none",
     max_body_mib: Annotated[
         int, typer.Option(envvar="RIDE_MAX_BODY_MIB", help="Largest request body, in MiB.")
     ] = _DEFAULTS.max_body_bytes // MEBIBYTE,
@@ -85,7 +121,12 @@ def serve(
         host=host,
         port=port,
         grpc_port=grpc_port if grpc else None,
+        provider=provider,
         workers=workers,
+        model_control=model_control,
+        poll_seconds=poll_seconds,
+        latency_objective_s=latency_objective_ms / 1_000,
+        degrade_to=None if degrade_to == "none" else degrade_to,
         max_body_bytes=max_body_mib * MEBIBYTE,
         max_total_body_bytes=max_total_body_mib * MEBIBYTE,
         max_image_bytes=max_image_mib * MEBIBYTE,
@@ -148,14 +189,16 @@ async def _classify_files(
     parameters: CostParameters,
     top_k: int,
 ) -> tuple[list[Classification], list[str]]:
-    rule = service.rule(parameters)
-    service.check_top_k(top_k)
-    answers, failed = [], []
+    live = service.host.live
+    rule = live.rule(parameters)
+    live.engine.check_top_k(top_k)
+    answers: list[Classification] = []
+    failed: list[str] = []
     for file in files:
         name = os.fsencode(file).decode(errors="replace")  # names need not be Unicode, JSON must
         try:
             image = EncodedImage(_read(file, service.settings.max_image_bytes), name)
-            answers += await service.classify([image], rule, top_k)
+            answers += (await service.classify(live, [image], rule, top_k)).results
         except OSError as error:
             failed.append(f"{name}: {error.strerror}")
         except RideError as error:

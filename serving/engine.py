@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnxruntime as ort
@@ -40,7 +40,7 @@ from serving.routing import (
     route,
 )
 
-Features = NDArray[np.float32] | ort.OrtValue
+Features: TypeAlias = NDArray[np.float32] | ort.OrtValue
 """What a backbone gives: an array, or a value that stays on the accelerator."""
 
 _SIGNATURES = {
@@ -128,7 +128,8 @@ class Engine:
     def run_backbone(self, images: NDArray[np.uint8]) -> Features:
         """Images, uint8 [N, H, W, 3], to features [N, ..]; see `host`."""
         if self.device is not None:
-            return self._run_bound("backbone", {"image": images}, {"features": self.device})[0]
+            [value] = self._run_bound("backbone", {"image": images}, {"features": self.device})
+            return value
         features: Float = self._run("backbone", ["features"], {"image": images})[0]
         self._require_shape("features", features, (len(images), *features.shape[1:]), "backbone")
         return features
@@ -164,6 +165,13 @@ class Engine:
             raise InvalidRequest(
                 f"images must have the shape [N, {spec.height}, {spec.width}, 3], "
                 f"not {list(images.shape)}"
+            )
+
+    def check_top_k(self, top_k: int) -> None:
+        """Raise InvalidRequest unless the model has that many classes."""
+        if not 1 <= top_k <= self.manifest.num_classes:
+            raise InvalidRequest(
+                f"top_k must lie between 1 and {self.manifest.num_classes}, not {top_k}"
             )
 
     def _run(self, model: str, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:

@@ -8,6 +8,8 @@
     |   `-- RequestTooLarge         more bytes, pixels or images than the limits allow
     |       `-- ImageTooLarge
     |-- ModelNotFound             a model or version that is not served
+    |-- ModelControlRefused       loading or unloading where the server's start forbids it
+    |-- DeadlineExceeded          the client's own deadline passed
     |-- Overloaded                no room in the queue; try again later
     |-- ModelRepositoryError      the model repository is missing, damaged or altered
     |-- SettingsError             a flag or setting that makes no sense
@@ -49,6 +51,14 @@ class ImageTooLarge(RequestTooLarge):
 
 class ModelNotFound(RideError):
     """A model name or version that this server does not serve."""
+
+
+class ModelControlRefused(RideError):
+    """Loading or unloading by request, which this server was not started for."""
+
+
+class DeadlineExceeded(RideError):
+    """The request's deadline passed before its answer was there."""
 
 
 class Overloaded(RideError):

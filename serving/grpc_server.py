@@ -14,11 +14,13 @@ from importlib.metadata import version as distribution_version
 from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.json_format import ParseDict
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from serving import errors
+from serving.catalogue import ModelDescription
 from serving.inference import (
     EXTENSIONS,
     PLATFORM,
@@ -26,7 +28,6 @@ from serving.inference import (
     InferenceModels,
     InferRequest,
     InferResponse,
-    ServedModel,
     WantedOutput,
     all_outputs,
     distinct,
@@ -46,6 +47,8 @@ CODE: dict[type[errors.RideError], grpc.StatusCode] = {
     errors.RequestTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ImageTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.ModelControlRefused: grpc.StatusCode.FAILED_PRECONDITION,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ModelRepositoryError: grpc.StatusCode.INTERNAL,
     errors.SettingsError: grpc.StatusCode.INTERNAL,
@@ -106,8 +109,8 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
         return service_pb2.ServerLiveResponse(live=True)
 
     async def ServerReady(self, _: Any, __: Any) -> Any:  # noqa: N802
-        """The server listens only once its model is loaded."""
-        return service_pb2.ServerReadyResponse(ready=True)
+        """Whether a model is served; the server listens only once it is loaded and warm."""
+        return service_pb2.ServerReadyResponse(ready=self._models.service.host.ready)
 
     async def ModelReady(self, request: Any, _: Any) -> Any:  # noqa: N802
         """Whether a model is served."""
@@ -134,7 +137,7 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
                 name=model.name,
                 versions=[model.version],
                 platform=PLATFORM,
-                inputs=[_described(model.input)],
+                inputs=[_described(spec) for spec in model.inputs],
                 outputs=[_described(output) for output in model.outputs],
             )
 
@@ -149,13 +152,50 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
 
         return await self._answered(context, answer)
 
+    async def ModelStatistics(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """What a model, or every model, has done since it was loaded."""
+
+        async def answer() -> Any:
+            statistics = self._models.statistics(request.name, request.version)
+            return ParseDict(statistics, service_pb2.ModelStatisticsResponse())
+
+        return await self._answered(context, answer)
+
+    async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The models in the repository, by version."""
+
+        async def answer() -> Any:
+            models = await self._models.index(ready=request.ready)
+            return ParseDict({"models": models}, service_pb2.RepositoryIndexResponse())
+
+        return await self._answered(context, answer)
+
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Load the latest version, in place of the one that is served."""
+
+        async def answer() -> Any:
+            await self._models.load(request.model_name, request.parameters)
+            return service_pb2.RepositoryModelLoadResponse()
+
+        return await self._answered(context, answer)
+
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Serve the model no more."""
+
+        async def answer() -> Any:
+            await self._models.unload(request.model_name)
+            return service_pb2.RepositoryModelUnloadResponse()
+
+        return await self._answered(context, answer)
+
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Classify images."""
 
         async def answer() -> Any:
-            model = self._models.find(request.model_name, request.model_version)
-            parsed = parse_infer_message(request, model)
-            return infer_message(await self._models.infer(model, parsed))
+            with self._models.using(request.model_name, request.model_version) as model:
+                parsed = parse_infer_message(request, model.input)
+                answered = await self._models.infer(model, parsed, context.time_remaining())
+                return infer_message(answered)
 
         return await self._answered(context, answer)
 
@@ -181,18 +221,18 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
         raise AssertionError("abort raises")
 
 
-def parse_infer_message(message: Any, model: ServedModel) -> InferRequest:
-    """Read a `ModelInferRequest`: raw or typed contents.
+def parse_infer_message(message: Any, spec: TensorSpec) -> InferRequest:
+    """Read a `ModelInferRequest` to a model of one input: raw or typed contents.
 
     Raises:
         InvalidRequest: naming the field and what is wrong with it.
     """
-    if len(message.inputs) != 1 or message.inputs[0].name != model.input.name:
-        raise errors.InvalidRequest(f"there must be one input, {model.input.name!r}")
+    if len(message.inputs) != 1 or message.inputs[0].name != spec.name:
+        raise errors.InvalidRequest(f"there must be one input, {spec.name!r}")
     tensor = message.inputs[0]
-    shape = model.input.check(tensor.datatype, list(tensor.shape))
+    shape = spec.check(tensor.datatype, list(tensor.shape))
     return InferRequest(
-        _data(tensor, message.raw_input_contents, model.input, shape),
+        _data(tensor, message.raw_input_contents, spec, shape),
         _parameters(message.parameters),
         _wanted_outputs(message.outputs),
         message.id or None,
@@ -205,6 +245,10 @@ def infer_message(response: InferResponse) -> Any:
         model_name=response.model.name,
         model_version=response.model.version,
         id=response.identity or "",
+        parameters={
+            name: service_pb2.InferParameter(bool_param=value)
+            for name, value in response.parameters.items()
+        },
         outputs=[
             service_pb2.ModelInferResponse.InferOutputTensor(
                 name=tensor.wanted.name, datatype=tensor.datatype, shape=tensor.array.shape
@@ -263,7 +307,7 @@ def _described(spec: TensorSpec) -> Any:
     )
 
 
-def _config(model: ServedModel) -> Any:
+def _config(model: ModelDescription) -> Any:
     def described(kind: Any, spec: TensorSpec) -> Any:
         datatype = getattr(model_config_pb2, spec.datatype.config_name)
         return kind(name=spec.name, data_type=datatype, dims=spec.shape)
@@ -272,6 +316,6 @@ def _config(model: ServedModel) -> Any:
         name=model.name,
         platform=PLATFORM,
         max_batch_size=0,
-        input=[described(model_config_pb2.ModelInput, model.input)],
+        input=[described(model_config_pb2.ModelInput, spec) for spec in model.inputs],
         output=[described(model_config_pb2.ModelOutput, output) for output in model.outputs],
     )

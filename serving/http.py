@@ -7,15 +7,14 @@ tensors.
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from importlib.metadata import version as distribution_version
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi_offline import FastAPIOffline
-from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from python_multipart.multipart import parse_options_header
@@ -27,6 +26,8 @@ from starlette.requests import ClientDisconnect
 from serving import errors
 from serving.body_limit import BodyLimit
 from serving.compression import ACCEPTED, accepted_coding, compress, decompress
+from serving.hang_up import cancelled_by_hang_up
+from serving.http_repository import repository_router, statistics_router
 from serving.inference import InferenceModels, InferRequest
 from serving.inference_protocol import (
     HEADER_LENGTH,
@@ -40,7 +41,7 @@ from serving.inference_protocol import (
 from serving.manifest import MODEL_NAME
 from serving.parameters import ClassifyParameters, describe
 from serving.request_metrics import RequestMetrics
-from serving.service import Classification, ClassificationService, EncodedImage
+from serving.service import ClassificationService, Classified, EncodedImage
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ STATUS: dict[type[errors.RideError], int] = {
     errors.RequestTooLarge: 413,
     errors.ImageTooLarge: 413,
     errors.ModelNotFound: 404,
+    errors.DeadlineExceeded: 504,
+    errors.ModelControlRefused: 403,
     errors.Overloaded: 503,
     errors.ModelRepositoryError: 500,
     errors.SettingsError: 500,
@@ -89,10 +92,14 @@ class ResultBody(BaseModel):
 
 
 class ClassifyBody(BaseModel):
-    """The answer of `POST /v1/classify`, one result an image, in the order of the request."""
+    """The answer of `POST /v1/classify`, one result an image, in the order of the request.
+
+    `degraded` tells that too much load made it cost less than the request asked for.
+    """
 
     model: str
     version: str
+    degraded: bool
     results: list[ResultBody]
 
 
@@ -129,7 +136,9 @@ def create_app(models: InferenceModels) -> FastAPI:
     app.add_exception_handler(ClientDisconnect, _client_gone)
     app.add_exception_handler(Exception, _unknown_error)
     app.include_router(_classify_router(service))
+    app.include_router(statistics_router(models))  # before the others: `stats` is no model
     app.include_router(_protocol_router(models, app.version))
+    app.include_router(repository_router(models))
     app.include_router(_operator_router(service))
     return app
 
@@ -146,10 +155,12 @@ def _classify_router(service: ClassificationService) -> APIRouter:
         Answers, for each image, the most probable labels, how many experts it took, the routers'
         scores, and the share of the full ensemble's multiply-adds that was spent on it.
         """
-        rule = service.rule(parameters)
-        images = await _encoded_images(request, service.settings.max_images_per_request)
-        results = await service.classify(images, rule, parameters.top_k)
-        return JSONResponse(_classify_body(results, service.engine.version))
+        with service.host.using() as live:
+            rule = live.rule(parameters)
+            images = await _encoded_images(request, service.settings.max_images_per_request)
+            async with cancelled_by_hang_up(request):
+                classified = await service.classify(live, images, rule, parameters.top_k)
+        return _json(_classify_body(classified))
 
     return router
 
@@ -163,10 +174,14 @@ def _protocol_router(models: InferenceModels, server_version: str) -> APIRouter:
         return server_metadata(server_version)
 
     @router.get("/health/live")
-    @router.get("/health/ready")
-    async def health() -> Response:
-        """200 while the server runs; it listens only once its model is loaded."""
+    async def live() -> Response:
+        """200 while the server runs."""
         return Response(status_code=200)
+
+    @router.get("/health/ready")
+    async def ready() -> Response:
+        """200 while a model is served; the server listens only once it is loaded and warm."""
+        return Response(status_code=200 if models.service.host.ready else 503)
 
     @router.get("/models/{model}")
     @router.get("/models/{model}/versions/{version}")
@@ -195,17 +210,18 @@ def _protocol_router(models: InferenceModels, server_version: str) -> APIRouter:
         Tensors come and go as JSON or as raw data behind it (binary tensor data extension), the
         body plain, with gzip or with deflate.
         """
-        served = models.find(model, version)
-        body = await request.body()
-        coding = request.headers.get("content-encoding")
+        with models.using(model, version) as served:
+            body = await request.body()
+            coding = request.headers.get("content-encoding")
 
-        def parse() -> InferRequest:
-            plain = decompress(body, coding, models.service.settings.max_body_bytes)
-            return parse_infer_request(plain, served, request.headers.get(HEADER_LENGTH))
+            def parse() -> InferRequest:
+                plain = decompress(body, coding, models.service.settings.max_body_bytes)
+                return parse_infer_request(plain, served.input, request.headers.get(HEADER_LENGTH))
 
-        quick = coding is None and len(body) <= _QUICK_BODY_BYTES
-        parsed = parse() if quick else await run_in_threadpool(parse)
-        answer = infer_body(await models.infer(served, parsed))
+            quick = coding is None and len(body) <= _QUICK_BODY_BYTES
+            parsed = parse() if quick else await run_in_threadpool(parse)
+            async with cancelled_by_hang_up(request):
+                answer = infer_body(await models.infer(served, parsed))
         return _infer_response(answer, request.headers.get("accept-encoding"))
 
     return router
@@ -230,7 +246,7 @@ def _operator_router(service: ClassificationService) -> APIRouter:
     @router.get("/metrics")
     async def metrics() -> Response:
         """Prometheus metrics."""
-        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(service.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
@@ -272,12 +288,18 @@ async def _uploaded_image(field: str, upload: UploadFile | str) -> EncodedImage:
     return EncodedImage(await upload.read(), name.encode(errors="replace").decode() or None)
 
 
-def _classify_body(results: list[Classification], version: int) -> dict[str, Any]:
+def _classify_body(classified: Classified) -> dict[str, Any]:
     return {
         "model": MODEL_NAME,
-        "version": str(version),
-        "results": [asdict(result) for result in results],
+        "version": classified.version,
+        "degraded": classified.degraded,
+        "results": classified.results,
     }
+
+
+def _json(content: Any) -> Response:
+    """An answer of plain values and dataclasses, which orjson reads by itself."""
+    return Response(orjson.dumps(content), media_type="application/json")
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:

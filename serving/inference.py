@@ -5,36 +5,38 @@ Two models give the same answers: `ride` takes prepared images, `ride_image` enc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from serving.errors import InvalidRequest, ModelNotFound
-from serving.manifest import MODEL_NAME, Manifest
+from serving.catalogue import ModelDescription, ServedModel, find_model, no_such_model
+from serving.errors import InvalidRequest
+from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME
 from serving.parameters import parse_cost_parameters
-from serving.routing import Routed
-from serving.service import ClassificationService, EncodedImage
-from serving.tensors import Array, Datatype, TensorSpec
+from serving.routing import Routed, RoutingRule
+from serving.scheduler import Urgency
+from serving.service import Answer, ClassificationService, EncodedImage
+from serving.tensors import Array, Datatype
+from serving.urgency import take_urgency
 
 SERVER_NAME = "ride-server"
-EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration")
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+)
 PLATFORM = "ride_onnxruntime"
-IMAGE_MODEL_NAME = "ride_image"
 
 _OUTPUTS = ("probabilities", "experts_used", "router_scores")
 _CLASSIFIED = "probabilities"
 _RESERVED_PREFIX = "triton_"
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """A model as clients see it. Its first dimension, the rows of a request, is free."""
-
-    name: str
-    version: str
-    input: TensorSpec
-    outputs: tuple[TensorSpec, ...]
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,17 @@ class OutputTensor:
 
 @dataclass(frozen=True)
 class InferResponse:
-    """An answer."""
+    """An answer; `degraded` if too much load made it cost less than it asked for."""
 
-    model: ServedModel
+    model: ModelDescription
     outputs: tuple[OutputTensor, ...]
     identity: str | None = None
+    degraded: bool = False
+
+    @property
+    def parameters(self) -> dict[str, bool]:
+        """What is said of it besides its outputs; nothing if it is as asked."""
+        return {"degraded": True} if self.degraded else {}
 
 
 class InferenceModels:
@@ -83,63 +91,105 @@ class InferenceModels:
 
     def __init__(self, service: ClassificationService) -> None:
         self.service = service
-        engine = service.engine
-        self._models = {
-            model.name: model for model in served_models(engine.manifest, str(engine.version))
-        }
 
-    def find(self, name: str, version: str | None) -> ServedModel:
-        """The model of that name.
+    @contextmanager
+    def using(self, name: str, version: str | None) -> Iterator[ServedModel]:
+        """The model of that name, served for as long as the block lasts.
 
         Raises:
-            ModelNotFound: if it, or that version of it, is not served.
+            ModelNotFound: if there is none, or not in that version.
         """
-        model = self._models.get(name)
-        if model is None:
-            known = ", ".join(map(repr, self._models))
-            raise ModelNotFound(f"there is no model {name[:100]!r}; there are: {known}")
-        if version not in (None, "", model.version):
-            raise ModelNotFound(
-                f"version {version[:100]!r} of {name} is not served; version {model.version} is"
-            )
-        return model
+        with self.service.host.using() as live:
+            model = find_model(live, name, version)
+            if not isinstance(model, ServedModel):
+                raise InvalidRequest(f"{name} is a part of {MODEL_NAME}: send requests there")
+            yield model
 
-    async def infer(self, model: ServedModel, request: InferRequest) -> InferResponse:
-        """Answer a request.
+    def find(self, name: str, version: str | None) -> ModelDescription:
+        """What is to be told of a model: one that clients call, or a graph behind it.
+
+        Raises:
+            ModelNotFound: if there is none, or not in that version.
+        """
+        return find_model(self.service.host.live, name, version)
+
+    def statistics(self, name: str | None, version: str | None) -> dict[str, Any]:
+        """A model's statistics, or those of all.
+
+        Raises:
+            ModelNotFound: if there is none, or not in that version.
+        """
+        live = self.service.host.live
+        if name:
+            find_model(live, name, version)
+        return {"model_stats": live.statistics.describe(name or None)}
+
+    async def index(self, *, ready: bool) -> list[dict[str, str]]:
+        """Both models in every version of the repository, or in the one that is served."""
+        states = await self.service.host.index()
+        return [
+            {
+                "name": name,
+                "version": state.version,
+                "state": "READY" if state.ready else "UNAVAILABLE",
+                "reason": state.reason,
+            }
+            for name in (MODEL_NAME, IMAGE_MODEL_NAME)
+            for state in states
+            if state.ready or not ready
+        ]
+
+    async def load(self, name: str, parameters: Collection[str]) -> None:
+        """Load the latest version; both models are one. See `ModelHost.load`.
+
+        Raises:
+            ModelNotFound: if there is no model of this name.
+            InvalidRequest: for parameters, which would bring a configuration or files.
+        """
+        _require_client_model(name)
+        if parameters:
+            raise InvalidRequest("a model is loaded as it is in the repository: no parameters")
+        await self.service.host.load()
+
+    async def unload(self, name: str) -> None:
+        """Serve it no more. See `ModelHost.unload`.
+
+        Raises:
+            ModelNotFound: if there is no model of this name.
+        """
+        _require_client_model(name)
+        await self.service.host.unload()
+
+    async def infer(
+        self, model: ServedModel, request: InferRequest, time_left_s: float | None = None
+    ) -> InferResponse:
+        """Answer a request; `time_left_s` is how long its transport will wait.
 
         Raises:
             InvalidRequest: for parameters out of range, an image that can't be read, too many rows.
+            DeadlineExceeded: if its own or its transport's deadline passes first.
             Overloaded: if too many images wait already.
         """
-        service = self.service
-        parameters = parse_cost_parameters(_without_reserved(request.parameters))
-        rule = service.rule(parameters)
+        parameters = _without_reserved(request.parameters)
+        urgency = take_urgency(parameters, time_left_s)
+        rule = model.live.rule(parse_cost_parameters(parameters))
+        answer = await self._answer(model, request.data, rule, urgency)
+        names = model.live.engine.manifest.class_names
+        outputs = tuple(_output(wanted, answer.routed, names) for wanted in request.outputs)
+        return InferResponse(model, outputs, request.identity, answer.degraded)
+
+    async def _answer(
+        self, model: ServedModel, data: Array, rule: RoutingRule, urgency: Urgency
+    ) -> Answer:
         if model.name == MODEL_NAME:
-            routed = await service.infer(request.data, rule)
-        else:
-            images = [
-                EncodedImage(data, f"row {row}") for row, data in enumerate(request.data.tolist())
-            ]
-            routed = await service.infer_encoded(images, rule)
-        names = service.engine.manifest.class_names
-        outputs = tuple(_output(wanted, routed, names) for wanted in request.outputs)
-        return InferResponse(model, outputs, request.identity)
+            return await self.service.infer(model.live, data, rule, urgency)
+        images = [EncodedImage(file, f"row {row}") for row, file in enumerate(data.tolist())]
+        return await self.service.infer_encoded(model.live, images, rule, urgency)
 
 
-def served_models(manifest: Manifest, version: str) -> tuple[ServedModel, ServedModel]:
-    """What a manifest's model takes and gives, under both names."""
-    image, routers = manifest.image, manifest.num_experts - 1
-    outputs = (
-        TensorSpec("probabilities", Datatype.FP32, (-1, manifest.num_classes)),
-        TensorSpec("experts_used", Datatype.INT32, (-1,)),
-        TensorSpec("router_scores", Datatype.FP32, (-1, routers)),
-    )
-    pixels = TensorSpec("image", Datatype.UINT8, (-1, image.height, image.width, 3))
-    files = TensorSpec("image_bytes", Datatype.BYTES, (-1,))
-    return (
-        ServedModel(MODEL_NAME, version, pixels, outputs),
-        ServedModel(IMAGE_MODEL_NAME, version, files, outputs),
-    )
+def _require_client_model(name: str) -> None:
+    if name not in (MODEL_NAME, IMAGE_MODEL_NAME):
+        raise no_such_model(name)
 
 
 def wanted_output(name: object, *, binary: bool = False, classes: object = 0) -> WantedOutput:

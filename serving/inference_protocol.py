@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from serving.catalogue import ModelDescription
 from serving.errors import InvalidRequest
 from serving.inference import (
     EXTENSIONS,
@@ -22,7 +23,6 @@ from serving.inference import (
     InferRequest,
     InferResponse,
     OutputTensor,
-    ServedModel,
     WantedOutput,
     all_outputs,
     distinct,
@@ -48,43 +48,43 @@ def server_metadata(version: str) -> dict[str, Any]:
     return {"name": SERVER_NAME, "version": version, "extensions": list(EXTENSIONS)}
 
 
-def model_metadata(model: ServedModel) -> dict[str, Any]:
+def model_metadata(model: ModelDescription) -> dict[str, Any]:
     """`GET /v2/models/{model}`."""
     return {
         "name": model.name,
         "versions": [model.version],
         "platform": PLATFORM,
-        "inputs": [_described(model.input)],
+        "inputs": [_described(spec) for spec in model.inputs],
         "outputs": [_described(output) for output in model.outputs],
     }
 
 
-def model_config(model: ServedModel) -> dict[str, Any]:
+def model_config(model: ModelDescription) -> dict[str, Any]:
     """`GET /v2/models/{model}/config`: rows are a dimension like any other."""
     return {
         "name": model.name,
         "platform": PLATFORM,
         "max_batch_size": 0,
-        "input": [_configured(model.input)],
+        "input": [_configured(spec) for spec in model.inputs],
         "output": [_configured(output) for output in model.outputs],
     }
 
 
 def parse_infer_request(
-    body: bytes, model: ServedModel, header_length: str | None = None
+    body: bytes, spec: TensorSpec, header_length: str | None = None
 ) -> InferRequest:
     """Read the body of an infer request.
 
-    Args: the body, the model that it is for, and the header `HEADER_LENGTH` if there is one. With a
-    length of 0 the body is nothing but the input's raw data, a single row of BYTES or any number of
-    rows of pixels; all outputs are then answered in raw form.
+    Args: the body, the one input of the model that it is for, and the header `HEADER_LENGTH` if
+    there is one. With a length of 0 the body is nothing but the input's raw data, a single row of
+    BYTES or any number of rows of pixels; all outputs are then answered in raw form.
 
     Raises:
         InvalidRequest: naming the field and what is wrong with it.
     """
     length = _json_length(body, header_length)
     if header_length is not None and not length:
-        return InferRequest(_raw_input(body, model.input), {}, all_outputs(binary=True))
+        return InferRequest(_raw_input(body, spec), {}, all_outputs(binary=True))
     document = _parse(body[:length] if length < len(body) else body)
     identity = document.get("id")
     if identity is not None and not isinstance(identity, str):
@@ -92,7 +92,7 @@ def parse_infer_request(
     parameters = dict(_object(document.get("parameters", {}), "parameters"))
     binary = _flag(parameters.pop(_BINARY_OUTPUT, False), _BINARY_OUTPUT)
     return InferRequest(
-        _input(document.get("inputs"), model.input, memoryview(body)[length:]),
+        _input(document.get("inputs"), spec, memoryview(body)[length:]),
         parameters,
         _wanted_outputs(document.get("outputs"), binary=binary),
         identity,
@@ -107,6 +107,8 @@ def infer_body(response: InferResponse) -> InferBody:
     }
     if response.identity is not None:
         document["id"] = response.identity
+    if response.parameters:
+        document["parameters"] = response.parameters
     raw = [encode_raw(tensor.array) for tensor in response.outputs if tensor.wanted.binary]
     sizes = iter(map(len, raw))
     document["outputs"] = [

@@ -21,6 +21,8 @@ from serving.errors import ModelRepositoryError
 SCHEMA_VERSION = 2
 _READ_VERSIONS = (1, 2)
 MODEL_NAME = "ride"
+IMAGE_MODEL_NAME = "ride_image"
+"""The same model for encoded images: no folder of its own, but a name that clients know."""
 FILE_NAME = "manifest.json"
 GRAPH_FILE = "model.onnx"
 INTERPOLATIONS = ("bilinear", "bicubic")

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Sequence
 
-from serving.manifest import Manifest
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from serving.histograms import BatchHistogram
+from serving.manifest import Manifest, MultiplyAdds
 from serving.routing import Routed
+from serving.scheduler import BatchReport
 
 _SCORE_BUCKETS = tuple(tenth / 10 for tenth in range(1, 11))
+_EXPERT_BUCKETS = tuple(float(experts) for experts in range(1, 9))
+_BATCH_BUCKETS = tuple(float(2**power) for power in range(9))
+_SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
 class Metrics:
     """Counts what was served, into the registry that it receives.
 
     "Avoided" compares each image with the full ensemble, which runs every expert and no router.
+    A stage is named for its expert; that of the first includes the backbone.
     """
 
-    def __init__(self, registry: CollectorRegistry, manifest: Manifest, version: int) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._manifest = manifest
-        experts = range(1, manifest.num_experts + 1)
         self._images = Counter("ride_images", "Images classified.", registry=registry)
-        self._experts_per_image = Histogram(
+        self._degraded = Counter(
+            "ride_images_degraded",
+            "Images classified at reduced cost, because the server had too much to do.",
+            registry=registry,
+        )
+        self._experts_per_image = BatchHistogram(
             "ride_experts_per_image",
             "Experts that an image took; the mean is the headline.",
-            buckets=[float(expert) for expert in experts],
-            registry=registry,
+            _EXPERT_BUCKETS,
+            registry,
         )
         self._runs = Counter(
             "ride_expert_runs", "Images that each expert ran on.", ["expert"], registry=registry
@@ -44,12 +55,33 @@ class Metrics:
             "Multiply-adds that the full ensemble would have spent in addition.",
             registry=registry,
         )
-        self._scores = Histogram(
+        self._scores = BatchHistogram(
             "ride_router_score",
             "Scores that routers gave; above the threshold an image goes on.",
-            ["router"],
-            buckets=_SCORE_BUCKETS,
-            registry=registry,
+            _SCORE_BUCKETS,
+            registry,
+            "router",
+        )
+        self._batch_size = BatchHistogram(
+            "ride_stage_batch_size",
+            "Images that a stage ran together.",
+            _BATCH_BUCKETS,
+            registry,
+            "stage",
+        )
+        self._queue_seconds = BatchHistogram(
+            "ride_stage_queue_seconds",
+            "Time that an image waited for a stage.",
+            _SECONDS_BUCKETS,
+            registry,
+            "stage",
+        )
+        self._compute_seconds = BatchHistogram(
+            "ride_stage_compute_seconds",
+            "Time that a batch took in a stage's graphs.",
+            _SECONDS_BUCKETS,
+            registry,
+            "stage",
         )
         self._requests = Counter(
             "ride_requests", "Requests answered.", ["protocol", "code"], registry=registry
@@ -60,39 +92,71 @@ class Metrics:
             ["protocol"],
             registry=registry,
         )
-        info = Gauge(
+        self._queue_depth = Gauge(
+            "ride_queue_depth", "Images that wait for a stage.", ["stage"], registry=registry
+        )
+        self._level = Gauge(
+            "ride_degradation_level",
+            "0 while answers cost what was asked for; each level is a cheaper gear of the model.",
+            registry=registry,
+        )
+        self._info = Gauge(
             "ride_model_info",
             "Always 1; tells what is served.",
             ["model", "version"],
             registry=registry,
         )
-        info.labels("ride", str(version)).set(1)
-        for expert in experts:
+
+    def serve(self, manifest: Manifest, version: int) -> None:
+        """Tell which version is served from now on."""
+        self._info.clear()
+        self._info.labels("ride", str(version)).set(1)
+        for expert in range(1, manifest.num_experts + 1):
             self._runs.labels(str(expert))
 
-    def observe_images(self, routed: Routed) -> None:
-        """Count a batch of answers."""
-        costs = self._manifest.multiply_adds
-        used = routed.experts_used
+    def observe_batch(self, report: BatchReport, costs: MultiplyAdds) -> None:
+        """Count what a stage did, and the answers that came of it."""
+        stage = f"expert_{report.stage}"
+        self._batch_size.observe(np.array([report.rows]), stage)
+        self._queue_seconds.observe(report.queue_seconds, stage)
+        self._compute_seconds.observe(np.array([sum(run.seconds for run in report.graphs)]), stage)
+        if len(report.done):
+            self.observe_images(report.done, costs)
+
+    def observe_images(self, routed: Routed, costs: MultiplyAdds) -> None:
+        """Count answers, at least one."""
+        used, experts, images = routed.experts_used, len(costs.experts), len(routed)
         asked = np.isfinite(routed.router_scores)
-        spent = sum(
-            costs.spent(int(experts), int(routers))
-            for experts, routers in zip(used, asked.sum(axis=1), strict=True)
-        )
-        self._images.inc(len(routed))
+        # Each image pays for the backbone, its experts and the routers that it asked.
+        runs = [int((used >= expert).sum()) for expert in range(1, experts + 1)]
+        spent = images * costs.backbone
+        spent += sum(count * cost for count, cost in zip(runs, costs.experts, strict=True))
+        routers = asked.sum(axis=0).tolist()
+        spent += sum(count * cost for count, cost in zip(routers, costs.routers, strict=True))
+        self._images.inc(images)
         self._multiply_adds.inc(spent)
-        self._multiply_adds_avoided.inc(max(0, len(routed) * costs.all_experts - spent))
-        self._runs_avoided.inc(len(routed) * self._manifest.num_experts - int(used.sum()))
-        for expert in range(1, self._manifest.num_experts + 1):
-            self._runs.labels(str(expert)).inc(int((used >= expert).sum()))
-        for experts in used:
-            self._experts_per_image.observe(int(experts))
-        for router in range(asked.shape[1]):
-            histogram = self._scores.labels(str(router + 1))
-            for score in routed.router_scores[asked[:, router], router]:
-                histogram.observe(float(score))
+        self._multiply_adds_avoided.inc(max(0, images * costs.all_experts - spent))
+        self._runs_avoided.inc(images * experts - sum(runs))
+        for expert, count in enumerate(runs, 1):
+            self._runs.labels(str(expert)).inc(count)
+        self._experts_per_image.observe(used)
+        for router, rows in enumerate(asked.T, 1):
+            if rows.any():
+                self._scores.observe(routed.router_scores[rows, router - 1], str(router))
+
+    def observe_degraded(self, images: int) -> None:
+        """Count images that were answered at reduced cost."""
+        self._degraded.inc(images)
 
     def observe_request(self, protocol: str, code: str, duration_s: float) -> None:
         """Count a request. `code` comes from a fixed table, so that labels stay bounded."""
         self._requests.labels(protocol, code).inc()
         self._duration.labels(protocol).observe(duration_s)
+
+    def exposition(self, queue_depths: Sequence[int], degradation_level: int) -> bytes:
+        """What a scrape gets, with the state of things as it is now."""
+        self._queue_depth.clear()
+        for stage, depth in enumerate(queue_depths, 1):
+            self._queue_depth.labels(f"expert_{stage}").set(depth)
+        self._level.set(degradation_level)
+        return generate_latest(self.registry)

@@ -172,7 +172,8 @@ class RoutingState:
         score = yield RouterCall(expert, asked_rows, embedding, prefix_logits)
         assert isinstance(score, np.ndarray)
         self.router_scores[asked_rows, expert - 1] = score
-        return asked_rows[score > self.thresholds[asked_rows, expert - 1]]
+        on: Rows = asked_rows[score > self.thresholds[asked_rows, expert - 1]]
+        return on
 
     def answers(self, rows: Rows) -> Routed:
         """What the experts so far say of rows that go no further."""

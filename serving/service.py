@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engine import Engine
 from serving.errors import InvalidRequest, Overloaded, RequestTooLarge, RideError
 from serving.images import ImageLimits, decode_image
+from serving.live_model import LiveModel
+from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME, ImageSpec, Manifest
 from serving.metrics import Metrics
-from serving.parameters import CostParameters
+from serving.model_host import ModelHost
+from serving.overload import Load
 from serving.routing import Routed, RoutingRule
+from serving.scheduler import ORDINARY, Urgency
 from serving.settings import Settings
+from serving.statistics import RequestTimes
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-_ROWS_PER_TASK = 16
-"""Rows that one worker routes at a time: enough to amortise calls, few enough to share out."""
+_DECODE_MEMORY = 0.05
+"""Weight of the newest image in the moving average of the time that decoding takes."""
 
 
 @dataclass(frozen=True)
@@ -63,147 +64,239 @@ class Classification:
     compute_share: float
 
 
-class ClassificationService:
-    """Classifies images with one engine on a pool of worker threads."""
+@dataclass(frozen=True)
+class Answer:
+    """What a request gets; `degraded` if too much load made it cost less than it asked for."""
 
-    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
-        self.engine = engine
+    routed: Routed
+    degraded: bool
+
+
+@dataclass(frozen=True)
+class Classified:
+    """The answers for a request's images, by a version; see `Answer` for `degraded`."""
+
+    version: str
+    degraded: bool
+    results: list[Classification]
+
+
+class ClassificationService:
+    """Classifies images with whichever version is live."""
+
+    def __init__(self, host: ModelHost, settings: Settings, metrics: Metrics) -> None:
+        self.host = host
         self.settings = settings
         self.metrics = metrics
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="ride")
+        self._decoders = ThreadPoolExecutor(settings.threads, thread_name_prefix="ride-decoder")
         self._waiting = 0
+        self._decoding = 0
+        self._decode_seconds = 0.0
 
     def close(self) -> None:
-        """Let running work end and stop the worker threads."""
-        self._pool.shutdown(cancel_futures=True)
+        """Let running work end and stop all threads."""
+        self._decoders.shutdown(cancel_futures=True)
+        self.host.close()
 
-    def rule(self, parameters: CostParameters) -> RoutingRule:
-        """The routing rule that a request's parameters ask for.
-
-        Raises:
-            InvalidRequest: if one is out of range or contradicts another.
-        """
-        return self.engine.rule(**parameters.model_dump(include=set(CostParameters.model_fields)))
-
-    def check_top_k(self, top_k: int) -> None:
-        """Raise InvalidRequest unless the model has that many classes."""
-        classes = self.engine.manifest.num_classes
-        if not 1 <= top_k <= classes:
-            raise InvalidRequest(f"top_k must lie between 1 and {classes}, not {top_k}")
+    def exposition(self) -> bytes:
+        """The metrics, as Prometheus scrapes them."""
+        if not self.host.ready:
+            return self.metrics.exposition((), 0)
+        live = self.host.live
+        level = self._load(live).level
+        return self.metrics.exposition(live.scheduler.queue_depths, level)
 
     async def classify(
-        self, images: Sequence[EncodedImage], rule: RoutingRule, top_k: int
-    ) -> list[Classification]:
+        self,
+        live: LiveModel,
+        images: Sequence[EncodedImage],
+        rule: RoutingRule,
+        top_k: int,
+        urgency: Urgency = ORDINARY,
+    ) -> Classified:
         """Classify encoded images; all of them, or an error that names the first bad one.
 
         Raises:
             InvalidRequest: for no or too many images, a bad one, or `top_k` out of range.
+            DeadlineExceeded: if the deadline passes first.
             Overloaded: if too many images wait already.
         """
-        self.check_top_k(top_k)
-        routed = await self.infer_encoded(images, rule)
-        return [
-            self._classification(routed, row, image.name, top_k) for row, image in enumerate(images)
+        live.engine.check_top_k(top_k)
+        answer = await self.infer_encoded(live, images, rule, urgency)
+        manifest = live.engine.manifest
+        results = [
+            _classification(manifest, answer.routed, row, image.name, top_k)
+            for row, image in enumerate(images)
         ]
+        return Classified(live.version, answer.degraded, results)
 
-    async def infer_encoded(self, images: Sequence[EncodedImage], rule: RoutingRule) -> Routed:
+    async def infer_encoded(
+        self,
+        live: LiveModel,
+        images: Sequence[EncodedImage],
+        rule: RoutingRule,
+        urgency: Urgency = ORDINARY,
+    ) -> Answer:
         """Decode and route encoded images; all of them, or an error that names the first bad one.
 
         Raises:
             InvalidRequest: for no or too many images, or a bad one.
+            DeadlineExceeded: if the deadline passes first.
             Overloaded: if too many images wait already.
         """
-        with self._admitted(len(images)):
-            decoded = await self._on_workers(self._decode, images)
-            return await self._route(np.stack(decoded), rule)
+        with (
+            self._counted(live, IMAGE_MODEL_NAME) as stopwatch,
+            self._admitted(live, len(images), rule) as allowed,
+        ):
+            pixels = await self._decoded(live, images)
+            stopwatch.decoded()
+            return await self._routed(live, pixels, rule, allowed, urgency, stopwatch)
 
-    async def infer(self, images: NDArray[np.uint8], rule: RoutingRule) -> Routed:
+    async def infer(
+        self,
+        live: LiveModel,
+        images: NDArray[np.uint8],
+        rule: RoutingRule,
+        urgency: Urgency = ORDINARY,
+    ) -> Answer:
         """Classify prepared images, uint8 [N, H, W, 3].
 
         Raises:
             InvalidRequest: for a tensor of another type or shape, or too many rows.
+            DeadlineExceeded: if the deadline passes first.
             Overloaded: if too many images wait already.
         """
-        self.engine.check(images)
-        with self._admitted(len(images)):
-            return await self._route(images, rule)
+        with self._counted(live, MODEL_NAME) as stopwatch:
+            live.engine.check(images)
+            with self._admitted(live, len(images), rule) as allowed:
+                return await self._routed(live, images, rule, allowed, urgency, stopwatch)
 
-    async def _route(self, images: NDArray[np.uint8], rule: RoutingRule) -> Routed:
-        parts = [
-            images[start : start + _ROWS_PER_TASK]
-            for start in range(0, len(images), _ROWS_PER_TASK)
-        ]
-        routed = _concatenate(
-            await self._on_workers(lambda part: self.engine.classify(part, rule), parts)
-        )
-        self.metrics.observe_images(routed)
-        return routed
-
-    async def _on_workers(
-        self, function: Callable[[Item], Result], items: Sequence[Item]
-    ) -> list[Result]:
-        loop = asyncio.get_running_loop()
-        futures = [loop.run_in_executor(self._pool, function, item) for item in items]
-        try:
-            return [await future for future in futures]
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            # Those that already run end by themselves; their outcome is not wanted any more.
-            await asyncio.gather(*futures, return_exceptions=True)
-            raise
+    async def _routed(
+        self,
+        live: LiveModel,
+        images: NDArray[np.uint8],
+        asked: RoutingRule,
+        allowed: RoutingRule,
+        urgency: Urgency,
+        stopwatch: _Stopwatch,
+    ) -> Answer:
+        scheduled = await live.scheduler.route(images, allowed, urgency)
+        degraded = allowed is not asked
+        if degraded:
+            self.metrics.observe_degraded(len(images))
+        stopwatch.answered(len(images), scheduled.queue_seconds)
+        return Answer(scheduled.routed, degraded)
 
     @contextmanager
-    def _admitted(self, count: int) -> Iterator[None]:
-        """Hold room for `count` images, all of it on the event loop's one thread."""
+    def _counted(self, live: LiveModel, model: str) -> Iterator[_Stopwatch]:
+        """Count the request in the model's statistics, whatever comes of it."""
+        stopwatch = _Stopwatch()
+        try:
+            yield stopwatch
+        except BaseException:
+            live.statistics.observe_failure(model, stopwatch.elapsed)
+            raise
+        live.statistics.observe_request(model, stopwatch.rows, stopwatch.times)
+
+    @contextmanager
+    def _admitted(self, live: LiveModel, count: int, rule: RoutingRule) -> Iterator[RoutingRule]:
+        """Hold room for `count` images, all of it on the event loop's one thread.
+
+        The value is the rule that the server's load allows.
+        """
         if count == 0:
             raise InvalidRequest("the request holds no image")
         # What will never fit is too large, rather than to be tried again.
         most = min(self.settings.max_images_per_request, self.settings.max_waiting_images)
         if count > most:
             raise RequestTooLarge(f"a request may hold {most} images, not {count}")
-        if self._waiting + count > self.settings.max_waiting_images:
+        load = self._load(live)
+        if load.refuse or self._waiting + count > self.settings.max_waiting_images:
             raise Overloaded("the server is busy; try again in a moment")
         self._waiting += count
         try:
-            yield
+            yield live.ladder.apply(rule, load.level)
         finally:
             self._waiting -= count
 
-    def _decode(self, image: EncodedImage) -> NDArray[np.uint8]:
+    def _load(self, live: LiveModel) -> Load:
+        decoding = self._decoding * self._decode_seconds / self.settings.threads
+        scheduler = live.scheduler
+        wait = max(scheduler.oldest_wait(), scheduler.seconds_ahead(self._decoding) + decoding)
+        return live.overload.observe(wait, time.monotonic())
+
+    async def _decoded(self, live: LiveModel, images: Sequence[EncodedImage]) -> NDArray[np.uint8]:
+        """All images, uint8 [N, H, W, 3], decoded side by side."""
+        loop, spec = asyncio.get_running_loop(), live.engine.manifest.image
+        self._decoding += len(images)
+        futures = [
+            loop.run_in_executor(self._decoders, self._decode, image, spec) for image in images
+        ]
         try:
-            return decode_image(image.data, self.engine.manifest.image, self._limits)
+            return np.stack([await future for future in futures])
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            # Those that already run end by themselves; their outcome is not wanted any more.
+            await asyncio.gather(*futures, return_exceptions=True)
+            raise
+        finally:
+            self._decoding -= len(images)
+
+    def _decode(self, image: EncodedImage, spec: ImageSpec) -> NDArray[np.uint8]:
+        start = time.perf_counter()
+        try:
+            pixels = decode_image(image.data, spec, self._limits)
         except RideError as error:
             if image.name is None:
                 raise
             raise type(error)(f"{image.name}: {error}") from error
-
-    def _classification(
-        self, routed: Routed, row: int, name: str | None, top_k: int
-    ) -> Classification:
-        manifest = self.engine.manifest
-        probabilities = routed.probabilities[row]
-        best = np.argsort(-probabilities, kind="stable")[:top_k]
-        scores = routed.router_scores[row]
-        asked = tuple(float(score) for score in scores[np.isfinite(scores)])
-        experts = int(routed.experts_used[row])
-        spent = manifest.multiply_adds.spent(experts, len(asked))
-        return Classification(
-            name=name,
-            labels=tuple(
-                Label(manifest.class_names[index], int(index), float(probabilities[index]))
-                for index in best
-            ),
-            experts_used=experts,
-            router_scores=asked,
-            compute_share=spent / manifest.multiply_adds.all_experts,
-        )
+        took = time.perf_counter() - start
+        self._decode_seconds += _DECODE_MEMORY * (took - self._decode_seconds)
+        return pixels
 
 
-def _concatenate(parts: Sequence[Routed]) -> Routed:
-    return Routed(
-        np.concatenate([part.probabilities for part in parts]),
-        np.concatenate([part.experts_used for part in parts]),
-        np.concatenate([part.router_scores for part in parts]),
+class _Stopwatch:
+    """Times a request's parts, in seconds."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._start = time.perf_counter()
+        self._decoding = 0.0
+        self._queue = 0.0
+
+    def decoded(self) -> None:
+        self._decoding = self.elapsed
+
+    def answered(self, rows: int, queue_seconds: float) -> None:
+        self.rows, self._queue = rows, queue_seconds
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self._start
+
+    @property
+    def times(self) -> RequestTimes:
+        return RequestTimes(self._queue, self._decoding, self.elapsed)
+
+
+def _classification(
+    manifest: Manifest, routed: Routed, row: int, name: str | None, top_k: int
+) -> Classification:
+    probabilities = routed.probabilities[row]
+    best = np.argsort(-probabilities, kind="stable")[:top_k]
+    scores = routed.router_scores[row]
+    asked = tuple(float(score) for score in scores[np.isfinite(scores)])
+    experts = int(routed.experts_used[row])
+    spent = manifest.multiply_adds.spent(experts, len(asked))
+    return Classification(
+        name=name,
+        labels=tuple(
+            Label(manifest.class_names[index], int(index), float(probabilities[index]))
+            for index in best
+        ),
+        experts_used=experts,
+        router_scores=asked,
+        compute_share=spent / manifest.multiply_adds.all_experts,
     )

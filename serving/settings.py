@@ -5,12 +5,26 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
+from enum import StrEnum
 
 from serving.errors import SettingsError
+from serving.overload import FLOORS
+from serving.providers import Provider
 
 MEBIBYTE = 2**20
 DEFAULT_GRPC_PORT = 8001
 _DAY_S = 86_400
+
+
+class ModelControl(StrEnum):
+    """What changes the served version: nothing, a newer one in the repository, or requests.
+
+    The names are those of Triton's model control modes.
+    """
+
+    NONE = "none"
+    POLL = "poll"
+    EXPLICIT = "explicit"
 
 
 @dataclass(frozen=True)
@@ -20,7 +34,12 @@ class Settings:
     Attributes:
         host, port: where HTTP is served; port 0 takes a free one.
         grpc_port: where gRPC is served on the same host; 0 takes a free one, None serves none.
-        workers: threads that decode and infer; 0 takes one a core.
+        provider: ONNX Runtime's execution provider.
+        workers: threads that infer on a CPU, and as many that decode; 0 takes one a core.
+        model_control: what changes the served version.
+        poll_seconds: how often the repository is looked at for a newer version.
+        latency_objective_s: the latency that overload control works for.
+        degrade_to: the cheapest gear that overload may bring; None leaves every answer as asked.
         max_body_bytes: largest request body.
         max_total_body_bytes: bodies of all requests under way; beyond it, 503.
         max_image_bytes, max_image_pixels: largest encoded image and its size when decoded.
@@ -32,7 +51,12 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     grpc_port: int | None = DEFAULT_GRPC_PORT
+    provider: Provider = Provider.CPU
     workers: int = 0
+    model_control: ModelControl = ModelControl.POLL
+    poll_seconds: float = 5.0
+    latency_objective_s: float = 1.0
+    degrade_to: str | None = "fast"
     max_body_bytes: int = 32 * MEBIBYTE
     max_total_body_bytes: int = 1_024 * MEBIBYTE
     max_image_bytes: int = 16 * MEBIBYTE
@@ -55,13 +79,18 @@ class Settings:
             "max_images_per_request",
             "max_waiting_images",
             "body_timeout_s",
+            "poll_seconds",
+            "latency_objective_s",
         )
         for name in limits:
             if not 0 < getattr(self, name) < math.inf:
                 raise SettingsError(f"{name} must be positive, and is {getattr(self, name)}")
-        if self.body_timeout_s > _DAY_S:
+        for name in ("body_timeout_s", "poll_seconds", "latency_objective_s"):
+            if getattr(self, name) > _DAY_S:
+                raise SettingsError(f"{name} must be at most a day, and is {getattr(self, name)}")
+        if self.degrade_to is not None and self.degrade_to not in FLOORS:
             raise SettingsError(
-                f"body_timeout_s must be at most a day, and is {self.body_timeout_s}"
+                f"degrade_to must be one of {', '.join(FLOORS)}, not {self.degrade_to!r}"
             )
 
     @property

@@ -132,7 +132,7 @@ def test_bytes_that_are_no_message_harm_nobody(channel: grpc.Channel, stub: Any)
 
 def test_what_is_not_implemented_says_so(stub: Any) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        stub.ModelStatistics(service_pb2.ModelStatisticsRequest(), timeout=TIMEOUT_S)
+        stub.TraceSetting(service_pb2.TraceSettingRequest(), timeout=TIMEOUT_S)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 

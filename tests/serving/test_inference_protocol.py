@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from serving.catalogue import ModelDescription
 from serving.errors import InvalidRequest
 from serving.inference import (
     InferRequest,
     InferResponse,
     OutputTensor,
-    ServedModel,
     WantedOutput,
     all_outputs,
 )
@@ -26,8 +26,8 @@ from serving.tensors import Datatype, TensorSpec, encode_raw
 Pixels = NDArray[np.uint8]
 Document = dict[str, Any]
 OUTPUTS = ("probabilities", "experts_used", "router_scores")
-SMALL = ServedModel("ride", "7", TensorSpec("image", Datatype.UINT8, (-1, 2, 2, 3)), ())
-FILES = ServedModel("ride_image", "7", TensorSpec("image_bytes", Datatype.BYTES, (-1,)), ())
+SMALL = TensorSpec("image", Datatype.UINT8, (-1, 2, 2, 3))
+FILES = TensorSpec("image_bytes", Datatype.BYTES, (-1,))
 
 
 def document(images: Pixels, **fields: Any) -> Document:
@@ -272,7 +272,7 @@ def answer(*wanted: WantedOutput) -> InferBody:
         "router_scores": (Datatype.FP32, np.array([[0.125, np.nan], [0.5, 1]], dtype=np.float32)),
     }
     outputs = tuple(OutputTensor(output, *arrays[output.name]) for output in wanted)
-    return infer_body(InferResponse(SMALL, outputs, "a"))
+    return infer_body(InferResponse(ModelDescription("ride", "7", (SMALL,), ()), outputs, "a"))
 
 
 def test_an_answer_holds_the_wanted_outputs_with_null_for_nan() -> None:

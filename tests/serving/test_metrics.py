@@ -20,6 +20,7 @@ from tests.running_server import RunningServer
 Samples = Counter[str]
 NAMES = {
     "ride_images",
+    "ride_images_degraded",
     "ride_experts_per_image",
     "ride_expert_runs",
     "ride_expert_runs_avoided",
@@ -29,6 +30,11 @@ NAMES = {
     "ride_requests",
     "ride_request_duration_seconds",
     "ride_model_info",
+    "ride_stage_batch_size",
+    "ride_stage_queue_seconds",
+    "ride_stage_compute_seconds",
+    "ride_queue_depth",
+    "ride_degradation_level",
 }
 
 
@@ -78,6 +84,7 @@ def test_metrics_have_the_names_of_the_dashboards(
     totals = {f"{name}_total" for name in NAMES if f"{name}_total" in response.text}
     assert totals == {
         "ride_images_total",
+        "ride_images_degraded_total",
         "ride_expert_runs_total",
         "ride_expert_runs_avoided_total",
         "ride_multiply_adds_total",
@@ -89,12 +96,12 @@ def test_metrics_have_the_names_of_the_dashboards(
 def test_known_images_are_counted_exactly(engine: Engine) -> None:
     """Three images that took 1, 2 and 3 experts, and asked 1, 2 and 2 routers."""
     costs = engine.manifest.multiply_adds
-    metrics = Metrics(CollectorRegistry(), engine.manifest, 1)
+    metrics = Metrics(CollectorRegistry())
     scores = np.array([[0.05, np.nan], [0.95, 0.15], [0.95, 0.25]], dtype=np.float32)
     probabilities = np.full((3, engine.manifest.num_classes), 0.01, dtype=np.float32)
     routed = Routed(probabilities, np.array([1, 2, 3], dtype=np.int32), scores)
     for _ in range(2):
-        metrics.observe_images(routed)
+        metrics.observe_images(routed, costs)
     found = samples(generate_latest(metrics.registry).decode())
     spent = 3 * costs.backbone + 3 * costs.experts[0] + 2 * costs.experts[1] + costs.experts[2]
     spent += 3 * costs.routers[0] + 2 * costs.routers[1]
@@ -124,10 +131,13 @@ def test_known_images_are_counted_exactly(engine: Engine) -> None:
 
 
 def test_a_full_ensemble_with_routers_avoids_nothing_rather_than_less(engine: Engine) -> None:
-    metrics = Metrics(CollectorRegistry(), engine.manifest, 1)
+    metrics = Metrics(CollectorRegistry())
     probabilities = np.full((1, engine.manifest.num_classes), 0.01, dtype=np.float32)
     scores = np.array([[0.9, 0.9]], dtype=np.float32)
-    metrics.observe_images(Routed(probabilities, np.array([3], dtype=np.int32), scores))
+    metrics.observe_images(
+        Routed(probabilities, np.array([3], dtype=np.int32), scores),
+        engine.manifest.multiply_adds,
+    )
     found = samples(generate_latest(metrics.registry).decode())
     assert found["ride_multiply_adds_avoided_total"] == 0
     assert found["ride_expert_runs_avoided_total"] == 0

@@ -5,25 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry
 
-from serving.engine import Engine
+from serving.app import build_service
 from serving.errors import InvalidImage, InvalidRequest, Overloaded, RequestTooLarge
-from serving.metrics import Metrics
-from serving.service import Classification, ClassificationService, EncodedImage
+from serving.routing import Routed, RoutingRule
+from serving.service import Classification, ClassificationService, Classified, EncodedImage
 from serving.settings import Settings
 
 Pixels = NDArray[np.uint8]
 
 
 @contextmanager
-def service_with(engine: Engine, settings: Settings) -> Iterator[ClassificationService]:
-    metrics = Metrics(CollectorRegistry(), engine.manifest, engine.version)
-    service = ClassificationService(engine, settings, metrics)
+def service_with(repository: Path, settings: Settings) -> Iterator[ClassificationService]:
+    service = build_service(repository, settings)
     try:
         yield service
     finally:
@@ -31,15 +31,23 @@ def service_with(engine: Engine, settings: Settings) -> Iterator[ClassificationS
 
 
 @pytest.fixture
-def service(engine: Engine) -> Iterator[ClassificationService]:
-    with service_with(engine, Settings(workers=2, max_waiting_images=60)) as service:
+def service(repository: Path) -> Iterator[ClassificationService]:
+    with service_with(repository, Settings(workers=2, max_waiting_images=60)) as service:
         yield service
 
 
 def classify(
     service: ClassificationService, images: list[EncodedImage], top_k: int = 5
 ) -> list[Classification]:
-    return asyncio.run(service.classify(images, service.engine.rule(), top_k))
+    live = service.host.live
+    return asyncio.run(service.classify(live, images, live.engine.rule(), top_k)).results
+
+
+def infer(
+    service: ClassificationService, tensor: NDArray[Any], rule: RoutingRule | None = None
+) -> Routed:
+    live = service.host.live
+    return asyncio.run(service.infer(live, tensor, rule or live.engine.rule())).routed
 
 
 def test_answers_come_in_the_order_of_the_images_and_carry_their_names(
@@ -47,7 +55,8 @@ def test_answers_come_in_the_order_of_the_images_and_carry_their_names(
 ) -> None:
     images = [EncodedImage(data, f"picture {i}") for i, data in enumerate(pictures)]
     answers = classify(service, images, top_k=1)
-    routed = service.engine.classify(pixels, service.engine.rule())
+    engine = service.host.live.engine
+    routed = engine.classify(pixels, engine.rule())
     assert [answer.name for answer in answers] == [image.name for image in images]
     assert [answer.experts_used for answer in answers] == routed.experts_used.tolist()
     best = routed.probabilities.argmax(axis=1)
@@ -57,14 +66,15 @@ def test_answers_come_in_the_order_of_the_images_and_carry_their_names(
 def test_labels_are_the_most_probable_classes_best_first(
     service: ClassificationService, pictures: tuple[bytes, ...], pixels: Pixels
 ) -> None:
-    classes = service.engine.manifest.num_classes
+    classes = service.host.live.engine.manifest.num_classes
     labels = classify(service, [EncodedImage(pictures[0])], top_k=classes)[0].labels
     probabilities = [label.probability for label in labels]
     assert probabilities == sorted(probabilities, reverse=True)
     assert sum(probabilities) == pytest.approx(1, abs=1e-5)
-    expected = service.engine.classify(pixels[:1], service.engine.rule()).probabilities[0]
+    engine = service.host.live.engine
+    expected = engine.classify(pixels[:1], engine.rule()).probabilities[0]
     for label in labels:
-        assert label.label == service.engine.manifest.class_names[label.index]
+        assert label.label == service.host.live.engine.manifest.class_names[label.index]
         assert label.probability == pytest.approx(expected[label.index], abs=1e-5)
     assert len({label.index for label in labels}) == classes
 
@@ -72,11 +82,13 @@ def test_labels_are_the_most_probable_classes_best_first(
 def test_compute_is_what_the_manifest_says_of_experts_and_routers(
     service: ClassificationService, pictures: tuple[bytes, ...]
 ) -> None:
-    costs = service.engine.manifest.multiply_adds
+    costs = service.host.live.engine.manifest.multiply_adds
     full = costs.backbone + sum(costs.experts)
     for answer in classify(service, [EncodedImage(data) for data in pictures]):
         routers = len(answer.router_scores)
-        assert routers == min(answer.experts_used, service.engine.manifest.num_experts - 1)
+        assert routers == min(
+            answer.experts_used, service.host.live.engine.manifest.num_experts - 1
+        )
         spent = costs.backbone + sum(costs.experts[: answer.experts_used])
         spent += sum(costs.routers[:routers])
         assert answer.compute_share == pytest.approx(spent / full)
@@ -85,10 +97,11 @@ def test_compute_is_what_the_manifest_says_of_experts_and_routers(
 def test_tensors_are_answered_as_the_engine_does_however_many(
     service: ClassificationService, pixels: Pixels
 ) -> None:
-    rule = service.engine.rule(threshold=0.0)
-    expected = service.engine.classify(pixels, rule)
+    engine = service.host.live.engine
+    rule = engine.rule(threshold=0.0)
+    expected = engine.classify(pixels, rule)
     for count in (1, 16, 17, len(pixels)):
-        routed = asyncio.run(service.infer(pixels[:count], rule))
+        routed = infer(service, pixels[:count], rule)
         np.testing.assert_array_equal(routed.experts_used, expected.experts_used[:count])
         np.testing.assert_allclose(
             routed.probabilities, expected.probabilities[:count], rtol=0, atol=1e-5
@@ -114,7 +127,7 @@ def test_tensors_of_another_shape_are_refused(
 ) -> None:
     tensor = np.zeros(shape, dtype=np.uint8)
     with pytest.raises(InvalidRequest, match="images must"):
-        asyncio.run(service.infer(tensor, service.engine.rule()))
+        infer(service, tensor)
 
 
 def test_a_bad_image_is_named_and_fails_the_request(
@@ -127,58 +140,62 @@ def test_a_bad_image_is_named_and_fails_the_request(
 
 
 def test_more_images_than_a_request_may_hold_are_too_many(
-    engine: Engine, pictures: tuple[bytes, ...], pixels: Pixels
+    repository: Path, pictures: tuple[bytes, ...], pixels: Pixels
 ) -> None:
-    with service_with(engine, Settings(workers=1, max_images_per_request=2)) as service:
+    with service_with(repository, Settings(workers=1, max_images_per_request=2)) as service:
         with pytest.raises(RequestTooLarge, match="may hold 2 images, not 3"):
             classify(service, [EncodedImage(data) for data in pictures[:3]])
         with pytest.raises(RequestTooLarge, match="may hold 2 images, not 3"):
-            asyncio.run(service.infer(pixels[:3], engine.rule()))
+            infer(service, pixels[:3])
         assert len(classify(service, [EncodedImage(data) for data in pictures[:2]])) == 2
 
 
 def test_what_never_finds_room_is_too_large_rather_than_to_be_tried_again(
-    engine: Engine, pictures: tuple[bytes, ...]
+    repository: Path, pictures: tuple[bytes, ...]
 ) -> None:
     with (
-        service_with(engine, Settings(workers=1, max_waiting_images=1)) as service,
+        service_with(repository, Settings(workers=1, max_waiting_images=1)) as service,
         pytest.raises(RequestTooLarge, match="may hold 1 images, not 2"),
     ):
         classify(service, [EncodedImage(data) for data in pictures[:2]])
 
 
 def test_beyond_the_waiting_images_the_server_is_overloaded_until_there_is_room(
-    engine: Engine, pictures: tuple[bytes, ...]
+    repository: Path, pictures: tuple[bytes, ...]
 ) -> None:
     images = [EncodedImage(data) for data in pictures[:2]]
 
     async def three_at_once(service: ClassificationService) -> list[object]:
-        requests = [service.classify(images, engine.rule(), 1) for _ in range(3)]
+        live = service.host.live
+        rule = live.engine.rule()
+        requests = [service.classify(live, images, rule, 1) for _ in range(3)]
         return list(await asyncio.gather(*requests, return_exceptions=True))
 
-    with service_with(engine, Settings(workers=1, max_waiting_images=4)) as service:
+    with service_with(repository, Settings(workers=1, max_waiting_images=4)) as service:
         for _ in range(2):
             first, second, third = asyncio.run(three_at_once(service))
-            assert isinstance(first, list)
-            assert isinstance(second, list)
+            assert isinstance(first, Classified)
+            assert isinstance(second, Classified)
             assert isinstance(third, Overloaded)
 
 
 def test_room_is_given_back_after_errors_and_hang_ups(
-    engine: Engine, pictures: tuple[bytes, ...]
+    repository: Path, pictures: tuple[bytes, ...]
 ) -> None:
     good = [EncodedImage(data) for data in pictures[:4]]
 
     async def stumble(service: ClassificationService) -> None:
+        live = service.host.live
+        rule = live.engine.rule()
         bad = [EncodedImage(b"") for _ in range(4)]
         with pytest.raises(InvalidImage):
-            await service.classify(bad, engine.rule(), 1)
-        cancelled = asyncio.create_task(service.classify(good, engine.rule(), 1))
+            await service.classify(live, bad, rule, 1)
+        cancelled = asyncio.create_task(service.classify(live, good, rule, 1))
         await asyncio.sleep(0)
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
             await cancelled
-        assert len(await service.classify(good, engine.rule(), 1)) == 4
+        assert len((await service.classify(live, good, rule, 1)).results) == 4
 
-    with service_with(engine, Settings(workers=1, max_waiting_images=4)) as service:
+    with service_with(repository, Settings(workers=1, max_waiting_images=4)) as service:
         asyncio.run(stumble(service))

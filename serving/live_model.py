@@ -1,0 +1,91 @@
+"""A model version that is being served: engine, scheduler, statistics, and who still uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from serving.engine import Engine, load_engine
+from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME, graph_models
+from serving.metrics import Metrics
+from serving.overload import GearLadder, OverloadControl
+from serving.parameters import CostParameters
+from serving.providers import Provider
+from serving.routing import RoutingRule
+from serving.scheduler import BatchReport, Scheduler
+from serving.settings import Settings
+from serving.stages import measure_costs
+from serving.statistics import Statistics
+
+
+class LiveModel:
+    """A loaded, warm version. It closes itself once it is retired and nobody uses it any more."""
+
+    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
+        manifest = engine.manifest
+        self.engine = engine
+        self.metrics = metrics
+        self.statistics = Statistics(
+            (MODEL_NAME, IMAGE_MODEL_NAME, *graph_models(manifest.num_experts)),
+            str(engine.version),
+        )
+        self.ladder = GearLadder.of(manifest, settings.degrade_to)
+        self.overload = OverloadControl(len(self.ladder.thresholds), settings.latency_objective_s)
+        workers = settings.threads if settings.provider is Provider.CPU else 1
+        self.scheduler = Scheduler(engine, measure_costs(engine), workers, self._count)
+        self._users = 0
+        self._retired: Callable[[], object] | None = None
+
+    def rule(self, parameters: CostParameters) -> RoutingRule:
+        """The routing rule that a request's parameters ask for.
+
+        Raises:
+            InvalidRequest: if one is out of range or contradicts another.
+        """
+        return self.engine.rule(**parameters.model_dump(include=set(CostParameters.model_fields)))
+
+    @property
+    def version(self) -> str:
+        """The version as clients write it."""
+        return str(self.engine.version)
+
+    def acquire(self) -> None:
+        """Count one more user. Users come and go on the event loop's thread."""
+        self._users += 1
+
+    def release(self) -> None:
+        """Count one user less."""
+        self._users -= 1
+        self._close_if_unused()
+
+    def retire(self, close: Callable[[], object]) -> None:
+        """Call `close` as soon as nobody uses it; new requests must go elsewhere already."""
+        self._retired = close
+        self._close_if_unused()
+
+    def close(self) -> None:
+        """Stop the workers; batches under way end first."""
+        self.scheduler.close()
+
+    def _close_if_unused(self) -> None:
+        if self._retired is not None and not self._users:
+            close, self._retired = self._retired, None
+            close()
+
+    def _count(self, report: BatchReport) -> None:
+        self.statistics.observe_batch(report)
+        self.metrics.observe_batch(report, self.engine.manifest.multiply_adds)
+
+
+def load_live_model(
+    repository: Path, version: int | None, settings: Settings, metrics: Metrics
+) -> LiveModel:
+    """Load a version (the latest unless one is named), try it out and warm it up.
+
+    Raises:
+        ModelRepositoryError: if it can't be served.
+        SettingsError: if the execution provider does not work on this machine.
+        InferenceError: if a graph fails on larger batches.
+    """
+    engine = load_engine(repository, version, settings.provider)
+    return LiveModel(engine, settings, metrics)

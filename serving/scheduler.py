@@ -1,0 +1,387 @@
+"""The stage scheduler: images of all requests share one queue a stage.
+
+Work is per image. A worker thread takes a batch of rows of one stage, whatever requests they belong
+to, runs it, answers the rows that are done and queues the others for the next stage. A request that
+was cancelled, or whose deadline passed, loses its rows when they would be taken up next; the others
+in their batch don't notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import math
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.batching import BatchPolicy, Run, StageEstimates, StageQueue
+from serving.engine import Engine, host
+from serving.errors import DeadlineExceeded, InferenceError, Overloaded, RideError
+from serving.routing import Routed, RoutingRule, RoutingState
+from serving.stages import GraphRun, StageCosts, StageRun, run_stage
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PRIORITY = 5
+
+_ARRIVAL_MEMORY = 0.1
+"""Weight of the newest request in the moving average of the time between images."""
+
+
+@dataclass(frozen=True)
+class Urgency:
+    """What a request says of its place in the queues.
+
+    Attributes:
+        deadline: `time.monotonic()` after which nobody wants the answer.
+        priority: lower goes first, whatever the deadlines.
+    """
+
+    deadline: float = math.inf
+    priority: int = DEFAULT_PRIORITY
+
+
+ORDINARY = Urgency()
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What a worker did with a batch, for whoever counts.
+
+    Attributes:
+        stage: from 1.
+        rows: of the batch.
+        queue_seconds: fp64 [rows], how long each waited for this stage.
+        graphs: what ran.
+        done: the answers of the rows that went no further.
+    """
+
+    stage: int
+    rows: int
+    queue_seconds: NDArray[np.float64]
+    graphs: tuple[GraphRun, ...]
+    done: Routed
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A request's answers, and for how long its first image waited to be taken up (seconds)."""
+
+    routed: Routed
+    queue_seconds: float
+
+
+class _Job:
+    """A request's images, N of them, and the answers as they come."""
+
+    def __init__(
+        self,
+        size: int,
+        rule: RoutingRule,
+        num_classes: int,
+        urgency: Urgency,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.rule = rule
+        self.urgency = urgency
+        self.loop = loop
+        self.future: asyncio.Future[Scheduled] = loop.create_future()
+        self.abandoned = False
+        self.queue_seconds: float | None = None
+        self.error: RideError | None = None
+        self._left = size
+        self._routed = Routed(
+            np.empty((size, num_classes), dtype=np.float32),
+            np.empty(size, dtype=np.int32),
+            np.empty((size, rule.num_experts - 1), dtype=np.float32),
+        )
+
+    def answer(self, row: int, batch: Routed, place: int) -> bool:
+        """Take over a row's answer from a batch's; whether it was the last one."""
+        self._routed.probabilities[row] = batch.probabilities[place]
+        self._routed.experts_used[row] = batch.experts_used[place]
+        self._routed.router_scores[row] = batch.router_scores[place]
+        self._left -= 1
+        return not self._left
+
+    def fail(self, error: RideError) -> None:
+        self.abandoned = True
+        self.error = error
+
+    def resolve(self) -> None:
+        """On the event loop: tell who waits."""
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(Scheduled(self._routed, self.queue_seconds or 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """An image between two stages: its request, and where its state and next input lie."""
+
+    job: _Job
+    index: int
+    queued_at: float
+    inputs: NDArray[Any]
+    place: int
+    state: RoutingState | None = None
+
+
+@dataclass
+class _Batch:
+    stage: int
+    rows: list[_Row]
+    taken_at: float
+
+
+@dataclass(order=True, slots=True)
+class _Entry:
+    priority: int
+    deadline: float
+    order: int
+    row: _Row = field(compare=False)
+
+
+class Scheduler:
+    """Runs a model version's stages on worker threads. Close it when nobody waits any more."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        costs: StageCosts,
+        workers: int,
+        report: Callable[[BatchReport], None],
+    ) -> None:
+        self._engine = engine
+        self._report = report
+        self._estimates = StageEstimates(costs)
+        self._policy = BatchPolicy(costs, self._estimates)
+        self._queues: list[list[_Entry]] = [[] for _ in costs.seconds]
+        self._changed = threading.Condition()
+        self._order = count()
+        self._idle = 0
+        self._closed = False
+        self._last_arrival = time.monotonic()
+        self._arrival_gap = math.inf
+        self._threads = [
+            threading.Thread(target=self._work, name=f"ride-worker-{i}", daemon=True)
+            for i in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    async def route(
+        self, images: NDArray[np.uint8], rule: RoutingRule, urgency: Urgency = ORDINARY
+    ) -> Scheduled:
+        """Classify images, uint8 [N, H, W, 3], that `Engine.check` accepts.
+
+        If the caller is cancelled, rows that wait are dropped.
+
+        Raises:
+            DeadlineExceeded: if the deadline passes first.
+            InferenceError: if the runtime fails.
+        """
+        loop = asyncio.get_running_loop()
+        job = _Job(len(images), rule, self._engine.manifest.num_classes, urgency, loop)
+        self._enqueue(1, self._arriving(job, images))
+        try:
+            async with asyncio.timeout(_remaining(urgency.deadline)):
+                return await job.future
+        except TimeoutError:
+            raise _too_late() from None
+        finally:
+            job.abandoned = True
+
+    @property
+    def queue_depths(self) -> list[int]:
+        """Rows that wait for each stage, those of cancelled requests included."""
+        return [len(queue) for queue in self._queues]
+
+    def seconds_ahead(self, arriving: int = 0) -> float:
+        """How long rows that wait now, and so many to come, keep the workers, as expected."""
+        depths = self.queue_depths
+        depths[0] += arriving
+        return self._estimates.backlog_seconds(depths) / len(self._threads)
+
+    def oldest_wait(self) -> float:
+        """Seconds for which the first row in line for stage 1 has waited; 0 if none does."""
+        with self._changed:
+            queue = self._queues[0]
+            return time.monotonic() - queue[0].row.queued_at if queue else 0.0
+
+    def close(self) -> None:
+        """Let running batches end, fail what waits still, and stop the threads."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        left = [entry.row.job for queue in self._queues for entry in queue]
+        for job in left:
+            job.fail(Overloaded("the server is shutting down"))
+        self._resolve(left)
+
+    def _arriving(self, job: _Job, images: NDArray[np.uint8]) -> list[_Row]:
+        now = time.monotonic()
+        gap = (now - self._last_arrival) / len(images)
+        self._last_arrival = now
+        known = math.isfinite(self._arrival_gap)
+        self._arrival_gap += _ARRIVAL_MEMORY * (gap - self._arrival_gap) if known else 0.0
+        if not known:
+            self._arrival_gap = gap
+        return [_Row(job, row, now, images, row) for row in range(len(images))]
+
+    def _enqueue(self, stage: int, rows: Sequence[_Row]) -> None:
+        with self._changed:
+            queue = self._queues[stage - 1]
+            for row in rows:
+                urgency = row.job.urgency
+                entry = _Entry(urgency.priority, urgency.deadline, next(self._order), row)
+                heapq.heappush(queue, entry)
+            if self._idle:
+                self._changed.notify(len(rows))
+
+    def _work(self) -> None:
+        while (batch := self._next_batch()) is not None:
+            self._run(batch)
+
+    def _next_batch(self) -> _Batch | None:
+        """Wait for work; None once the scheduler is closed."""
+        with self._changed:
+            self._idle += 1
+            try:
+                while not self._closed:
+                    now = time.monotonic()
+                    choice = self._policy.choose(
+                        [_waiting(queue) for queue in self._queues], now, self._idle, self._gap(now)
+                    )
+                    if isinstance(choice, Run):
+                        if rows := self._take(choice, now):
+                            return _Batch(choice.stage, rows, now)
+                    else:
+                        self._changed.wait(choice.seconds if choice else None)
+                return None
+            finally:
+                self._idle -= 1
+
+    def _gap(self, now: float) -> float:
+        """Seconds between images, as expected: at least as long as none has come."""
+        return max(self._arrival_gap, now - self._last_arrival)
+
+    def _take(self, run: Run, now: float) -> list[_Row]:
+        """Rows in order of urgency, without those that nobody wants any more."""
+        queue = self._queues[run.stage - 1]
+        rows: list[_Row] = []
+        late: list[_Job] = []
+        while queue and len(rows) < run.size:
+            row = heapq.heappop(queue).row
+            if row.job.abandoned:
+                continue
+            if row.job.urgency.deadline <= now:
+                row.job.fail(_too_late())
+                late.append(row.job)
+            else:
+                if row.job.queue_seconds is None:
+                    row.job.queue_seconds = now - row.queued_at
+                rows.append(row)
+        self._resolve(late)
+        return rows
+
+    def _run(self, batch: _Batch) -> None:
+        try:
+            self._answer(batch, *self._compute(batch))
+        except Exception as error:  # whatever it was, those who wait must hear of it
+            logger.exception("a batch of stage %d failed", batch.stage)
+            sentence = str(error) if isinstance(error, InferenceError) else "the model failed"
+            self._fail(batch, InferenceError(sentence))
+
+    def _compute(self, batch: _Batch) -> tuple[StageRun, RoutingState]:
+        rows, manifest = batch.rows, self._engine.manifest
+        if batch.stage == 1:
+            rules = [row.job.rule for row in rows]
+            state = RoutingState.start(rules, manifest.num_experts, manifest.num_classes)
+        else:
+            places = [(row.state, row.place) for row in rows if row.state is not None]
+            state = RoutingState.gather(places)
+        return run_stage(self._engine, batch.stage, _gather(rows), state), state
+
+    def _answer(self, batch: _Batch, run: StageRun, state: RoutingState) -> None:
+        now = time.monotonic()
+        goes_on = np.zeros(len(batch.rows), dtype=bool)
+        goes_on[run.on] = True
+        if len(run.on):
+            features = host(run.features)
+            on = [
+                _Row(batch.rows[place].job, batch.rows[place].index, now, features, place, state)
+                for place in run.on.tolist()
+            ]
+            self._enqueue(batch.stage + 1, on)
+        done = np.flatnonzero(~goes_on)
+        answers = state.answers(done)
+        with self._changed:
+            seconds = sum(graph.seconds for graph in run.graphs)
+            self._estimates.observe(batch.stage, len(batch.rows), len(done), seconds)
+            finished = [
+                row.job
+                for i, row in enumerate(batch.rows[place] for place in done.tolist())
+                if row.job.answer(row.index, answers, i)
+            ]
+        self._resolve(finished)
+        waited = np.array([batch.taken_at - row.queued_at for row in batch.rows])
+        self._report(BatchReport(batch.stage, len(batch.rows), waited, run.graphs, answers))
+
+    def _fail(self, batch: _Batch, error: RideError) -> None:
+        jobs = [row.job for row in batch.rows]
+        for job in jobs:
+            job.fail(error)
+        self._resolve(jobs)
+
+    @staticmethod
+    def _resolve(jobs: Sequence[_Job]) -> None:
+        """Wake each event loop once, whatever the number of its requests that are done."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = defaultdict(list)
+        for job in jobs:
+            by_loop[job.loop].append(job)
+        for loop, its_jobs in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_resolve_all, its_jobs)
+            except RuntimeError:  # this loop is closed, and whoever waited there is gone
+                logger.debug("an answer found its event loop closed")
+
+
+def _resolve_all(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        job.resolve()
+
+
+def _waiting(queue: Sequence[_Entry]) -> StageQueue:
+    return StageQueue(len(queue), queue[0].deadline) if queue else StageQueue(0)
+
+
+def _gather(rows: Sequence[_Row]) -> NDArray[Any]:
+    """The rows' inputs side by side; without a copy where they are a whole array already."""
+    first = rows[0]
+    whole = len(rows) == len(first.inputs) and all(
+        row.inputs is first.inputs and row.place == i for i, row in enumerate(rows)
+    )
+    return first.inputs if whole else np.stack([row.inputs[row.place] for row in rows])
+
+
+def _remaining(deadline: float) -> float | None:
+    return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded("the request's deadline passed before it was answered")

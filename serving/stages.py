@@ -1,0 +1,160 @@
+"""One stage of the model: an expert, what must come before it, and the router that follows.
+
+Stage 1 is the backbone, expert 1 and router 1; stage i is expert i and router i. Between stages
+rows of different requests may meet; within one they stay together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.engine import Engine, Features, host
+from serving.routing import (
+    ExpertCall,
+    ExpertOutput,
+    Float,
+    RouterCall,
+    RoutingState,
+    Rows,
+    drive,
+)
+
+Result = TypeVar("Result")
+
+_WORTH_DOUBLING = 0.95
+"""A larger batch must take at most this share of the smaller one's time a row."""
+
+_MOST_SECONDS_MEASURING = 0.5
+_LARGEST_BATCH = 256
+
+
+class GraphRun(NamedTuple):
+    """A graph that ran: its model name, on how many rows, for how long."""
+
+    graph: str
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What a stage did with a batch of N rows.
+
+    Attributes:
+        on: the rows that go on to the next stage.
+        features: fp32 [N, ..], what the next stage takes; they may still be on the device.
+        graphs: what ran, in order.
+    """
+
+    on: Rows
+    features: Features
+    graphs: tuple[GraphRun, ...]
+
+
+def run_stage(engine: Engine, stage: int, inputs: NDArray[Any], state: RoutingState) -> StageRun:
+    """Take a batch through a stage (from 1), changing `state`.
+
+    `inputs` are images, uint8 [N, H, W, 3], for stage 1 and features, fp32 [N, ..], for others.
+
+    Raises:
+        InferenceError: if the runtime fails.
+    """
+    graphs: list[GraphRun] = []
+
+    def timed(graph: str, rows: int, run: Callable[[], Result]) -> Result:
+        start = time.perf_counter()
+        result = run()
+        graphs.append(GraphRun(graph, rows, time.perf_counter() - start))
+        return result
+
+    features: Features = inputs
+    if stage == 1:
+        features = timed("backbone", len(inputs), lambda: engine.run_backbone(inputs))
+
+    def run_expert(call: ExpertCall) -> ExpertOutput:
+        name, rows = f"expert_{call.expert}", len(call.rows)
+        return timed(name, rows, lambda: engine.run_expert(call.expert, features))
+
+    def run_router(call: RouterCall) -> Float:
+        name, rows = f"router_{call.router}", len(call.rows)
+        return timed(
+            name, rows, lambda: engine.run_router(call.router, call.embedding, call.prefix_logits)
+        )
+
+    on = drive(state.advance(stage, np.arange(len(inputs))), run_expert, run_router)
+    return StageRun(on, features, tuple(graphs))
+
+
+@dataclass(frozen=True)
+class StageCosts:
+    """Seconds that each stage takes on batches, as measured on this machine.
+
+    Attributes:
+        sizes: batch sizes, rising from 1.
+        seconds: of each stage, one number a size.
+    """
+
+    sizes: tuple[int, ...]
+    seconds: tuple[tuple[float, ...], ...]
+
+    def of(self, stage: int, rows: int) -> float:
+        """Seconds of a stage (from 1) on so many rows; between the sizes, a straight line."""
+        seconds = self.seconds[stage - 1]
+        if rows >= self.sizes[-1]:
+            return seconds[-1] * rows / self.sizes[-1]
+        for (low, cheap), (high, dear) in pairwise(zip(self.sizes, seconds, strict=True)):
+            if rows <= high:
+                return cheap + (dear - cheap) * (rows - low) / (high - low)
+        return seconds[0]
+
+    @property
+    def best_batch(self) -> int:
+        """The largest size measured: beyond it, a row of a batch costs no less."""
+        return self.sizes[-1]
+
+
+def measure_costs(engine: Engine) -> StageCosts:
+    """Time every stage on batches of 1, 2, 4, .. for as long as a larger batch is worth it.
+
+    This also warms the graphs up. Every row is sent through every stage.
+
+    Raises:
+        InferenceError: if the runtime fails.
+    """
+    deadline = time.perf_counter() + _MOST_SECONDS_MEASURING
+    measured: dict[int, tuple[float, ...]] = {}
+    size, previous = 1, float("inf")
+    while size <= _LARGEST_BATCH:
+        _time_stages(engine, size)  # warm up
+        seconds = np.min([_time_stages(engine, size) for _ in range(2)], axis=0)
+        each = float(seconds.sum()) / size
+        if measured and each > _WORTH_DOUBLING * previous:
+            break
+        measured[size] = tuple(float(second) for second in seconds)
+        if time.perf_counter() > deadline:
+            break
+        size, previous = size * 2, each
+    return StageCosts(tuple(measured), tuple(zip(*measured.values(), strict=True)))
+
+
+def _time_stages(engine: Engine, size: int) -> Sequence[float]:
+    manifest = engine.manifest
+    spec, experts = manifest.image, manifest.num_experts
+    inputs: NDArray[Any] = np.full((size, spec.height, spec.width, 3), 128, dtype=np.uint8)
+    # A threshold below every score: no image may stop.
+    rule = engine.rule(threshold=0.0)
+    state = RoutingState.start([rule] * size, experts, manifest.num_classes)
+    state.thresholds[:] = -np.inf
+    times = []
+    for stage in range(1, experts + 1):
+        start = time.perf_counter()
+        inputs = host(run_stage(engine, stage, inputs, state).features)
+        times.append(time.perf_counter() - start)
+    return times
