@@ -16,7 +16,7 @@ _MEMORY = 0.05
 """Weight of the newest batch in a moving average."""
 
 _URGENT_FACTOR = 2.0
-"""A row is urgent once its deadline is nearer than so many times what it still needs."""
+"""A row is urgent once its deadline is nearer than so many times what it may still need."""
 
 
 @dataclass(frozen=True)
@@ -141,5 +141,6 @@ class BatchPolicy:
         return wait < run
 
     def _is_urgent(self, queue: StageQueue, run: Run, now: float) -> bool:
-        left = self.estimates.seconds_left(run.stage) * run.size
-        return queue.deadline - now < _URGENT_FACTOR * left
+        later = range(run.stage + 1, len(self.costs.seconds) + 1)
+        needed = self.costs.of(run.stage, run.size) + sum(self.costs.of(i, 1) for i in later)
+        return queue.deadline - now < _URGENT_FACTOR * needed
