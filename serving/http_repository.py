@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
-from fastapi import APIRouter, Response
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field, ValidationError
 
+from serving.errors import InvalidRequest
 from serving.inference import InferenceModels
+
+Wish = TypeVar("Wish", bound=BaseModel)
 
 
 class IndexRequest(BaseModel):
@@ -27,17 +30,19 @@ def repository_router(models: InferenceModels) -> APIRouter:
     router = APIRouter(prefix="/v2/repository", tags=["model repository"])
 
     @router.post("/index")
-    async def index(request: IndexRequest | None = None) -> list[dict[str, str]]:
+    async def index(request: Request) -> list[dict[str, str]]:
         """The models in the repository, by version."""
-        return await models.index(ready=request is not None and request.ready)
+        wish = await _parsed(request, IndexRequest)
+        return await models.index(ready=wish.ready)
 
     @router.post("/models/{model}/load")
-    async def load(model: str, request: LoadRequest | None = None) -> Response:
+    async def load(model: str, request: Request) -> Response:
         """Load the latest version, in place of the one that is served (`--model-control explicit`).
 
         Requests under way are answered by the version that they began with.
         """
-        await models.load(model, request.parameters if request is not None else {})
+        wish = await _parsed(request, LoadRequest)
+        await models.load(model, wish.parameters)
         return Response()
 
     @router.post("/models/{model}/unload")
@@ -47,6 +52,16 @@ def repository_router(models: InferenceModels) -> APIRouter:
         return Response()
 
     return router
+
+
+async def _parsed(request: Request, kind: type[Wish]) -> Wish:
+    """The body, which may be missing; tritonclient does not say that it is JSON."""
+    try:
+        return kind.model_validate_json(await request.body() or b"{}", strict=True)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"])) or "the body"
+        raise InvalidRequest(f"{place[:100]} is wrong: {problem['msg']}") from None
 
 
 def statistics_router(models: InferenceModels) -> APIRouter:

@@ -12,7 +12,7 @@ from serving.batching import BatchPolicy, Run, StageEstimates, StageQueue, Wait
 from serving.stages import StageCosts
 
 NEVER = math.inf
-CPU = StageCosts((1, 2, 4, 8), tuple(tuple(size * cost for size in (1, 2, 4, 8)) for cost in (2, 1, 1)))  # fmt: skip
+CPU = StageCosts((1, 2, 4, 8), ((2.0, 4.0, 8.0, 16.0), (1.0, 2.0, 4.0, 8.0), (1.0, 2.0, 4.0, 8.0)))
 """Three stages; a batch costs what its rows cost."""
 GPU = StageCosts((1, 64), ((1.0, 2.0), (0.5, 1.0), (0.5, 1.0)))
 """Three stages; 64 rows cost twice what one costs."""
