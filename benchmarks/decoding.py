@@ -6,9 +6,9 @@
 Each image goes through `serving.images.decode_image`, the whole of the way from bytes to a tensor,
 on one thread, for a model of 32 x 32 pixels and for one of 224 x 224. Behind it, in brackets, is
 what the same costs with the whole image decoded by Pillow and torchvision's steps after it, as
-training does it. Times are milliseconds, the least of all tries: what else the machine does disturbs
-these the least. The images look as photographs do to a codec: structures of all sizes, the larger
-the stronger, and the noise of a sensor.
+training does it. Times are in milliseconds, the least of all tries, which other work on the machine
+disturbs least. The images look as photographs do to a codec: structures of all sizes, the larger the
+stronger, and the noise of a sensor.
 """
 
 from __future__ import annotations
