@@ -6,8 +6,8 @@
 Each image goes through `serving.images.decode_image`, the whole of the way from bytes to a tensor,
 on one thread, for a model of 32 x 32 pixels and for one of 224 x 224. Behind it, in brackets, is
 what the same costs with the whole image decoded by Pillow and torchvision's steps after it, as
-training does it. Times are in milliseconds, the least of all tries, which other work on the machine
-disturbs least. The images look as photographs do to a codec: structures of all sizes, the larger the
+training does it. Times are in milliseconds, the least of all tries, which other work disturbs
+least. The images look as photographs do to a codec: structures of all sizes, the larger the
 stronger, and the noise of a sensor.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,14 +48,15 @@ class Upload:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     options = _parser().parse_args(arguments)
-    print("\n".join(lines(options.seconds)))
+    for line in lines(uploads(), options.seconds):
+        print(line, flush=True)
 
 
-def lines(seconds: float) -> Iterator[str]:
+def lines(images: Iterable[Upload], seconds: float) -> Iterator[str]:
     """The table, line by line; each figure is measured for `seconds`."""
     models = "".join(f"{spec.width} x {spec.height}".rjust(20) for spec in SPECS)
     yield f"{'image':<36}{'KiB':>7}{models}"
-    for upload in uploads():
+    for upload in images:
         times = [
             f"{_least_ms(served(upload, spec), seconds):.3f}".rjust(9)
             + f" ({_least_ms(trained(upload, spec), seconds):.3f})".rjust(11)

@@ -31,11 +31,13 @@ def test_what_is_compared_has_the_same_outcome() -> None:
 
 
 def test_every_image_has_a_line_of_times() -> None:
-    head, *rows = lines(seconds=1e-6)
+    kinds = {"PNG": "PNG", "a JPEG with some more to its name": "JPEG"}
+    images = [Upload(name, encoded(photograph(90, 61), kind)) for name, kind in kinds.items()]
+    head, *rows = lines(images, seconds=1e-6)
     assert "32 x 32" in head
     assert "224 x 224" in head
-    assert len(rows) == 8
-    for row in rows:
+    for name, row in zip(kinds, rows, strict=True):
+        assert row.startswith(f"{name}  ")
         found = FIGURES.search(row)
         assert found is not None
         assert all(float(time) > 0 for time in re.findall(r"\d+\.\d{3}", found[2]))

@@ -214,7 +214,7 @@ print(peak_mb() - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from /proc")
-def test_a_large_jpeg_is_never_held_whole(tmp_path: Path) -> None:
+def test_a_large_sequential_jpeg_is_never_held_whole(tmp_path: Path) -> None:
     files = {"warm": photo(500, 375), "large": Image.new("RGB", (4000, 3000), (9, 200, 90))}
     for name, image in files.items():
         (tmp_path / name).write_bytes(encode(image, "JPEG"))

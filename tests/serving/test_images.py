@@ -138,6 +138,22 @@ def test_the_result_is_a_tensor_of_its_own() -> None:
     assert result.flags.owndata
 
 
+@pytest.mark.parametrize("length", [1, 50, 10_000])
+def test_the_pixels_of_a_png_may_lie_in_many_chunks(length: int) -> None:
+    data = encode(picture(), "PNG")
+    stream = b"".join(payload for kind, payload in png_chunks(data) if kind == b"IDAT")
+    parts = [stream[start : start + length] for start in range(0, len(stream), length)]
+    chunks = [chunk(b"IDAT", part) for part in parts]
+    chunks.insert(1, chunk(b"tEXt", b"Comment\0in between"))
+    split = data[:33] + b"".join(chunks) + chunk(b"IEND", b"")
+    np.testing.assert_array_equal(decode(split), array(picture()))
+
+
+def test_a_suggested_palette_changes_nothing() -> None:
+    data = with_chunks(encode(picture(), "PNG"), chunk(b"PLTE", bytes(range(30))))
+    np.testing.assert_array_equal(decode(data), array(picture()))
+
+
 # Colours
 
 
@@ -352,6 +368,24 @@ def test_a_truncated_image_is_refused_wherever_it_ends(data: bytes) -> None:
     for length in range(1, len(data)):
         with pytest.raises(InvalidImage):
             decode(data[:length])
+
+
+@pytest.mark.parametrize("position", [8, 11, 16, 23, 24, 25, 26, 27, 28, 29, 32])
+def test_a_damaged_header_is_refused(position: int) -> None:
+    data = bytearray(encode(picture(), "PNG"))
+    data[position] ^= 1
+    assert refusal(bytes(data), limits=ImageLimits(max_pixels=50_000_000))[0] in {
+        InvalidImage,
+        ImageTooLarge,
+    }
+
+
+def test_a_damaged_checksum_of_the_pixels_is_refused() -> None:
+    data = encode(picture(), "PNG")
+    stream = bytearray(b"".join(body for kind, body in png_chunks(data) if kind == b"IDAT"))
+    stream[-1] ^= 1
+    damaged = data[:33] + chunk(b"IDAT", bytes(stream)) + chunk(b"IEND", b"")
+    assert refusal(damaged)[0] is InvalidImage
 
 
 def test_what_follows_the_image_does_not_matter() -> None:
