@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from serving.errors import InvalidImage
 
@@ -42,8 +44,12 @@ _JPEG_METADATA = frozenset(range(0xE1, 0xF0)) - {0xEE} | {0xFE}
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER_END = 33
+_PNG_RGB = b"\x08\x02\0\0\0"
+"""Depth, colour, compression, filters, no interlacing: 8-bit RGB, row by row."""
 _PNG_PALETTE = 3
 _PNG_CHUNK = struct.Struct(">L4s")
+_Chunk: TypeAlias = tuple[bytes, int, int]
+"""Kind, start and end."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,13 @@ class ImageFile:
 
     Attributes:
         format: its name in `ACCEPTED_FORMATS`.
-        data: the file, safe to hand to Pillow once its size is checked.
+        data: the file, safe to hand to Pillow once its size is checked; empty where `rgb_rows`
+            says it all.
         width, height: in pixels, as the header states them, before the orientation is applied.
         exif: the Exif block, empty for none.
+        rgb_rows: of a PNG that holds nothing but rows of 8-bit RGB, these rows, filtered and
+            compressed as PNG does it: decoded from here, a small image takes half the time. Empty
+            for every other file.
     """
 
     format: str
@@ -62,6 +72,7 @@ class ImageFile:
     width: int
     height: int
     exif: bytes = b""
+    rgb_rows: bytes = b""
 
 
 def damaged(format_name: str) -> InvalidImage:
@@ -107,20 +118,21 @@ def read_image_file(data: bytes) -> ImageFile:
 def _read_jpeg(data: bytes) -> ImageFile:
     """Keep all but the metadata segments and what follows the end of the image."""
     kept, kept_to, frames, scans, exif = [], 0, [], 0, b""
+    view = memoryview(data)
     for marker, start, end in _jpeg_segments(data):
         scans += marker == _JPEG_SCAN
         if marker in _JPEG_FRAMES:
             frames.append(data[start:end])
         if marker in _JPEG_METADATA:
             exif = exif or _exif_of_app1(data[start + 4 : end])
-            kept.append(data[kept_to:start])
+            kept.append(view[kept_to:start])
             kept_to = end
     if len(frames) != 1:
         raise damaged("JPEG")
     if scans > MAX_SCANS:
         raise InvalidImage(f"the JPEG image has more than {MAX_SCANS} scans; save it anew")
     height, width = struct.unpack_from(">HH", frames[0], 5)
-    kept.append(data[kept_to:end])
+    kept.append(view[kept_to:end])
     return ImageFile("JPEG", b"".join(kept), width, height, exif)
 
 
@@ -152,24 +164,36 @@ def _exif_of_app1(payload: bytes) -> bytes:
 
 def _read_png(data: bytes) -> ImageFile:
     """Keep the header, the palette, the transparency and the pixels."""
-    if data[12:16] != b"IHDR" or len(data) < _PNG_HEADER_END:
+    if data[8:16] != b"\0\0\0\rIHDR" or len(data) < _PNG_HEADER_END:
         raise damaged("PNG")
     width, height, depth, colour = struct.unpack_from(">LLBB", data, 16)
     # Pillow compares a transparent colour with samples that it has already brought to 8 bits.
     kinds = {b"PLTE", b"IDAT", b"IEND"}
     kinds |= {b"tRNS"} if depth in (1, 8) or colour == _PNG_PALETTE else set()
-    kept, exif = [data[:_PNG_HEADER_END]], b""
+    kept, exif = [], b""
     for kind, start, end in _png_chunks(data):
         if kind == b"acTL" and data[start + 8 : start + 12] > b"\0\0\0\1":
             raise animated("PNG")
         if kind == b"eXIf":
             exif = data[start + 8 : end - 4]
         if kind in kinds:
-            kept.append(data[start:end])
-    return ImageFile("PNG", b"".join(kept), width, height, exif)
+            kept.append((kind, start, end))
+    if _is_plain_rgb(data, kept):
+        rows = b"".join([data[start + 8 : end - 4] for kind, start, end in kept if kind == b"IDAT"])
+        return ImageFile("PNG", b"", width, height, exif, rows)
+    chunks = [data[start:end] for _, start, end in kept]
+    return ImageFile("PNG", b"".join([data[:_PNG_HEADER_END], *chunks]), width, height, exif)
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def _is_plain_rgb(data: bytes, kept: list[_Chunk]) -> bool:
+    # As Pillow does it, the header's checksum is looked at, and the pixels have one of their own.
+    header, checksum = data[12 : _PNG_HEADER_END - 4], data[_PNG_HEADER_END - 4 : _PNG_HEADER_END]
+    if header[-len(_PNG_RGB) :] != _PNG_RGB or zlib.crc32(header) != int.from_bytes(checksum):
+        return False
+    return all(kind in {b"IDAT", b"IEND"} for kind, _, _ in kept)
+
+
+def _png_chunks(data: bytes) -> Iterator[_Chunk]:
     """Yield (kind, start, end) of each chunk after the header, up to and with IEND."""
     end = _PNG_HEADER_END
     for _ in range(MAX_BLOCKS):

@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
-from torchvision.transforms import v2
 
 from serving.errors import ImageTooLarge, InvalidImage, RideError, SettingsError
 from serving.image_files import MAX_SCANS
 from serving.images import MAX_ASPECT_RATIO, ImageLimits, decode_image
 from serving.manifest import ImageSpec
-
-Pixels = NDArray[np.uint8]
+from tests.serving.pictures import (
+    UPRIGHT,
+    Pixels,
+    array,
+    chunk,
+    encode,
+    evaluated,
+    exif_block,
+    picture,
+    segment,
+    with_chunks,
+    with_exif,
+)
 
 SMALL = ImageSpec(height=32, width=32, resize_shorter_side=32, interpolation="bilinear")
 SPECS = (
@@ -37,43 +47,10 @@ SPECS = (
     ImageSpec(height=224, width=224, resize_shorter_side=256, interpolation="bilinear"),
 )
 LIMITS = ImageLimits()
-RESAMPLING = {
-    "bilinear": v2.InterpolationMode.BILINEAR,
-    "bicubic": v2.InterpolationMode.BICUBIC,
-}
-
-
-def picture(width: int = 32, height: int = 32, mode: str = "RGB") -> Image.Image:
-    """A picture without any symmetry, with smooth parts, an edge and noise."""
-    y, x = np.mgrid[0:height, 0:width]
-    noise = np.random.default_rng(width * 1_000 + height).integers(0, 40, (height, width))
-    red, blue = 200 * x / width + noise, np.where(x + 2 * y < width, 220, 15)
-    pixels = np.stack([red, 230 * y / height + 10, blue], axis=-1).astype(np.uint8)
-    return Image.fromarray(pixels).convert(mode)
-
-
-def array(image: Image.Image) -> Pixels:
-    return np.array(image.convert("RGB"))
-
-
-def encode(image: Image.Image, format_name: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format_name, **options)
-    return buffer.getvalue()
 
 
 def decode(data: bytes, spec: ImageSpec = SMALL, limits: ImageLimits = LIMITS) -> Pixels:
     return decode_image(data, spec, limits)
-
-
-def evaluated(image: Image.Image, spec: ImageSpec) -> Pixels:
-    """The evaluation transform of training."""
-    resize = v2.Resize(spec.resize_shorter_side, RESAMPLING[spec.interpolation], antialias=True)
-    return np.array(v2.CenterCrop((spec.height, spec.width))(resize(image)))
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(kind + data))
 
 
 def png(width: int, height: int, depth: int, colour: int, rows: bytes, *extra: bytes) -> bytes:
@@ -93,28 +70,6 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         length, kind = struct.unpack_from(">L4s", data, position)
         yield kind, data[position + 8 : position + 8 + length]
         position += 12 + length
-
-
-def with_chunks(data: bytes, *chunks: bytes) -> bytes:
-    """A PNG with more chunks after its header."""
-    return data[:33] + b"".join(chunks) + data[33:]
-
-
-def segment(marker: int, payload: bytes) -> bytes:
-    return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
-
-
-def exif_block(orientation: int, order: str = "<", entries: bytes = b"", count: int = 0) -> bytes:
-    """An Exif block with some entries and the orientation behind them."""
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "LH", 8, count + 1)
-    return b"Exif\0\0" + head + entries + struct.pack(order + "HHLHH", 0x112, 3, 1, orientation, 0)
-
-
-def with_exif(data: bytes, block: bytes) -> bytes:
-    """A JPEG or PNG with an Exif block."""
-    if data.startswith(b"\xff\xd8"):
-        return data[:2] + segment(0xE1, block) + data[2:]
-    return with_chunks(data, chunk(b"eXIf", block.removeprefix(b"Exif\0\0")))
 
 
 def png_with_size(width: int, height: int) -> bytes:
@@ -181,6 +136,22 @@ def test_the_result_is_a_tensor_of_its_own() -> None:
     assert result.dtype == np.uint8
     assert result.flags.c_contiguous
     assert result.flags.owndata
+
+
+@pytest.mark.parametrize("length", [1, 50, 10_000])
+def test_the_pixels_of_a_png_may_lie_in_many_chunks(length: int) -> None:
+    data = encode(picture(), "PNG")
+    stream = b"".join(payload for kind, payload in png_chunks(data) if kind == b"IDAT")
+    parts = [stream[start : start + length] for start in range(0, len(stream), length)]
+    chunks = [chunk(b"IDAT", part) for part in parts]
+    chunks.insert(1, chunk(b"tEXt", b"Comment\0in between"))
+    split = data[:33] + b"".join(chunks) + chunk(b"IEND", b"")
+    np.testing.assert_array_equal(decode(split), array(picture()))
+
+
+def test_a_suggested_palette_changes_nothing() -> None:
+    data = with_chunks(encode(picture(), "PNG"), chunk(b"PLTE", bytes(range(30))))
+    np.testing.assert_array_equal(decode(data), array(picture()))
 
 
 # Colours
@@ -281,17 +252,6 @@ def test_colour_profiles_are_ignored(format_name: str) -> None:
 
 
 # Orientation
-
-UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
-    1: lambda stored: stored,
-    2: lambda stored: stored[:, ::-1],
-    3: lambda stored: stored[::-1, ::-1],
-    4: lambda stored: stored[::-1],
-    5: lambda stored: stored.transpose(1, 0, 2),
-    6: lambda stored: stored.transpose(1, 0, 2)[:, ::-1],
-    7: lambda stored: stored.transpose(1, 0, 2)[::-1, ::-1],
-    8: lambda stored: stored.transpose(1, 0, 2)[::-1],
-}
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
@@ -408,6 +368,24 @@ def test_a_truncated_image_is_refused_wherever_it_ends(data: bytes) -> None:
     for length in range(1, len(data)):
         with pytest.raises(InvalidImage):
             decode(data[:length])
+
+
+@pytest.mark.parametrize("position", [8, 11, 16, 23, 24, 25, 26, 27, 28, 29, 32])
+def test_a_damaged_header_is_refused(position: int) -> None:
+    data = bytearray(encode(picture(), "PNG"))
+    data[position] ^= 1
+    assert refusal(bytes(data), limits=ImageLimits(max_pixels=50_000_000))[0] in {
+        InvalidImage,
+        ImageTooLarge,
+    }
+
+
+def test_a_damaged_checksum_of_the_pixels_is_refused() -> None:
+    data = encode(picture(), "PNG")
+    stream = bytearray(b"".join(body for kind, body in png_chunks(data) if kind == b"IDAT"))
+    stream[-1] ^= 1
+    damaged = data[:33] + chunk(b"IDAT", bytes(stream)) + chunk(b"IEND", b"")
+    assert refusal(damaged)[0] is InvalidImage
 
 
 def test_what_follows_the_image_does_not_matter() -> None:
