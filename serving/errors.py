@@ -5,9 +5,12 @@
     |   |-- InvalidImage            bytes that are not a usable image
     |   |-- UnsupportedEncoding     a compressed body of a kind that is not undone here
     |   |-- RequestTimeout          a body that did not arrive in time
+    |   |-- Unsupported             a feature that is switched off, or not offered
     |   `-- RequestTooLarge         more bytes, pixels or images than the limits allow
     |       `-- ImageTooLarge
     |-- ModelNotFound             a model or version that is not served
+    |-- RegionNotFound            a shared memory region that is not registered
+    |-- RegionExists              a shared memory region's name that is taken
     |-- Overloaded                no room in the queue; try again later
     |-- ModelRepositoryError      the model repository is missing, damaged or altered
     |-- SettingsError             a flag or setting that makes no sense
@@ -39,6 +42,10 @@ class RequestTimeout(InvalidRequest):
     """A body that came too slowly."""
 
 
+class Unsupported(InvalidRequest):
+    """A feature of the protocol that is switched off here, or that this server does not offer."""
+
+
 class RequestTooLarge(InvalidRequest):
     """A body or batch above the server's limits."""
 
@@ -49,6 +56,14 @@ class ImageTooLarge(RequestTooLarge):
 
 class ModelNotFound(RideError):
     """A model name or version that this server does not serve."""
+
+
+class RegionNotFound(RideError):
+    """A shared memory region that no client has registered."""
+
+
+class RegionExists(RideError):
+    """A name under which a shared memory region is registered already."""
 
 
 class Overloaded(RideError):

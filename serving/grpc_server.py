@@ -19,19 +19,21 @@ from grpc_health.v1.health import aio as health
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from serving import errors
+from serving.grpc_shared_memory import SharedMemoryServicer
 from serving.inference import (
-    EXTENSIONS,
     PLATFORM,
     SERVER_NAME,
     InferenceModels,
     InferRequest,
     InferResponse,
     ServedModel,
+    StoredInput,
     WantedOutput,
     all_outputs,
     distinct,
     wanted_output,
 )
+from serving.shared_memory import parse_place
 from serving.tensors import Array, Datatype, TensorSpec, decode_raw, encode_raw
 
 logger = logging.getLogger(__name__)
@@ -42,10 +44,13 @@ CODE: dict[type[errors.RideError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.InvalidImage: grpc.StatusCode.INVALID_ARGUMENT,
     errors.UnsupportedEncoding: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.Unsupported: grpc.StatusCode.UNIMPLEMENTED,
     errors.RequestTimeout: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.RequestTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ImageTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.RegionNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.RegionExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ModelRepositoryError: grpc.StatusCode.INTERNAL,
     errors.SettingsError: grpc.StatusCode.INTERNAL,
@@ -95,10 +100,20 @@ async def grpc_listening(models: InferenceModels, grace_s: float) -> AsyncIterat
         await server.stop(grace_s)
 
 
-class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+class _Refused(Exception):
+    """A request that failed: what its client is told."""
+
+    def __init__(self, code: grpc.StatusCode, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+
+
+class InferenceServicer(SharedMemoryServicer):
     """The calls that tritonclient and perf_analyzer make; others are UNIMPLEMENTED."""
 
     def __init__(self, models: InferenceModels) -> None:
+        super().__init__(models.shared_memory)
         self._models = models
 
     async def ServerLive(self, _: Any, __: Any) -> Any:  # noqa: N802, the protocol's name
@@ -122,7 +137,7 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
         return service_pb2.ServerMetadataResponse(
             name=SERVER_NAME,
             version=distribution_version("ride-server"),
-            extensions=EXTENSIONS,
+            extensions=self._models.extensions,
         )
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -151,34 +166,43 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Classify images."""
+        return await self._answered(context, lambda: self._inferred(request))
 
-        async def answer() -> Any:
-            model = self._models.find(request.model_name, request.model_version)
-            parsed = parse_infer_message(request, model)
-            return infer_message(await self._models.infer(model, parsed))
-
-        return await self._answered(context, answer)
+    async def _inferred(self, request: Any) -> Any:
+        model = self._models.find(request.model_name, request.model_version)
+        parsed = parse_infer_message(request, model)
+        return infer_message(await self._models.infer(model, parsed))
 
     async def _answered(self, context: Any, answer: Callable[[], Awaitable[Answer]]) -> Answer:
-        """The answer, or the error as a status; counted and timed either way."""
+        try:
+            return await self._counted(answer)
+        except _Refused as refused:
+            await context.abort(refused.code, refused.sentence)
+        raise AssertionError("abort raises")
+
+    async def _counted(self, answer: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer, counted and timed, whatever it is.
+
+        Raises:
+            _Refused: for any error.
+        """
         start, code = time.perf_counter(), grpc.StatusCode.CANCELLED
         try:
             result = await answer()
             code = grpc.StatusCode.OK
             return result
         except errors.RideError as error:
-            code = CODE[type(error)]
+            code, sentence = CODE[type(error)], str(error)
             if code is grpc.StatusCode.INTERNAL:
                 logger.exception("%s", error)
-            await context.abort(code, str(error))
         except Exception:
-            code = grpc.StatusCode.INTERNAL
+            code, sentence = grpc.StatusCode.INTERNAL, _UNKNOWN_FAILURE
             logger.exception("a request failed")
-            await context.abort(code, _UNKNOWN_FAILURE)
         finally:
             duration_s = time.perf_counter() - start
             self._models.service.metrics.observe_request("grpc", code.name, duration_s)
-        raise AssertionError("abort raises")
+        # Not above: gRPC keeps for a while what it aborts with, and an error keeps its traceback.
+        raise _Refused(code, sentence)
 
 
 def parse_infer_message(message: Any, model: ServedModel) -> InferRequest:
@@ -192,7 +216,7 @@ def parse_infer_message(message: Any, model: ServedModel) -> InferRequest:
     tensor = message.inputs[0]
     shape = model.input.check(tensor.datatype, list(tensor.shape))
     return InferRequest(
-        _data(tensor, message.raw_input_contents, model.input, shape),
+        _input(tensor, message.raw_input_contents, model.input, shape),
         _parameters(message.parameters),
         _wanted_outputs(message.outputs),
         message.id or None,
@@ -211,8 +235,22 @@ def infer_message(response: InferResponse) -> Any:
             )
             for tensor in response.outputs
         ],
-        raw_output_contents=[encode_raw(tensor.array) for tensor in response.outputs],
+        # Clients count on one each, empty where the output lies in shared memory.
+        raw_output_contents=[
+            b"" if tensor.stored else encode_raw(tensor.array) for tensor in response.outputs
+        ],
     )
+
+
+def _input(tensor: Any, raw: Any, spec: TensorSpec, shape: tuple[int, ...]) -> Array | StoredInput:
+    place = parse_place(_parameters(tensor.parameters))
+    if place is None:
+        return _data(tensor, raw, spec, shape)
+    if raw or tensor.HasField("contents"):
+        raise errors.InvalidRequest(
+            f"the input {spec.name!r} lies in shared memory, and is sent too"
+        )
+    return StoredInput(place, spec, shape)
 
 
 def _data(tensor: Any, raw: Any, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
@@ -246,15 +284,14 @@ def _parameter_values(parameters: Mapping[str, Any]) -> Iterator[tuple[str, obje
 def _wanted_outputs(outputs: Any) -> tuple[WantedOutput, ...]:
     if not outputs:
         return all_outputs(binary=True)
-    wanted = [
-        wanted_output(
-            output.name,
-            binary=True,
-            classes=_parameters(output.parameters).get("classification", 0),
-        )
-        for output in outputs
-    ]
-    return distinct(wanted)
+    return distinct(
+        _wanted_output(output.name, _parameters(output.parameters)) for output in outputs
+    )
+
+
+def _wanted_output(name: str, parameters: Mapping[str, object]) -> WantedOutput:
+    classes, place = parameters.get("classification", 0), parse_place(parameters)
+    return wanted_output(name, binary=True, classes=classes, place=place)
 
 
 def _described(spec: TensorSpec) -> Any:

@@ -27,6 +27,7 @@ from starlette.requests import ClientDisconnect
 from serving import errors
 from serving.body_limit import BodyLimit
 from serving.compression import ACCEPTED, accepted_coding, compress, decompress
+from serving.http_shared_memory import shared_memory_router
 from serving.inference import InferenceModels, InferRequest
 from serving.inference_protocol import (
     HEADER_LENGTH,
@@ -49,9 +50,12 @@ STATUS: dict[type[errors.RideError], int] = {
     errors.InvalidImage: 400,
     errors.RequestTimeout: 408,
     errors.UnsupportedEncoding: 415,
+    errors.Unsupported: 501,
     errors.RequestTooLarge: 413,
     errors.ImageTooLarge: 413,
     errors.ModelNotFound: 404,
+    errors.RegionNotFound: 404,
+    errors.RegionExists: 409,
     errors.Overloaded: 503,
     errors.ModelRepositoryError: 500,
     errors.SettingsError: 500,
@@ -130,6 +134,7 @@ def create_app(models: InferenceModels) -> FastAPI:
     app.add_exception_handler(Exception, _unknown_error)
     app.include_router(_classify_router(service))
     app.include_router(_protocol_router(models, app.version))
+    app.include_router(shared_memory_router(models.shared_memory))
     app.include_router(_operator_router(service))
     return app
 
@@ -160,7 +165,7 @@ def _protocol_router(models: InferenceModels, server_version: str) -> APIRouter:
     @router.get("")
     async def server() -> dict[str, Any]:
         """The server's name, version and extensions."""
-        return server_metadata(server_version)
+        return server_metadata(server_version, models.extensions)
 
     @router.get("/health/live")
     @router.get("/health/ready")
