@@ -6,10 +6,11 @@ in tritonclient, and the standard health service.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from importlib.metadata import version as distribution_version
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ from serving.inference import (
     distinct,
     wanted_output,
 )
+from serving.ordered_stream import Stopped, in_order
 from serving.shared_memory import parse_place
 from serving.tensors import Array, Datatype, TensorSpec, decode_raw, encode_raw
 
@@ -60,6 +62,10 @@ CODE: dict[type[errors.RideError], grpc.StatusCode] = {
 
 _SERVICE = "inference.GRPCInferenceService"
 _LARGEST_OF_OURS = 2**31 - 1
+_MOST_OF_A_STREAM = 64
+"""Requests of one stream under way; a client waits before it can send more."""
+_FINAL = "triton_final_response"
+"""Triton's parameter of streamed answers: ours are all the only one of their request."""
 _UNKNOWN_FAILURE = "the server failed on this request; its log says why"
 
 
@@ -80,7 +86,8 @@ async def grpc_listening(models: InferenceModels, grace_s: float) -> AsyncIterat
             ("grpc.so_reuseport", 0),
         ],
     )
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(models), server)
+    servicer = InferenceServicer(models)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
     checks = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     for name in ("", _SERVICE):
@@ -97,6 +104,7 @@ async def grpc_listening(models: InferenceModels, grace_s: float) -> AsyncIterat
         yield port
     finally:
         await checks.enter_graceful_shutdown()
+        servicer.end_streams()
         await server.stop(grace_s)
 
 
@@ -115,6 +123,11 @@ class InferenceServicer(SharedMemoryServicer):
     def __init__(self, models: InferenceModels) -> None:
         super().__init__(models.shared_memory)
         self._models = models
+        self._stop = asyncio.Event()
+
+    def end_streams(self) -> None:
+        """Read no more from streams, which could stay open for ever, and answer what was read."""
+        self._stop.set()
 
     async def ServerLive(self, _: Any, __: Any) -> Any:  # noqa: N802, the protocol's name
         """The server runs."""
@@ -167,6 +180,28 @@ class InferenceServicer(SharedMemoryServicer):
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Classify images."""
         return await self._answered(context, lambda: self._inferred(request))
+
+    async def ModelStreamInfer(self, requests: Any, context: Any) -> None:  # noqa: N802
+        """Classify the images of each request of a stream, answered in the requests' order."""
+        answers = in_order(requests, self._streamed, _MOST_OF_A_STREAM, self._stop)
+        try:
+            async with aclosing(answers):
+                async for answer in answers:
+                    await context.write(answer)
+        except Stopped:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+
+    async def _streamed(self, request: Any) -> Any:
+        """An error is an answer like any other: the stream goes on."""
+        try:
+            response = await self._counted(lambda: self._inferred(request))
+        except _Refused as refused:
+            return service_pb2.ModelStreamInferResponse(
+                error_message=refused.sentence,
+                infer_response=service_pb2.ModelInferResponse(id=request.id),
+            )
+        response.parameters[_FINAL].bool_param = True
+        return service_pb2.ModelStreamInferResponse(infer_response=response)
 
     async def _inferred(self, request: Any) -> Any:
         model = self._models.find(request.model_name, request.model_version)
