@@ -110,6 +110,13 @@ def serve(
         float,
         typer.Option(envvar="RIDE_BODY_TIMEOUT_S", help="Time for a client to send its body."),
     ] = _DEFAULTS.body_timeout_s,
+    shared_memory: Annotated[
+        bool,
+        typer.Option(
+            envvar="RIDE_SHARED_MEMORY",
+            help="Let any client have shared memory of this machine read and written.",
+        ),
+    ] = _DEFAULTS.shared_memory,
 ) -> None:
     """Serve a model repository over HTTP and gRPC.
 
@@ -134,6 +141,7 @@ def serve(
         max_images_per_request=max_images_per_request,
         max_waiting_images=max_waiting_images,
         body_timeout_s=body_timeout_s,
+        shared_memory=shared_memory,
     )
     run_server(repository, settings, Console())
 

@@ -5,11 +5,14 @@
     |   |-- InvalidImage            bytes that are not a usable image
     |   |-- UnsupportedEncoding     a compressed body of a kind that is not undone here
     |   |-- RequestTimeout          a body that did not arrive in time
+    |   |-- Unsupported             a feature that is switched off, or not offered
     |   `-- RequestTooLarge         more bytes, pixels or images than the limits allow
     |       `-- ImageTooLarge
     |-- ModelNotFound             a model or version that is not served
     |-- ModelControlRefused       loading or unloading where the server's start forbids it
     |-- DeadlineExceeded          the client's own deadline passed
+    |-- RegionNotFound            a shared memory region that is not registered
+    |-- RegionExists              a shared memory region's name that is taken
     |-- Overloaded                no room in the queue; try again later
     |-- ModelRepositoryError      the model repository is missing, damaged or altered
     |-- SettingsError             a flag or setting that makes no sense
@@ -41,6 +44,10 @@ class RequestTimeout(InvalidRequest):
     """A body that came too slowly."""
 
 
+class Unsupported(InvalidRequest):
+    """A feature of the protocol that is switched off here, or that this server does not offer."""
+
+
 class RequestTooLarge(InvalidRequest):
     """A body or batch above the server's limits."""
 
@@ -59,6 +66,14 @@ class ModelControlRefused(RideError):
 
 class DeadlineExceeded(RideError):
     """The request's deadline passed before its answer was there."""
+
+
+class RegionNotFound(RideError):
+    """A shared memory region that no client has registered."""
+
+
+class RegionExists(RideError):
+    """A name under which a shared memory region is registered already."""
 
 
 class Overloaded(RideError):

@@ -6,10 +6,11 @@ in tritonclient, and the standard health service.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from importlib.metadata import version as distribution_version
 from typing import Any, TypeVar
 
@@ -21,18 +22,21 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from serving import errors
 from serving.catalogue import ModelDescription
+from serving.grpc_shared_memory import SharedMemoryServicer
 from serving.inference import (
-    EXTENSIONS,
     PLATFORM,
     SERVER_NAME,
     InferenceModels,
     InferRequest,
     InferResponse,
+    StoredInput,
     WantedOutput,
     all_outputs,
     distinct,
     wanted_output,
 )
+from serving.ordered_stream import Stopped, in_order
+from serving.shared_memory import parse_place
 from serving.tensors import Array, Datatype, TensorSpec, decode_raw, encode_raw
 
 logger = logging.getLogger(__name__)
@@ -43,12 +47,15 @@ CODE: dict[type[errors.RideError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.InvalidImage: grpc.StatusCode.INVALID_ARGUMENT,
     errors.UnsupportedEncoding: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.Unsupported: grpc.StatusCode.UNIMPLEMENTED,
     errors.RequestTimeout: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.RequestTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ImageTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.ModelControlRefused: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.RegionNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.RegionExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ModelRepositoryError: grpc.StatusCode.INTERNAL,
     errors.SettingsError: grpc.StatusCode.INTERNAL,
@@ -58,6 +65,10 @@ CODE: dict[type[errors.RideError], grpc.StatusCode] = {
 
 _SERVICE = "inference.GRPCInferenceService"
 _LARGEST_OF_OURS = 2**31 - 1
+_MOST_OF_A_STREAM = 64
+"""Requests of one stream under way; a client waits before it can send more."""
+_FINAL = "triton_final_response"
+"""Triton's parameter of streamed answers: ours are all the only one of their request."""
 _UNKNOWN_FAILURE = "the server failed on this request; its log says why"
 
 
@@ -78,7 +89,8 @@ async def grpc_listening(models: InferenceModels, grace_s: float) -> AsyncIterat
             ("grpc.so_reuseport", 0),
         ],
     )
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(models), server)
+    servicer = InferenceServicer(models)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
     checks = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     for name in ("", _SERVICE):
@@ -95,14 +107,30 @@ async def grpc_listening(models: InferenceModels, grace_s: float) -> AsyncIterat
         yield port
     finally:
         await checks.enter_graceful_shutdown()
+        servicer.end_streams()
         await server.stop(grace_s)
 
 
-class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+class _Refused(Exception):
+    """A request that failed: what its client is told."""
+
+    def __init__(self, code: grpc.StatusCode, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+
+
+class InferenceServicer(SharedMemoryServicer):
     """The calls that tritonclient and perf_analyzer make; others are UNIMPLEMENTED."""
 
     def __init__(self, models: InferenceModels) -> None:
+        super().__init__(models.shared_memory)
         self._models = models
+        self._stop = asyncio.Event()
+
+    def end_streams(self) -> None:
+        """Read no more from streams, which could stay open for ever, and answer what was read."""
+        self._stop.set()
 
     async def ServerLive(self, _: Any, __: Any) -> Any:  # noqa: N802, the protocol's name
         """The server runs."""
@@ -125,7 +153,7 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
         return service_pb2.ServerMetadataResponse(
             name=SERVER_NAME,
             version=distribution_version("ride-server"),
-            extensions=EXTENSIONS,
+            extensions=self._models.extensions,
         )
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -190,35 +218,66 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Classify images."""
+        time_left_s = context.time_remaining()
+        return await self._answered(context, lambda: self._inferred(request, time_left_s))
 
-        async def answer() -> Any:
-            with self._models.using(request.model_name, request.model_version) as model:
-                parsed = parse_infer_message(request, model.input)
-                answered = await self._models.infer(model, parsed, context.time_remaining())
-                return infer_message(answered)
+    async def ModelStreamInfer(self, requests: Any, context: Any) -> None:  # noqa: N802
+        """Classify the images of each request of a stream, answered in the requests' order."""
+        answers = in_order(requests, self._streamed, _MOST_OF_A_STREAM, self._stop)
+        try:
+            async with aclosing(answers):
+                async for answer in answers:
+                    await context.write(answer)
+        except Stopped:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
 
-        return await self._answered(context, answer)
+    async def _streamed(self, request: Any) -> Any:
+        """An error is an answer like any other: the stream goes on."""
+        try:
+            response = await self._counted(lambda: self._inferred(request))
+        except _Refused as refused:
+            return service_pb2.ModelStreamInferResponse(
+                error_message=refused.sentence,
+                infer_response=service_pb2.ModelInferResponse(id=request.id),
+            )
+        response.parameters[_FINAL].bool_param = True
+        return service_pb2.ModelStreamInferResponse(infer_response=response)
+
+    async def _inferred(self, request: Any, time_left_s: float | None = None) -> Any:
+        with self._models.using(request.model_name, request.model_version) as model:
+            parsed = parse_infer_message(request, model.input)
+            return infer_message(await self._models.infer(model, parsed, time_left_s))
 
     async def _answered(self, context: Any, answer: Callable[[], Awaitable[Answer]]) -> Answer:
-        """The answer, or the error as a status; counted and timed either way."""
+        try:
+            return await self._counted(answer)
+        except _Refused as refused:
+            await context.abort(refused.code, refused.sentence)
+        raise AssertionError("abort raises")
+
+    async def _counted(self, answer: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer, counted and timed, whatever it is.
+
+        Raises:
+            _Refused: for any error.
+        """
         start, code = time.perf_counter(), grpc.StatusCode.CANCELLED
         try:
             result = await answer()
             code = grpc.StatusCode.OK
             return result
         except errors.RideError as error:
-            code = CODE[type(error)]
+            code, sentence = CODE[type(error)], str(error)
             if code is grpc.StatusCode.INTERNAL:
                 logger.exception("%s", error)
-            await context.abort(code, str(error))
         except Exception:
-            code = grpc.StatusCode.INTERNAL
+            code, sentence = grpc.StatusCode.INTERNAL, _UNKNOWN_FAILURE
             logger.exception("a request failed")
-            await context.abort(code, _UNKNOWN_FAILURE)
         finally:
             duration_s = time.perf_counter() - start
             self._models.service.metrics.observe_request("grpc", code.name, duration_s)
-        raise AssertionError("abort raises")
+        # Not above: gRPC keeps for a while what it aborts with, and an error keeps its traceback.
+        raise _Refused(code, sentence)
 
 
 def parse_infer_message(message: Any, spec: TensorSpec) -> InferRequest:
@@ -232,7 +291,7 @@ def parse_infer_message(message: Any, spec: TensorSpec) -> InferRequest:
     tensor = message.inputs[0]
     shape = spec.check(tensor.datatype, list(tensor.shape))
     return InferRequest(
-        _data(tensor, message.raw_input_contents, spec, shape),
+        _input(tensor, message.raw_input_contents, spec, shape),
         _parameters(message.parameters),
         _wanted_outputs(message.outputs),
         message.id or None,
@@ -255,8 +314,22 @@ def infer_message(response: InferResponse) -> Any:
             )
             for tensor in response.outputs
         ],
-        raw_output_contents=[encode_raw(tensor.array) for tensor in response.outputs],
+        # Clients count on one each, empty where the output lies in shared memory.
+        raw_output_contents=[
+            b"" if tensor.stored else encode_raw(tensor.array) for tensor in response.outputs
+        ],
     )
+
+
+def _input(tensor: Any, raw: Any, spec: TensorSpec, shape: tuple[int, ...]) -> Array | StoredInput:
+    place = parse_place(_parameters(tensor.parameters))
+    if place is None:
+        return _data(tensor, raw, spec, shape)
+    if raw or tensor.HasField("contents"):
+        raise errors.InvalidRequest(
+            f"the input {spec.name!r} lies in shared memory, and is sent too"
+        )
+    return StoredInput(place, spec, shape)
 
 
 def _data(tensor: Any, raw: Any, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
@@ -290,15 +363,14 @@ def _parameter_values(parameters: Mapping[str, Any]) -> Iterator[tuple[str, obje
 def _wanted_outputs(outputs: Any) -> tuple[WantedOutput, ...]:
     if not outputs:
         return all_outputs(binary=True)
-    wanted = [
-        wanted_output(
-            output.name,
-            binary=True,
-            classes=_parameters(output.parameters).get("classification", 0),
-        )
-        for output in outputs
-    ]
-    return distinct(wanted)
+    return distinct(
+        _wanted_output(output.name, _parameters(output.parameters)) for output in outputs
+    )
+
+
+def _wanted_output(name: str, parameters: Mapping[str, object]) -> WantedOutput:
+    classes, place = parameters.get("classification", 0), parse_place(parameters)
+    return wanted_output(name, binary=True, classes=classes, place=place)
 
 
 def _described(spec: TensorSpec) -> Any:

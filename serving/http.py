@@ -28,6 +28,7 @@ from serving.body_limit import BodyLimit
 from serving.compression import ACCEPTED, accepted_coding, compress, decompress
 from serving.hang_up import cancelled_by_hang_up
 from serving.http_repository import repository_router, statistics_router
+from serving.http_shared_memory import shared_memory_router
 from serving.inference import InferenceModels, InferRequest
 from serving.inference_protocol import (
     HEADER_LENGTH,
@@ -50,11 +51,14 @@ STATUS: dict[type[errors.RideError], int] = {
     errors.InvalidImage: 400,
     errors.RequestTimeout: 408,
     errors.UnsupportedEncoding: 415,
+    errors.Unsupported: 501,
     errors.RequestTooLarge: 413,
     errors.ImageTooLarge: 413,
     errors.ModelNotFound: 404,
     errors.DeadlineExceeded: 504,
     errors.ModelControlRefused: 403,
+    errors.RegionNotFound: 404,
+    errors.RegionExists: 409,
     errors.Overloaded: 503,
     errors.ModelRepositoryError: 500,
     errors.SettingsError: 500,
@@ -139,6 +143,7 @@ def create_app(models: InferenceModels) -> FastAPI:
     app.include_router(statistics_router(models))  # before the others: `stats` is no model
     app.include_router(_protocol_router(models, app.version))
     app.include_router(repository_router(models))
+    app.include_router(shared_memory_router(models.shared_memory))
     app.include_router(_operator_router(service))
     return app
 
@@ -171,7 +176,7 @@ def _protocol_router(models: InferenceModels, server_version: str) -> APIRouter:
     @router.get("")
     async def server() -> dict[str, Any]:
         """The server's name, version and extensions."""
-        return server_metadata(server_version)
+        return server_metadata(server_version, models.extensions)
 
     @router.get("/health/live")
     async def live() -> Response:

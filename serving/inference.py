@@ -5,10 +5,12 @@ Two models give the same answers: `ride` takes prepared images, `ride_image` enc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,8 +21,12 @@ from serving.parameters import parse_cost_parameters
 from serving.routing import Routed, RoutingRule
 from serving.scheduler import Urgency
 from serving.service import Answer, ClassificationService, EncodedImage
-from serving.tensors import Array, Datatype
+from serving.shared_memory import EXTENSION as SHARED_MEMORY
+from serving.shared_memory import Piece, Place, SharedMemoryRegions
+from serving.tensors import Array, Datatype, TensorSpec, decode_raw, encode_raw
 from serving.urgency import take_urgency
+
+Result = TypeVar("Result")
 
 SERVER_NAME = "ride-server"
 EXTENSIONS = (
@@ -37,6 +43,8 @@ PLATFORM = "ride_onnxruntime"
 _OUTPUTS = ("probabilities", "experts_used", "router_scores")
 _CLASSIFIED = "probabilities"
 _RESERVED_PREFIX = "triton_"
+_QUICK_BYTES = 256 * 1024
+"""More is copied off the event loop, so that nobody else waits for it."""
 
 
 @dataclass(frozen=True)
@@ -44,19 +52,30 @@ class WantedOutput:
     """An output that a request asks for.
 
     `binary` says whether it goes out as raw bytes (HTTP). With `classes`, the most probable classes
-    are wanted in place of the tensor, as texts (Triton's classification extension).
+    are wanted in place of the tensor, as texts (Triton's classification extension). With `place`,
+    it is not sent but put into shared memory.
     """
 
     name: str
     binary: bool = False
     classes: int = 0
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
+class StoredInput:
+    """An input that lies in shared memory, in the form of its raw data."""
+
+    place: Place
+    spec: TensorSpec
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class InferRequest:
     """A request for one of the models: its input, parameters that cost or save compute, outputs."""
 
-    data: Array
+    data: Array | StoredInput
     parameters: Mapping[str, object]
     outputs: tuple[WantedOutput, ...]
     identity: str | None = None
@@ -64,11 +83,15 @@ class InferRequest:
 
 @dataclass(frozen=True)
 class OutputTensor:
-    """An output of an answer; an array of objects holds BYTES."""
+    """An output of an answer; an array of objects holds BYTES.
+
+    One that is `stored` lies in shared memory already and is not sent.
+    """
 
     wanted: WantedOutput
     datatype: Datatype
     array: Array
+    stored: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +114,17 @@ class InferenceModels:
 
     def __init__(self, service: ClassificationService) -> None:
         self.service = service
+        settings = service.settings
+        self.shared_memory = SharedMemoryRegions(
+            enabled=settings.shared_memory,
+            max_input_bytes=settings.max_body_bytes,
+            max_total_bytes=settings.max_total_body_bytes,
+        )
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """What is implemented of Triton's extensions and switched on."""
+        return (*EXTENSIONS, SHARED_MEMORY) if self.shared_memory.enabled else EXTENSIONS
 
     @contextmanager
     def using(self, name: str, version: str | None) -> Iterator[ServedModel]:
@@ -166,17 +200,38 @@ class InferenceModels:
         """Answer a request; `time_left_s` is how long its transport will wait.
 
         Raises:
-            InvalidRequest: for parameters out of range, an image that can't be read, too many rows.
+            InvalidRequest: for parameters out of range, an image that can't be read, too many rows,
+                shared memory that does not hold the input or has no room for an output.
+            RegionNotFound: if it names a region of shared memory that is not registered.
             DeadlineExceeded: if its own or its transport's deadline passes first.
             Overloaded: if too many images wait already.
         """
+        # Found before any work is done, and held: they may be unregistered meanwhile.
+        pieces = {
+            output.name: self.shared_memory.piece(output.place)
+            for output in request.outputs
+            if output.place is not None
+        }
         parameters = _without_reserved(request.parameters)
         urgency = take_urgency(parameters, time_left_s)
         rule = model.live.rule(parse_cost_parameters(parameters))
-        answer = await self._answer(model, request.data, rule, urgency)
+        async with self._loaded(request.data) as data:
+            answer = await self._answer(model, data, rule, urgency)
         names = model.live.engine.manifest.class_names
         outputs = tuple(_output(wanted, answer.routed, names) for wanted in request.outputs)
-        return InferResponse(model, outputs, request.identity, answer.degraded)
+        response = InferResponse(model, outputs, request.identity, answer.degraded)
+        return await _stored(response, pieces) if pieces else response
+
+    @asynccontextmanager
+    async def _loaded(self, data: Array | StoredInput) -> AsyncIterator[Array]:
+        """An input's array, copied if it lies in shared memory."""
+        if not isinstance(data, StoredInput):
+            yield data
+            return
+        with self.shared_memory.reading(data.place) as piece:
+            yield await _off_loop(
+                data.place.byte_size, lambda: decode_raw(piece.read(), data.spec, data.shape)
+            )
 
     async def _answer(
         self, model: ServedModel, data: Array, rule: RoutingRule, urgency: Urgency
@@ -192,7 +247,9 @@ def _require_client_model(name: str) -> None:
         raise no_such_model(name)
 
 
-def wanted_output(name: object, *, binary: bool = False, classes: object = 0) -> WantedOutput:
+def wanted_output(
+    name: object, *, binary: bool = False, classes: object = 0, place: Place | None = None
+) -> WantedOutput:
     """Check an output that a client names.
 
     Raises:
@@ -206,7 +263,7 @@ def wanted_output(name: object, *, binary: bool = False, classes: object = 0) ->
         raise InvalidRequest("classification must be a whole number of classes, not negative")
     if classes and name != _CLASSIFIED:
         raise InvalidRequest(f"only the output {_CLASSIFIED!r} can be given as a classification")
-    return WantedOutput(name, binary, classes)
+    return WantedOutput(name, binary and place is None, classes, place)
 
 
 def all_outputs(*, binary: bool) -> tuple[WantedOutput, ...]:
@@ -224,6 +281,29 @@ def _without_reserved(parameters: Mapping[str, object]) -> dict[str, object]:
     return {
         name: value for name, value in parameters.items() if not name.startswith(_RESERVED_PREFIX)
     }
+
+
+async def _stored(response: InferResponse, pieces: Mapping[str, Piece]) -> InferResponse:
+    """The answer once its outputs lie in shared memory; nothing is written unless all fit."""
+    contents = {
+        tensor.wanted.name: encode_raw(tensor.array)
+        for tensor in response.outputs
+        if tensor.wanted.name in pieces
+    }
+    for name, content in contents.items():
+        pieces[name].require_room(name, len(content))
+    for name, content in contents.items():
+        await _off_loop(len(content), partial(pieces[name].write, content))
+    outputs = (
+        replace(tensor, stored=True) if tensor.wanted.name in contents else tensor
+        for tensor in response.outputs
+    )
+    return replace(response, outputs=tuple(outputs))
+
+
+async def _off_loop(byte_size: int, copy: Callable[[], Result]) -> Result:
+    """Copy at once what is small, and on another thread what would make others wait."""
+    return copy() if byte_size <= _QUICK_BYTES else await asyncio.to_thread(copy)
 
 
 def _output(wanted: WantedOutput, routed: Routed, class_names: tuple[str, ...]) -> OutputTensor:

@@ -7,7 +7,7 @@ long the JSON is. Knows no web framework.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,17 +17,18 @@ import orjson
 from serving.catalogue import ModelDescription
 from serving.errors import InvalidRequest
 from serving.inference import (
-    EXTENSIONS,
     PLATFORM,
     SERVER_NAME,
     InferRequest,
     InferResponse,
     OutputTensor,
+    StoredInput,
     WantedOutput,
     all_outputs,
     distinct,
     wanted_output,
 )
+from serving.shared_memory import parse_place
 from serving.tensors import Array, Datatype, TensorSpec, decode_raw, encode_raw
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -43,9 +44,9 @@ class InferBody:
     header_length: int | None = None
 
 
-def server_metadata(version: str) -> dict[str, Any]:
+def server_metadata(version: str, extensions: Sequence[str]) -> dict[str, Any]:
     """`GET /v2`."""
-    return {"name": SERVER_NAME, "version": version, "extensions": list(EXTENSIONS)}
+    return {"name": SERVER_NAME, "version": version, "extensions": list(extensions)}
 
 
 def model_metadata(model: ModelDescription) -> dict[str, Any]:
@@ -137,6 +138,9 @@ def _output(tensor: OutputTensor, raw_size: int | None) -> dict[str, Any]:
         "datatype": tensor.datatype,
         "shape": list(tensor.array.shape),
     }
+    if tensor.stored:
+        # No parameters: Triton's C++ client takes any for those of raw data.
+        return described
     if raw_size is not None:
         return {**described, "parameters": {"binary_data_size": raw_size}}
     if tensor.datatype is Datatype.BYTES:
@@ -192,7 +196,7 @@ def _flag(value: object, name: str) -> bool:
     return value
 
 
-def _input(inputs: object, spec: TensorSpec, raw: memoryview) -> Array:
+def _input(inputs: object, spec: TensorSpec, raw: memoryview) -> Array | StoredInput:
     if not isinstance(inputs, list) or len(inputs) != 1:
         raise InvalidRequest(f"inputs must be a list of one tensor, {spec.name!r}")
     tensor = _object(inputs[0], "inputs[0]")
@@ -202,7 +206,12 @@ def _input(inputs: object, spec: TensorSpec, raw: memoryview) -> Array:
     if not isinstance(shape, list):
         raise InvalidRequest("shape must be a list of whole numbers")
     sizes = spec.check(tensor.get("datatype"), shape)
-    size = _object(tensor.get("parameters", {}), "the input's parameters").get("binary_data_size")
+    parameters = _object(tensor.get("parameters", {}), "the input's parameters")
+    size, place = parameters.get("binary_data_size"), parse_place(parameters)
+    if place is not None:
+        if "data" in tensor or size is not None or len(raw):
+            raise InvalidRequest(f"the input {spec.name!r} lies in shared memory, and is sent too")
+        return StoredInput(place, spec, sizes)
     if size is None:
         if len(raw):
             raise InvalidRequest(f"{len(raw)} bytes follow the JSON, and no input claims them")
@@ -259,4 +268,5 @@ def _wanted_output(output: Mapping[str, Any], *, binary: bool) -> WantedOutput:
         output.get("name"),
         binary=_flag(parameters.get("binary_data", binary), "binary_data"),
         classes=parameters.get("classification", 0),
+        place=parse_place(parameters),
     )

@@ -46,6 +46,8 @@ class Settings:
         max_images_per_request: files in one upload, rows in one tensor.
         max_waiting_images: images admitted and not yet answered; beyond it, 503.
         body_timeout_s: how long a client may take to send its body.
+        shared_memory: whether clients may name shared memory objects that this process then reads
+            and writes; any client that can reach a port may do so.
     """
 
     host: str = "127.0.0.1"
@@ -64,6 +66,7 @@ class Settings:
     max_images_per_request: int = 1_024
     max_waiting_images: int = 4_096
     body_timeout_s: float = 30.0
+    shared_memory: bool = False
 
     def __post_init__(self) -> None:
         for port in (self.port, self.grpc_port):

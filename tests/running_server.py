@@ -17,6 +17,8 @@ import httpx
 
 _START_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 30
+_PATIENT = "--latency-objective-ms=600000"
+"""However slow the machine, no answer is made cheaper unless a test wants it."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def running_server(
         str(repository),
         "--port=0",
         "--grpc-port=0",
+        _PATIENT,
         *flags,
     ]
     with log.open("wb") as output:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def over_grpc(server: RunningServer) -> Counts:
 
 @pytest.fixture(params=[over_http, over_grpc])
 def counts(request: pytest.FixtureRequest, server: RunningServer) -> Callable[[], Counts]:
-    return lambda: request.param(server)  # type: ignore[no-any-return]
+    return lambda: cast("Counts", request.param(server))
 
 
 def gained(before: Counts, after: Counts, model: str, *path: str) -> int:
