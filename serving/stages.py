@@ -7,7 +7,7 @@ rows of different requests may meet; within one they stay together.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
@@ -28,9 +28,11 @@ from serving.routing import (
 
 Result = TypeVar("Result")
 
-_WORTH_DOUBLING = 0.95
-"""A larger batch must take at most this share of the smaller one's time a row."""
+_WORTH_IT = 0.95
+"""A larger batch must take less than this share of a smaller one's time a row."""
 
+_REPEATS = 2
+_SURELY_TRIED = 8
 _MOST_SECONDS_MEASURING = 0.5
 _LARGEST_BATCH = 256
 
@@ -129,19 +131,23 @@ def measure_costs(engine: Engine) -> StageCosts:
         InferenceError: if the runtime fails.
     """
     deadline = time.perf_counter() + _MOST_SECONDS_MEASURING
-    measured: dict[int, tuple[float, ...]] = {}
-    size, previous = 1, float("inf")
-    while size <= _LARGEST_BATCH:
+    measured: dict[int, NDArray[np.float64]] = {}
+    for size in (2**power for power in range(_LARGEST_BATCH.bit_length())):
         _time_stages(engine, size)  # warm up
-        seconds = np.min([_time_stages(engine, size) for _ in range(2)], axis=0)
-        each = float(seconds.sum()) / size
-        if measured and each > _WORTH_DOUBLING * previous:
+        measured[size] = np.min([_time_stages(engine, size) for _ in range(_REPEATS)], axis=0)
+        # A few sizes are always tried: another program may have disturbed one of them.
+        tried_enough = size >= _SURELY_TRIED and _worthwhile(measured) < size
+        if tried_enough or time.perf_counter() > deadline:
             break
-        measured[size] = tuple(float(second) for second in seconds)
-        if time.perf_counter() > deadline:
-            break
-        size, previous = size * 2, each
-    return StageCosts(tuple(measured), tuple(zip(*measured.values(), strict=True)))
+    best = _worthwhile(measured)
+    kept = {size: seconds.tolist() for size, seconds in measured.items() if size <= best}
+    return StageCosts(tuple(kept), tuple(zip(*kept.values(), strict=True)))
+
+
+def _worthwhile(measured: Mapping[int, NDArray[np.float64]]) -> int:
+    """The smallest size at which a row costs hardly more than at the best one."""
+    each = {size: float(seconds.sum()) / size for size, seconds in measured.items()}
+    return next(size for size in each if _WORTH_IT * each[size] <= min(each.values()))
 
 
 def _time_stages(engine: Engine, size: int) -> Sequence[float]:

@@ -26,6 +26,10 @@ from serving.settings import Settings
         ({"body_timeout_s": float("nan")}, "body_timeout_s must be positive"),
         ({"body_timeout_s": float("inf")}, "body_timeout_s must be positive"),
         ({"body_timeout_s": 1e9}, "body_timeout_s must be at most a day"),
+        ({"poll_seconds": 0.0}, "poll_seconds must be positive"),
+        ({"latency_objective_s": -1.0}, "latency_objective_s must be positive"),
+        ({"latency_objective_s": 1e9}, "latency_objective_s must be at most a day"),
+        ({"degrade_to": "full"}, "degrade_to must be one of fast, balanced, not 'full'"),
     ],
 )
 def test_a_setting_out_of_range_is_named(setting: dict[str, Any], sentence: str) -> None:
