@@ -150,7 +150,7 @@ def marked_over_http(server: RunningServer, pixels: Pixels) -> bool:
     client = tritonclient.http.InferenceServerClient(server.url.removeprefix("http://"))
     try:
         response = client.infer("ride", [tensor], parameters={"threshold": 0.0}).get_response()
-        return response.get("parameters") == {"degraded": True}
+        return bool(response.get("parameters") == {"degraded": True})
     except tritonclient.utils.InferenceServerException:
         return False
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -67,7 +68,8 @@ def test_costs_are_measured_for_every_stage(engine: Engine) -> None:
 def test_stages_one_after_the_other_are_the_engines_answer(engine: Engine, pixels: Pixels) -> None:
     rule, images = engine.rule(threshold=0.0), pixels[:5]
     state = RoutingState.start([rule] * 5, engine.manifest.num_experts, engine.manifest.num_classes)
-    inputs, ran = images, []
+    inputs: NDArray[Any] = images
+    ran: list[str] = []
     for stage in range(1, engine.manifest.num_experts + 1):
         run = run_stage(engine, stage, inputs, state)
         ran += [graph.graph for graph in run.graphs]
