@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.engine import Engine
-from serving.errors import ModelNotFound
-from serving.live_model import LiveModel
+from serving.errors import InvalidRequest, ModelNotFound
 from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME, Manifest
 from serving.tensors import Datatype, TensorSpec
 
@@ -25,48 +24,57 @@ class ModelDescription:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
-
-@dataclass(frozen=True)
-class ServedModel(ModelDescription):
-    """A model that takes requests, all of one input, and what answers them."""
-
-    live: LiveModel
-
     @property
     def input(self) -> TensorSpec:
-        """The one input."""
+        """The one input of a model that takes requests."""
         return self.inputs[0]
 
 
-def find_model(live: LiveModel, name: str, version: str | None) -> ModelDescription:
-    """A model of the live version.
+class Catalogue:
+    """The models of one version."""
 
-    Raises:
-        ModelNotFound: if there is none of this name, or not in that version.
-    """
-    if name in (MODEL_NAME, IMAGE_MODEL_NAME):
-        model = _served_model(live, name)
-    elif name in live.engine.sessions:
-        model = _graph_model(live.engine, name)
-    else:
-        raise no_such_model(name)
-    if version not in (None, "", model.version):
-        raise ModelNotFound(
-            f"version {version[:100]!r} of {name} is not served; version {model.version} is"
-        )
-    return model
+    def __init__(self, engine: Engine) -> None:
+        manifest, version = engine.manifest, str(engine.version)
+        answers = _answers(manifest)
+        self._version = version
+        self._clients = {
+            MODEL_NAME: ModelDescription(MODEL_NAME, version, (_pixels(manifest),), answers),
+            IMAGE_MODEL_NAME: ModelDescription(IMAGE_MODEL_NAME, version, (_FILES,), answers),
+        }
+        self._graphs = {name: _graph_model(engine, name) for name in engine.sessions}
+
+    def find(self, name: str, version: str | None) -> ModelDescription:
+        """A model or a graph.
+
+        Raises:
+            ModelNotFound: if there is none of this name, or not in that version.
+        """
+        model = self._clients.get(name) or self._graphs.get(name)
+        if model is None:
+            raise no_such_model(name)
+        if version not in (None, "", self._version):
+            raise ModelNotFound(
+                f"version {version[:100]!r} of {name} is not served; version {self._version} is"
+            )
+        return model
+
+    def find_for_requests(self, name: str, version: str | None) -> ModelDescription:
+        """A model that takes requests.
+
+        Raises:
+            ModelNotFound: if there is none of this name, or not in that version.
+            InvalidRequest: if this is the name of a graph.
+        """
+        model = self.find(name, version)
+        if name not in self._clients:
+            raise InvalidRequest(f"{name} is a part of {MODEL_NAME}: send requests there")
+        return model
 
 
 def no_such_model(name: str) -> ModelNotFound:
     """The error for an unknown name."""
     known = f"{MODEL_NAME!r}, {IMAGE_MODEL_NAME!r}"
     return ModelNotFound(f"there is no model {name[:100]!r}; there are: {known}")
-
-
-def _served_model(live: LiveModel, name: str) -> ModelDescription:
-    manifest = live.engine.manifest
-    takes = _pixels(manifest) if name == MODEL_NAME else _FILES
-    return ServedModel(name, live.version, (takes,), _answers(manifest), live)
 
 
 def _pixels(manifest: Manifest) -> TensorSpec:

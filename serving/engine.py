@@ -69,7 +69,6 @@ class Engine:
 
     def rule(
         self,
-        *,
         max_experts: int | None = None,
         threshold: float | None = None,
         quality: str | None = None,

@@ -90,9 +90,10 @@ async def grpc_listening(models: InferenceModels, grace_s: float) -> AsyncIterat
         ],
     )
     servicer = InferenceServicer(models)
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
+    generic = _GenericHandlers(server)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, generic)
     checks = health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    health_pb2_grpc.add_HealthServicer_to_server(checks, generic)
     for name in ("", _SERVICE):
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -109,6 +110,20 @@ async def grpc_listening(models: InferenceModels, grace_s: float) -> AsyncIterat
         await checks.enter_graceful_shutdown()
         servicer.end_streams()
         await server.stop(grace_s)
+
+
+class _GenericHandlers:
+    """Takes handlers from generated code, and leaves out that they are for registered methods.
+
+    With every request grpc.aio waits anew for a call of each registered method, 23 here; generic
+    handlers find the method by its name instead.
+    """
+
+    def __init__(self, server: Any) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
+        """Called by generated code beside the generic form."""
 
 
 class _Refused(Exception):
@@ -245,7 +260,7 @@ class InferenceServicer(SharedMemoryServicer):
 
     async def _inferred(self, request: Any, time_left_s: float | None = None) -> Any:
         with self._models.using(request.model_name, request.model_version) as model:
-            parsed = parse_infer_message(request, model.input)
+            parsed = parse_infer_message(request, model.description.input)
             return infer_message(await self._models.infer(model, parsed, time_left_s))
 
     async def _answered(self, context: Any, answer: Callable[[], Awaitable[Answer]]) -> Answer:
@@ -349,7 +364,7 @@ def _data(tensor: Any, raw: Any, spec: TensorSpec, shape: tuple[int, ...]) -> Ar
 
 
 def _parameters(parameters: Mapping[str, Any]) -> dict[str, object]:
-    return dict(_parameter_values(parameters))
+    return dict(_parameter_values(parameters)) if parameters else {}
 
 
 def _parameter_values(parameters: Mapping[str, Any]) -> Iterator[tuple[str, object]]:

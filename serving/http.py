@@ -221,7 +221,9 @@ def _protocol_router(models: InferenceModels, server_version: str) -> APIRouter:
 
             def parse() -> InferRequest:
                 plain = decompress(body, coding, models.service.settings.max_body_bytes)
-                return parse_infer_request(plain, served.input, request.headers.get(HEADER_LENGTH))
+                return parse_infer_request(
+                    plain, served.description.input, request.headers.get(HEADER_LENGTH)
+                )
 
             quick = coding is None and len(body) <= _QUICK_BODY_BYTES
             parsed = parse() if quick else await run_in_threadpool(parse)

@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from serving.catalogue import ModelDescription, ServedModel, find_model, no_such_model
+from serving.catalogue import ModelDescription, no_such_model
 from serving.errors import InvalidRequest
+from serving.live_model import LiveModel
 from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME
 from serving.parameters import parse_cost_parameters
 from serving.routing import Routed, RoutingRule
@@ -45,6 +46,13 @@ _CLASSIFIED = "probabilities"
 _RESERVED_PREFIX = "triton_"
 _QUICK_BYTES = 256 * 1024
 """More is copied off the event loop, so that nobody else waits for it."""
+
+
+class ServedModel(NamedTuple):
+    """A model that takes requests, and what answers them."""
+
+    live: LiveModel
+    description: ModelDescription
 
 
 @dataclass(frozen=True)
@@ -132,12 +140,10 @@ class InferenceModels:
 
         Raises:
             ModelNotFound: if there is none, or not in that version.
+            InvalidRequest: if this is the name of a graph behind the models.
         """
         with self.service.host.using() as live:
-            model = find_model(live, name, version)
-            if not isinstance(model, ServedModel):
-                raise InvalidRequest(f"{name} is a part of {MODEL_NAME}: send requests there")
-            yield model
+            yield ServedModel(live, live.catalogue.find_for_requests(name, version))
 
     def find(self, name: str, version: str | None) -> ModelDescription:
         """What is to be told of a model: one that clients call, or a graph behind it.
@@ -145,7 +151,7 @@ class InferenceModels:
         Raises:
             ModelNotFound: if there is none, or not in that version.
         """
-        return find_model(self.service.host.live, name, version)
+        return self.service.host.live.catalogue.find(name, version)
 
     def statistics(self, name: str | None, version: str | None) -> dict[str, Any]:
         """A model's statistics, or those of all.
@@ -155,7 +161,7 @@ class InferenceModels:
         """
         live = self.service.host.live
         if name:
-            find_model(live, name, version)
+            live.catalogue.find(name, version)
         return {"model_stats": live.statistics.describe(name or None)}
 
     async def index(self, *, ready: bool) -> list[dict[str, str]]:
@@ -219,7 +225,7 @@ class InferenceModels:
             answer = await self._answer(model, data, rule, urgency)
         names = model.live.engine.manifest.class_names
         outputs = tuple(_output(wanted, answer.routed, names) for wanted in request.outputs)
-        response = InferResponse(model, outputs, request.identity, answer.degraded)
+        response = InferResponse(model.description, outputs, request.identity, answer.degraded)
         return await _stored(response, pieces) if pieces else response
 
     @asynccontextmanager
@@ -236,7 +242,7 @@ class InferenceModels:
     async def _answer(
         self, model: ServedModel, data: Array, rule: RoutingRule, urgency: Urgency
     ) -> Answer:
-        if model.name == MODEL_NAME:
+        if model.description.name == MODEL_NAME:
             return await self.service.infer(model.live, data, rule, urgency)
         images = [EncodedImage(file, f"row {row}") for row, file in enumerate(data.tolist())]
         return await self.service.infer_encoded(model.live, images, rule, urgency)

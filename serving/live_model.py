@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
+from serving.catalogue import Catalogue
 from serving.engine import Engine, load_engine
 from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME, graph_models
 from serving.metrics import Metrics
@@ -17,6 +19,8 @@ from serving.settings import Settings
 from serving.stages import measure_costs
 from serving.statistics import Statistics
 
+_RULES_KEPT = 256
+
 
 class LiveModel:
     """A loaded, warm version. It closes itself once it is retired and nobody uses it any more."""
@@ -24,6 +28,7 @@ class LiveModel:
     def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
         manifest = engine.manifest
         self.engine = engine
+        self.catalogue = Catalogue(engine)
         self.metrics = metrics
         self.statistics = Statistics(
             (MODEL_NAME, IMAGE_MODEL_NAME, *graph_models(manifest.num_experts)),
@@ -33,6 +38,7 @@ class LiveModel:
         self.overload = OverloadControl(len(self.ladder.thresholds), settings.latency_objective_s)
         workers = settings.threads if settings.provider is Provider.CPU else 1
         self.scheduler = Scheduler(engine, measure_costs(engine), workers, self._count)
+        self._rule = lru_cache(_RULES_KEPT)(engine.rule)  # most requests want the same few
         self._users = 0
         self._retired: Callable[[], object] | None = None
 
@@ -42,7 +48,7 @@ class LiveModel:
         Raises:
             InvalidRequest: if one is out of range or contradicts another.
         """
-        return self.engine.rule(**parameters.model_dump(include=set(CostParameters.model_fields)))
+        return self._rule(parameters.max_experts, parameters.threshold, parameters.quality)
 
     @property
     def version(self) -> str:

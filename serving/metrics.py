@@ -92,6 +92,7 @@ class Metrics:
             ["protocol"],
             registry=registry,
         )
+        self._by_request: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._queue_depth = Gauge(
             "ride_queue_depth", "Images that wait for a stage.", ["stage"], registry=registry
         )
@@ -150,8 +151,13 @@ class Metrics:
 
     def observe_request(self, protocol: str, code: str, duration_s: float) -> None:
         """Count a request. `code` comes from a fixed table, so that labels stay bounded."""
-        self._requests.labels(protocol, code).inc()
-        self._duration.labels(protocol).observe(duration_s)
+        key = (protocol, code)
+        if key not in self._by_request:  # finding a labelled metric costs more than counting
+            children = (self._requests.labels(*key), self._duration.labels(protocol))
+            self._by_request[key] = children
+        requests, duration = self._by_request[key]
+        requests.inc()
+        duration.observe(duration_s)
 
     def exposition(self, queue_depths: Sequence[int], degradation_level: int) -> bytes:
         """What a scrape gets, with the state of things as it is now."""

@@ -40,6 +40,9 @@ class CostParameters(BaseModel):
     ] = None
 
 
+_NONE = CostParameters()
+
+
 class ClassifyParameters(CostParameters):
     """Parameters of image classification."""
 
@@ -54,12 +57,14 @@ def describe(problem: Mapping[str, Any]) -> str:
     return f"the parameter {name!r} is wrong: {problem['msg']}"
 
 
-def parse_cost_parameters(data: object) -> CostParameters:
+def parse_cost_parameters(data: Mapping[str, object]) -> CostParameters:
     """Check parameters that came as JSON.
 
     Raises:
         InvalidRequest: naming the parameter and what is wrong with it.
     """
+    if not data:
+        return _NONE
     try:
         return CostParameters.model_validate(data, strict=True)
     except ValidationError as error:

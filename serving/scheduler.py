@@ -197,7 +197,9 @@ class Scheduler:
         job = _Job(len(images), rule, self._engine.manifest.num_classes, urgency, loop)
         self._enqueue(1, self._arriving(job, images))
         try:
-            async with asyncio.timeout(_remaining(urgency.deadline)):
+            if urgency.deadline == math.inf:
+                return await job.future
+            async with asyncio.timeout(max(0.0, urgency.deadline - time.monotonic())):
                 return await job.future
         except TimeoutError:
             raise _too_late() from None
@@ -217,9 +219,11 @@ class Scheduler:
 
     def oldest_wait(self) -> float:
         """Seconds for which the first row in line for stage 1 has waited; 0 if none does."""
-        with self._changed:
-            queue = self._queues[0]
-            return time.monotonic() - queue[0].row.queued_at if queue else 0.0
+        try:
+            first = self._queues[0][0]  # no lock: a row that was just taken will do
+        except IndexError:
+            return 0.0
+        return time.monotonic() - first.row.queued_at
 
     def close(self) -> None:
         """Let running batches end, fail what waits still, and stop the threads."""
@@ -377,10 +381,6 @@ def _gather(rows: Sequence[_Row]) -> NDArray[Any]:
         row.inputs is first.inputs and row.place == i for i, row in enumerate(rows)
     )
     return first.inputs if whole else np.stack([row.inputs[row.place] for row in rows])
-
-
-def _remaining(deadline: float) -> float | None:
-    return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
 
 
 def _too_late() -> DeadlineExceeded:

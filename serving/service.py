@@ -89,7 +89,8 @@ class ClassificationService:
         self.settings = settings
         self.metrics = metrics
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-        self._decoders = ThreadPoolExecutor(settings.threads, thread_name_prefix="ride-decoder")
+        self._threads = settings.threads
+        self._decoders = ThreadPoolExecutor(self._threads, thread_name_prefix="ride-decoder")
         self._waiting = 0
         self._decoding = 0
         self._decode_seconds = 0.0
@@ -221,7 +222,7 @@ class ClassificationService:
             self._waiting -= count
 
     def _load(self, live: LiveModel) -> Load:
-        decoding = self._decoding * self._decode_seconds / self.settings.threads
+        decoding = self._decoding * self._decode_seconds / self._threads
         scheduler = live.scheduler
         wait = max(scheduler.oldest_wait(), scheduler.seconds_ahead(self._decoding) + decoding)
         return live.overload.observe(wait, time.monotonic())
