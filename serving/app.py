@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import signal
 import socket
 import sys
@@ -48,6 +49,7 @@ def serve(repository: Path, settings: Settings, console: Console) -> None:
         ModelRepositoryError: if the repository can't be served.
         SettingsError: if the address can't be listened on.
     """
+    _log_what_we_say()
     with _stopping_is_success():
         service = build_service(repository, settings)
         try:
@@ -80,6 +82,15 @@ async def _serve(models: InferenceModels, config: uvicorn.Config, console: Conso
         stack.callback(following.cancel)
         _announce(models.service, listener, grpc_port, console)
         await uvicorn.Server(config).serve(sockets=[listener])
+
+
+def _log_what_we_say() -> None:
+    """Our own lines look like uvicorn's. gRPC's stay out: bad messages would fill the log."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s:     %(message)s"))
+    ours = logging.getLogger("serving")
+    ours.handlers, ours.propagate = [handler], False
+    ours.setLevel(logging.INFO)
 
 
 @contextmanager

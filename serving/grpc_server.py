@@ -267,7 +267,13 @@ class InferenceServicer(SharedMemoryServicer):
         try:
             return await self._counted(answer)
         except _Refused as refused:
-            await context.abort(refused.code, refused.sentence)
+            code, sentence = refused.code, refused.sentence
+        try:
+            await context.abort(code, sentence)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # its deadline has passed meanwhile: nobody is there to be told
+            raise asyncio.CancelledError from error
         raise AssertionError("abort raises")
 
     async def _counted(self, answer: Callable[[], Awaitable[Answer]]) -> Answer:

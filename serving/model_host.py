@@ -14,12 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.errors import (
-    InferenceError,
-    ModelControlRefused,
-    ModelNotFound,
-    ModelRepositoryError,
-)
+from serving.errors import ModelControlRefused, ModelNotFound, RideError
 from serving.live_model import LiveModel, load_live_model
 from serving.manifest import latest_version, versions
 from serving.metrics import Metrics
@@ -133,7 +128,7 @@ class ModelHost:
             latest = await asyncio.to_thread(latest_version, self.repository)
             if self._live is None or latest != self._live.engine.version:
                 await self._swap(latest)
-        except (ModelRepositoryError, InferenceError) as error:
+        except (RideError, OSError) as error:
             # A version that is still being copied, most likely; said once, tried again.
             failed = (latest or 0, str(error))
             if failed != self._failed:

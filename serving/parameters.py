@@ -57,6 +57,18 @@ def describe(problem: Mapping[str, Any]) -> str:
     return f"the parameter {name!r} is wrong: {problem['msg']}"
 
 
+def parse_classify_parameters(query: Mapping[str, str]) -> ClassifyParameters:
+    """Check parameters of a URL's query, where everything is a text.
+
+    Raises:
+        InvalidRequest: naming the parameter and what is wrong with it.
+    """
+    try:
+        return ClassifyParameters.model_validate(dict(query))
+    except ValidationError as error:
+        raise InvalidRequest(describe(error.errors()[0])) from None
+
+
 def parse_cost_parameters(data: Mapping[str, object]) -> CostParameters:
     """Check parameters that came as JSON.
 

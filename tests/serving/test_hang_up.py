@@ -32,7 +32,7 @@ def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     log = tmp_path_factory.mktemp("hang_up") / "log.txt"
     with running_server(repository, log, ["--workers=1"]) as running:
         yield running
-    assert "Traceback" not in log.read_text()
+    assert "Traceback" not in log.read_text(), log.read_text()
 
 
 @pytest.fixture
@@ -190,6 +190,23 @@ def test_a_deadline_of_grpc_ends_the_work_too(server: RunningServer, many: Pixel
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     wait_until(lambda: queued(server) == 0)
     assert images_run(server) - before < ROWS
+
+
+def test_deadlines_that_pass_at_any_moment_leave_no_trace_in_the_log(
+    server: RunningServer, pixels: Pixels
+) -> None:
+    """The fixture looks for one: answers, errors and ends of calls all race here."""
+    codes = set()
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        for i in range(120):
+            calls = [
+                stub.ModelInfer.future(infer_message(pixels[:size]), timeout=0.002 + i / 1_000)
+                for size in (1, 8, 32)
+            ]
+            codes |= {call.code() for call in calls}
+    assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED}
+    assert grpc.StatusCode.DEADLINE_EXCEEDED in codes
 
 
 @pytest.mark.parametrize(

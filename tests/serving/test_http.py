@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from serving import errors
 from serving.engine import Engine
-from serving.http import STATUS
+from serving.http_errors import STATUS
 from tests.running_server import RunningServer
 
 Pixels = NDArray[np.uint8]
