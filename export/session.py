@@ -18,7 +18,7 @@ from export.graphs import split_model
 from export.parity import check_parity, random_images
 from export.repository import publish, staged_version
 from serving.engine import Engine, load_engine
-from serving.manifest import ImageSpec, Manifest
+from serving.manifest import ImageSpec, Manifest, parse_gears
 from training.checkpoint import Checkpoint, checkpoint_digest, load_finished
 from training.config import DataConfig
 from training.costs import multiply_adds
@@ -70,6 +70,7 @@ def build_manifest(
         class_counts=checkpoint.class_counts,
         image=image,
         thresholds=checkpoint.thresholds,
+        gears=parse_gears(checkpoint.routing.get("gears", {})),
         corrections=_corrections(checkpoint),
         multiply_adds=multiply_adds(model, image.height),
         graphs={},
