@@ -8,6 +8,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from export.quantization_wish import QuantizationWish, QuantizedPrecision
+from training.errors import ConfigError
+
+_MAX_DROP = 0.5
+
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
@@ -16,7 +21,21 @@ def export(
     ],
     data: Annotated[
         Path | None,
-        typer.Option(help="Check parity on test images from here instead of random ones."),
+        typer.Option(
+            help="Folder of the data set: check parity on its test images instead of random ones. "
+            "--quantize needs it."
+        ),
+    ] = None,
+    quantize: Annotated[
+        QuantizedPrecision | None,
+        typer.Option(help="int8 for CPUs, fp16 for GPUs. (default: fp32 as it was trained)"),
+    ] = None,
+    max_accuracy_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="Points of routed accuracy that --quantize may lose before it is refused. "
+            f"(default: {_MAX_DROP})"
+        ),
     ] = None,
 ) -> None:
     """Write a finished run as a model repository that ride serve and Triton read.
@@ -25,8 +44,20 @@ def export(
     published, the repository is loaded and compared with torch: logits within 1e-4, and the same
     experts for every image that is not within 1e-3 of a threshold; otherwise nothing is written.
 
+    With --quantize the graphs are then made smaller. int8 is calibrated on 512 images that neither
+    trained nor test the model; the accuracy before and after, on the test images, goes into the
+    manifest, and an export that loses more than --max-accuracy-drop is refused.
+
     Example: ride export runs/first model_repository
+
+    Example: ride export runs/first model_repository --quantize int8 --data cifar100/
     """
     from export.session import export_session  # torch is slow to import, --help is not
 
-    export_session(run, model_repository, data=data, console=Console())
+    if quantize is None and max_accuracy_drop is not None:
+        raise ConfigError("--max-accuracy-drop belongs to --quantize")
+    wish = None
+    if quantize is not None:
+        limit = _MAX_DROP if max_accuracy_drop is None else max_accuracy_drop
+        wish = QuantizationWish(quantize, limit)
+    export_session(run, model_repository, data=data, quantize=wish, console=Console())

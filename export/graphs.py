@@ -11,6 +11,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from export.shortcuts import with_convolutions
 from training.model import Backbone, RideModel
 
 OPSET = 18
@@ -54,14 +55,15 @@ def split_model(model: RideModel, image_size: int) -> list[Graph]:
     Args: the model; the height and width of its images, in pixels.
     """
     image = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
-    backbone = UprightBackbone(model.backbone).eval()
+    backbone = with_convolutions(UprightBackbone(model.backbone))
     with torch.inference_mode():
         features = backbone(image)
         logits, embedding = model.experts[0](features)
     # Plain tensors again: those made in inference mode can't be traced.
     features, logits, embedding = features.clone(), logits.clone(), embedding.clone()
     graphs = [_graph("backbone", backbone, {"image": image}, {"features": features})]
-    for i, expert in enumerate(model.experts, start=1):
+    for i, original in enumerate(model.experts, start=1):
+        expert = with_convolutions(original)
         outputs = {"logits": logits, "embedding": embedding}
         graphs.append(_graph(f"expert_{i}", expert, {"features": features}, outputs))
         if i <= len(model.routers):
@@ -88,11 +90,11 @@ def write_graph(graph: Graph, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    onnx.save(_without_traces(program.model_proto), path)
+    onnx.save(without_traces(program.model_proto), path)
 
 
-def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Leave out where in the source each node came from: it names folders of this machine."""
+def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model without metadata, which says where each node came from: folders of this machine."""
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.initializer):
         part.ClearField("metadata_props")

@@ -49,19 +49,27 @@ def staged_version(
         raise ExportError(f"can't write beside {target}: {error.strerror}") from None
     try:
         directory.chmod(0o755)
-        digests = {}
         for graph in graphs:
-            path = graph_path(graph.name, version)
-            (directory / path).parent.mkdir(parents=True)
-            write_graph(graph, directory / path)
-            digests[path] = hashlib.sha256((directory / path).read_bytes()).hexdigest()
+            path = directory / graph_path(graph.name, version)
+            path.parent.mkdir(parents=True)
+            write_graph(graph, path)
             (directory / graph.name / CONFIG_FILE).write_text(config_pbtxt(graph))
+        staged = StagedVersion(directory, version, tuple(graph.name for graph in graphs))
         manifest_path(directory, version).parent.mkdir(parents=True)
-        text = replace(manifest, graphs=digests).to_json()
-        manifest_path(directory, version).write_text(text, encoding="utf-8")
-        yield StagedVersion(directory, version, tuple(graph.name for graph in graphs))
+        describe(staged, manifest)
+        yield staged
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def describe(staged: StagedVersion, manifest: Manifest) -> None:
+    """Write a staged version's manifest, with the checksums of the graphs as they lie there now."""
+    paths = [graph_path(name, staged.version) for name in staged.models]
+    digests = {
+        path: hashlib.sha256((staged.directory / path).read_bytes()).hexdigest() for path in paths
+    }
+    text = replace(manifest, graphs=digests).to_json()
+    manifest_path(staged.directory, staged.version).write_text(text, encoding="utf-8")
 
 
 def publish(staged: StagedVersion, target: Path) -> None:

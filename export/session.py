@@ -16,35 +16,57 @@ from rich.console import Console
 from export.errors import ExportError
 from export.graphs import split_model
 from export.parity import check_parity, random_images
+from export.quantization_wish import QuantizationWish
+from export.quantized_version import quantize_version, read_quantization_images, summary
 from export.repository import publish, staged_version
 from serving.engine import Engine, load_engine
 from serving.manifest import ImageSpec, Manifest
 from training.checkpoint import Checkpoint, checkpoint_digest, load_finished
 from training.config import DataConfig
 from training.costs import multiply_adds
-from training.data import Split, read_split
+from training.data import Images, Split, read_split
 from training.data.loading import plain_batches
 from training.evaluation import FILE_NAME as EVALUATION_FILE
 from training.model import RideModel
+from training.progress import say
 
 _PARITY_IMAGES = 1_000
 
 
-def export_session(run: Path, target: Path, *, data: Path | None, console: Console) -> None:
+def export_session(
+    run: Path,
+    target: Path,
+    *,
+    data: Path | None,
+    quantize: QuantizationWish | None = None,
+    console: Console,
+) -> None:
     """Export a finished run as the next version of a model repository.
 
     Raises:
-        TrainingError: if the run, the target or parity is at fault; nothing was written then.
+        TrainingError: if the run, the target, the data, parity or the accuracy of quantised graphs
+            is at fault; nothing was written then.
         ModelRepositoryError: if what was written can't be served.
     """
     checkpoint = load_finished(run)
     model = checkpoint.build_model()
     manifest = build_manifest(checkpoint, model, _evaluation(run, console))
+    test = None if data is None else read_split(data, checkpoint.config.data, Split.TEST)
+    images = None
+    if quantize is not None:
+        if data is None or test is None:
+            raise ExportError(
+                "a quantised export states the accuracy that it was measured to have, "
+                "so --quantize needs the data set: name its folder by --data"
+            )
+        images = read_quantization_images(data, checkpoint, test, quantize.precision)
     console.print("Writing graphs ..")
     with staged_version(split_model(model, manifest.image.height), manifest, target) as staged:
         engine = load_engine(staged.directory)
-        images = _parity_images(engine, checkpoint, data)
-        parity = check_parity(model, engine, images)
+        parity = check_parity(model, engine, _parity_images(engine, checkpoint, test))
+        if quantize is not None and images is not None:
+            quantization = quantize_version(staged, engine, images, quantize, console)
+            say(console, summary(quantize.precision, quantization))
         publish(staged, target)
     console.print(
         f"Parity with torch on {parity.images} {'random' if data is None else 'test'} images: "
@@ -117,11 +139,12 @@ def _evaluation(run: Path, console: Console) -> dict[str, Any]:
     return evaluation
 
 
-def _parity_images(engine: Engine, checkpoint: Checkpoint, data: Path | None) -> NDArray[np.uint8]:
-    if data is None:
+def _parity_images(
+    engine: Engine, checkpoint: Checkpoint, images: Images | None
+) -> NDArray[np.uint8]:
+    if images is None:
         return random_images(engine)
     config = checkpoint.config.data
-    images = read_split(data, config, Split.TEST)
     rows = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     chosen = images.subset(rows[:_PARITY_IMAGES])
     batches = plain_batches(chosen, config, torch.device("cpu"), _PARITY_IMAGES)

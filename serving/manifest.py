@@ -10,16 +10,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from serving.errors import ModelRepositoryError
+from serving.json_fields import (
+    Fields,
+    anything,
+    integer,
+    mapping,
+    nonempty,
+    number,
+    number_or_none,
+    refuse_constant,
+    text,
+    tuple_of,
+)
 
-SCHEMA_VERSION = 2
-_READ_VERSIONS = (1, 2)
+SCHEMA_VERSION = 3
+_READ_VERSIONS = (1, 2, 3)
 MODEL_NAME = "ride"
 IMAGE_MODEL_NAME = "ride_image"
 """The same model for encoded images: no folder of its own, but a name that clients know."""
@@ -27,12 +38,10 @@ FILE_NAME = "manifest.json"
 GRAPH_FILE = "model.onnx"
 INTERPOLATIONS = ("bilinear", "bicubic")
 GEARS = ("fast", "balanced", "full")
+PRECISIONS = ("fp32", "int8", "fp16")
 _MAX_MANIFEST_BYTES = 16 * 2**20
 _MAX_GRAPH_BYTES = 2 * 2**30
-_MAX_INTEGER = 2**53
-"""Up to here every whole number is a float too: counters and quotients stay exact."""
-
-T = TypeVar("T")
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -124,6 +133,83 @@ class Gear:
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """What a way of using the model gave on some images: accuracy and experts of an image."""
+
+    accuracy: Accuracy
+    mean_experts: float
+
+    def __post_init__(self) -> None:
+        if self.mean_experts < 1:
+            raise ValueError("mean_experts must be at least 1")
+
+
+@dataclass(frozen=True)
+class PairedDrop:
+    """What quantisation did to one way of using the model, on the same images before and after.
+
+    Attributes:
+        before: with the fp32 graphs.
+        after: with the quantised graphs.
+        drop: overall accuracy that was lost, as a share; negative where some was gained.
+        standard_error: of the drop, from the differences image by image.
+    """
+
+    before: Measurement
+    after: Measurement
+    drop: float
+    standard_error: float
+
+    def __post_init__(self) -> None:
+        lost = self.before.accuracy.overall - self.after.accuracy.overall
+        if abs(self.drop - lost) > _ROUNDING:
+            raise ValueError("drop must be the accuracy before less the accuracy after")
+        if self.standard_error < 0:
+            raise ValueError("standard_error must not be negative")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The images that gave the ranges of the activations: how many, and where from, in words."""
+
+    images: int
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise ValueError("calibration needs at least one image")
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How graphs of fewer bits were made of fp32 ones, and what that did to the answers.
+
+    Attributes:
+        calibration: None for a precision that needs none.
+        measured_on: the images of what follows, in words; never those of the calibration.
+        images: how many they are.
+        routed: with the manifest's thresholds, which stay those of fp32.
+        all_experts: with every expert on every image.
+        max_drop: the drop of `routed`, as a share, above which there would be no such export.
+        settings: how, by the setting's name.
+    """
+
+    calibration: Calibration | None
+    measured_on: str
+    images: int
+    routed: PairedDrop
+    all_experts: PairedDrop
+    max_drop: float
+    settings: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise ValueError("images must be at least 1")
+        if self.routed.drop > self.max_drop:
+            raise ValueError("the drop of routed must not be above max_drop")
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One version of a model.
 
@@ -137,6 +223,8 @@ class Manifest:
         multiply_adds: the cost of each part.
         evaluation: accuracy and cost as measured by `ride evaluate`; empty if never measured.
         provenance: data set, configuration, commit, seed, versions.
+        precision: of the graphs' inner numbers; inputs and outputs are the same in each.
+        quantization: how that precision was reached and what it costs; None for fp32.
         graphs: SHA-256 of each graph, by its path in the repository.
     """
 
@@ -150,6 +238,8 @@ class Manifest:
     corrections: tuple[tuple[float, ...], ...] = ()
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    precision: str = "fp32"
+    quantization: Quantization | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -168,6 +258,18 @@ class Manifest:
             raise ValueError(f"{experts} experts need {experts - 1} thresholds in every gear")
         if self.corrections and [len(row) for row in self.corrections] != [classes] * experts:
             raise ValueError(f"corrections must hold {experts} rows of {classes} numbers")
+        self._check_precision()
+
+    def _check_precision(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}")
+        if (self.quantization is None) != (self.precision == "fp32"):
+            raise ValueError("quantization must be an object for int8 and fp16, null for fp32")
+        if self.quantization is None:
+            return
+        for drop in (self.quantization.routed, self.quantization.all_experts):
+            if max(drop.before.mean_experts, drop.after.mean_experts) > self.num_experts:
+                raise ValueError("mean_experts must lie between 1 and the number of experts")
 
     @property
     def num_experts(self) -> int:
@@ -238,7 +340,7 @@ def load_manifest(repository: Path, version: int) -> Manifest:
     try:
         if path.stat().st_size > _MAX_MANIFEST_BYTES:
             raise ModelRepositoryError(f"{path} is larger than any manifest")
-        data = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+        data = json.loads(path.read_bytes(), parse_constant=refuse_constant)
         manifest = parse_manifest(data)
     except OSError as error:
         raise ModelRepositoryError(f"{path} can't be read: {error.strerror}") from None
@@ -276,22 +378,25 @@ def parse_manifest(data: object) -> Manifest:
     Raises:
         ValueError: naming the field and what is wrong with it.
     """
-    fields = _Fields(data, "the manifest")
-    schema_version = fields.take("schema_version", _integer)
+    fields = Fields(data, "the manifest")
+    schema_version = fields.take("schema_version", integer)
     if schema_version not in _READ_VERSIONS:
-        known = " and ".join(map(str, _READ_VERSIONS))
+        *earlier, last = map(str, _READ_VERSIONS)
+        known = f"{', '.join(earlier)} and {last}"
         raise ValueError(f"its schema_version is {schema_version}, and this server reads {known}")
     manifest = Manifest(
-        class_names=fields.take("class_names", _tuple_of(_text)),
-        class_counts=fields.take("class_counts", _tuple_of(_integer)),
-        image=_image(fields.take("image", _anything)),
-        thresholds=fields.take("thresholds", _tuple_of(_number)),
-        multiply_adds=_multiply_adds(fields.take("multiply_adds", _anything)),
-        graphs=fields.take("graphs", _digests),
+        class_names=fields.take("class_names", tuple_of(text)),
+        class_counts=fields.take("class_counts", tuple_of(integer)),
+        image=_image(fields.take("image", anything)),
+        thresholds=fields.take("thresholds", tuple_of(number)),
+        multiply_adds=_multiply_adds(fields.take("multiply_adds", anything)),
+        graphs=fields.take("graphs", _texts),
         gears=fields.take("gears", parse_gears) if schema_version > 1 else {},
-        corrections=fields.take("corrections", _tuple_of(_tuple_of(_number))),
-        evaluation=fields.take("evaluation", _mapping),
-        provenance=fields.take("provenance", _mapping),
+        corrections=fields.take("corrections", tuple_of(tuple_of(number))),
+        evaluation=fields.take("evaluation", mapping),
+        provenance=fields.take("provenance", mapping),
+        precision=fields.take("precision", text) if schema_version > 2 else "fp32",
+        quantization=fields.take("quantization", _quantization) if schema_version > 2 else None,
     )
     fields.require_empty()
     return manifest
@@ -303,141 +408,103 @@ def parse_gears(data: object, name: str = "gears") -> Mapping[str, Gear]:
     Raises:
         ValueError: naming the field and what is wrong with it.
     """
-    return {gear: _gear(fields, f"{name}.{gear}") for gear, fields in _mapping(data, name).items()}
+    return {gear: _gear(fields, f"{name}.{gear}") for gear, fields in mapping(data, name).items()}
 
 
 def _gear(data: object, name: str) -> Gear:
-    fields = _Fields(data, name)
+    fields = Fields(data, name)
     gear = Gear(
-        thresholds=fields.take("thresholds", _tuple_of(_number)),
-        mean_experts=fields.take("mean_experts", _number),
-        mean_multiply_adds=fields.take("mean_multiply_adds", _number),
+        thresholds=fields.take("thresholds", tuple_of(number)),
+        mean_experts=fields.take("mean_experts", number),
+        mean_multiply_adds=fields.take("mean_multiply_adds", number),
         accuracy=fields.take("accuracy", _accuracy),
-        measured_on=fields.take("measured_on", _text),
+        measured_on=fields.take("measured_on", text),
     )
     fields.require_empty()
     return gear
 
 
 def _accuracy(data: object, name: str) -> Accuracy:
-    fields = _Fields(data, name)
+    fields = Fields(data, name)
     accuracy = Accuracy(
-        overall=fields.take("overall", _number),
-        many=fields.take("many", _number_or_none),
-        medium=fields.take("medium", _number_or_none),
-        few=fields.take("few", _number_or_none),
+        overall=fields.take("overall", number),
+        many=fields.take("many", number_or_none),
+        medium=fields.take("medium", number_or_none),
+        few=fields.take("few", number_or_none),
     )
     fields.require_empty()
     return accuracy
 
 
+def _quantization(data: object, name: str) -> Quantization | None:
+    if data is None:
+        return None
+    fields = Fields(data, name)
+    quantization = Quantization(
+        calibration=fields.take("calibration", _calibration),
+        measured_on=fields.take("measured_on", text),
+        images=fields.take("images", integer),
+        routed=fields.take("routed", _paired_drop),
+        all_experts=fields.take("all_experts", _paired_drop),
+        max_drop=fields.take("max_drop", number),
+        settings=fields.take("settings", _texts),
+    )
+    fields.require_empty()
+    return quantization
+
+
+def _calibration(data: object, name: str) -> Calibration | None:
+    if data is None:
+        return None
+    fields = Fields(data, name)
+    calibration = Calibration(fields.take("images", integer), fields.take("source", text))
+    fields.require_empty()
+    return calibration
+
+
+def _paired_drop(data: object, name: str) -> PairedDrop:
+    fields = Fields(data, name)
+    drop = PairedDrop(
+        before=fields.take("before", _measurement),
+        after=fields.take("after", _measurement),
+        drop=fields.take("drop", number),
+        standard_error=fields.take("standard_error", number),
+    )
+    fields.require_empty()
+    return drop
+
+
+def _measurement(data: object, name: str) -> Measurement:
+    fields = Fields(data, name)
+    measurement = Measurement(
+        fields.take("accuracy", _accuracy), fields.take("mean_experts", number)
+    )
+    fields.require_empty()
+    return measurement
+
+
 def _image(data: object) -> ImageSpec:
-    fields = _Fields(data, "image")
+    fields = Fields(data, "image")
     spec = ImageSpec(
-        height=fields.take("height", _integer),
-        width=fields.take("width", _integer),
-        resize_shorter_side=fields.take("resize_shorter_side", _integer),
-        interpolation=fields.take("interpolation", _text),
+        height=fields.take("height", integer),
+        width=fields.take("width", integer),
+        resize_shorter_side=fields.take("resize_shorter_side", integer),
+        interpolation=fields.take("interpolation", text),
     )
     fields.require_empty()
     return spec
 
 
 def _multiply_adds(data: object) -> MultiplyAdds:
-    fields = _Fields(data, "multiply_adds")
+    fields = Fields(data, "multiply_adds")
     costs = MultiplyAdds(
-        backbone=fields.take("backbone", _integer),
-        experts=fields.take("experts", _nonempty(_tuple_of(_integer))),
-        routers=fields.take("routers", _tuple_of(_integer)),
+        backbone=fields.take("backbone", integer),
+        experts=fields.take("experts", nonempty(tuple_of(integer))),
+        routers=fields.take("routers", tuple_of(integer)),
     )
     fields.require_empty()
     return costs
 
 
-class _Fields:
-    """A JSON object whose fields are taken out one by one, so that what is left is unknown."""
-
-    def __init__(self, data: object, name: str) -> None:
-        self._name = name
-        self._left = dict(_mapping(data, name))
-
-    def take(self, key: str, convert: Callable[[object, str], T]) -> T:
-        if key not in self._left:
-            raise ValueError(f"{self._name} has no field {key!r}")
-        return convert(self._left.pop(key), key)
-
-    def require_empty(self) -> None:
-        if self._left:
-            unknown = ", ".join(sorted(self._left))
-            raise ValueError(f"{self._name} has unknown fields: {unknown}")
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number that JSON knows")
-
-
-def _anything(value: object, _: str) -> object:
-    return value
-
-
-def _mapping(value: object, name: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} must be an object")
-    return value
-
-
-def _text(value: object, name: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{name} must be a text that is not empty")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{name} holds half of a character") from None
-    return value
-
-
-def _integer(value: object, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{name} must be a whole number")
-    if abs(value) > _MAX_INTEGER:
-        raise ValueError(f"{name} is larger than 2^53")
-    return value
-
-
-def _number(value: object, name: str) -> float:
-    if isinstance(value, int):
-        return float(_integer(value, name))
-    if not isinstance(value, float) or not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number")
-    return value
-
-
-def _number_or_none(value: object, name: str) -> float | None:
-    return None if value is None else _number(value, name)
-
-
-def _digests(value: object, name: str) -> Mapping[str, str]:
-    return {
-        path: _text(digest, f"{name} of {path}") for path, digest in _mapping(value, name).items()
-    }
-
-
-def _tuple_of(convert: Callable[[object, str], T]) -> Callable[[object, str], tuple[T, ...]]:
-    def convert_all(value: object, name: str) -> tuple[T, ...]:
-        if not isinstance(value, list):
-            raise ValueError(f"{name} must be a list")
-        return tuple(convert(item, f"{name}[{i}]") for i, item in enumerate(value))
-
-    return convert_all
-
-
-def _nonempty(
-    convert: Callable[[object, str], tuple[T, ...]],
-) -> Callable[[object, str], tuple[T, ...]]:
-    def convert_nonempty(value: object, name: str) -> tuple[T, ...]:
-        converted = convert(value, name)
-        if not converted:
-            raise ValueError(f"{name} must not be empty")
-        return converted
-
-    return convert_nonempty
+def _texts(value: object, name: str) -> Mapping[str, str]:
+    return {key: text(item, f"{name} of {key}") for key, item in mapping(value, name).items()}

@@ -32,6 +32,22 @@ def test_the_manifest_tells_where_the_model_came_from(
     assert manifest.provenance["training"] == {"commit": "none"}
 
 
+def test_the_gears_that_ride_route_chose_are_exported(finished: Checkpoint) -> None:
+    gear = {
+        "thresholds": [0.25],
+        "mean_experts": 1.5,
+        "mean_multiply_adds": 7e7,
+        "accuracy": {"overall": 0.5, "many": None, "medium": 0.5, "few": 0.5},
+        "measured_on": "30 test images of cifar10",
+    }
+    routing = {"thresholds": [0.5], "gears": dict.fromkeys(("fast", "balanced", "full"), gear)}
+    routed = replace(finished, routing=routing)
+    manifest = build_manifest(routed, routed.build_model(), {})
+    assert set(manifest.gears) == {"fast", "balanced", "full"}
+    assert manifest.gears["fast"].thresholds == (0.25,)
+    assert manifest.gears["fast"].measured_on == "30 test images of cifar10"
+
+
 def test_multiply_adds_are_counted(repository: Path) -> None:
     """By hand: a 3x3 convolution costs 9 * in * out a pixel; classifier and router are products."""
     costs = load_manifest(repository, 1).multiply_adds

@@ -15,9 +15,13 @@ import pytest
 from serving.errors import ModelRepositoryError
 from serving.manifest import (
     Accuracy,
+    Calibration,
     Gear,
     Manifest,
+    Measurement,
     MultiplyAdds,
+    PairedDrop,
+    Quantization,
     graph_models,
     graph_path,
     latest_version,
@@ -34,6 +38,17 @@ GEAR = {
     "mean_multiply_adds": 7.5e7,
     "accuracy": {"overall": 0.4, "many": 0.6, "medium": 0.3, "few": None},
     "measured_on": "10,000 test images",
+}
+MEASUREMENT = {"accuracy": GEAR["accuracy"], "mean_experts": 1.5}
+DROP = {"before": MEASUREMENT, "after": MEASUREMENT, "drop": 0.0, "standard_error": 0.001}
+QUANTIZATION = {
+    "calibration": {"images": 512, "source": "held-out images"},
+    "measured_on": "10,000 test images",
+    "images": 10_000,
+    "routed": DROP,
+    "all_experts": DROP,
+    "max_drop": 0.005,
+    "settings": {"weights": "int8"},
 }
 Change = Callable[[dict[str, Any]], object]
 HUGE = 10**400
@@ -71,7 +86,22 @@ def with_gears(*changes: Change) -> Change:
 
     def alter(document: dict[str, Any]) -> None:
         document["schema_version"] = 2
+        document.pop("precision", None)
+        document.pop("quantization", None)
         document["gears"] = {name: copy.deepcopy(GEAR) for name in ("fast", "balanced", "full")}
+        for change in changes:
+            change(document)
+
+    return alter
+
+
+def quantised(*changes: Change) -> Change:
+    """Makes it a good int8 manifest of version 3, and then changes something in it."""
+
+    def alter(document: dict[str, Any]) -> None:
+        document["schema_version"] = 3
+        document["precision"] = "int8"
+        document["quantization"] = copy.deepcopy(QUANTIZATION)
         for change in changes:
             change(document)
 
@@ -108,7 +138,35 @@ def test_a_manifest_of_version_1_is_read_and_has_no_gears(repository_copy: Path)
     )
     manifest = load(repository_copy)
     assert manifest.gears == {}
-    assert json.loads(manifest.to_json())["schema_version"] == 2
+    assert json.loads(manifest.to_json())["schema_version"] == 3
+
+
+def test_a_manifest_of_version_2_is_read_and_is_fp32(repository_copy: Path) -> None:
+    change(repository_copy, with_gears())
+    manifest = load(repository_copy)
+    assert (manifest.precision, manifest.quantization) == ("fp32", None)
+    assert parse_manifest(json.loads(manifest.to_json())) == manifest
+
+
+@pytest.mark.parametrize("calibration", [{"images": 512, "source": "held-out images"}, None])
+def test_quantisation_is_read_and_survives_being_written(
+    repository_copy: Path, calibration: object
+) -> None:
+    change(repository_copy, quantised(at("quantization", "calibration", value=calibration)))
+    manifest = load(repository_copy)
+    measurement = Measurement(Accuracy(0.4, 0.6, 0.3, None), 1.5)
+    drop = PairedDrop(measurement, measurement, 0.0, 0.001)
+    assert manifest.precision == "int8"
+    assert manifest.quantization == Quantization(
+        calibration=None if calibration is None else Calibration(512, "held-out images"),
+        measured_on="10,000 test images",
+        images=10_000,
+        routed=drop,
+        all_experts=drop,
+        max_drop=0.005,
+        settings={"weights": "int8"},
+    )
+    assert parse_manifest(json.loads(manifest.to_json())) == manifest
 
 
 def test_the_cost_of_an_image_is_the_sum_of_what_it_ran() -> None:
@@ -155,7 +213,47 @@ def test_an_empty_folder_holds_no_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("alter", "sentence"),
     [
-        (at("schema_version", value=3), "schema_version is 3, and this server reads 1 and 2"),
+        (at("schema_version", value=4), "schema_version is 4, and this server reads 1, 2 and 3"),
+        (quantised(at("schema_version", value=2)), "unknown fields: precision, quantization"),
+        (quantised(lambda document: document.pop("precision")), "no field 'precision'"),
+        (quantised(at("precision", value="int4")), "precision must be one of fp32, int8, fp16"),
+        (quantised(at("precision", value=8)), "precision must be a text"),
+        (quantised(at("precision", value="fp32")), "quantization must be an object for int8"),
+        (quantised(at("quantization", value=None)), "quantization must be an object for int8"),
+        (quantised(at("quantization", value=[])), "quantization must be an object"),
+        (quantised(at("quantization", "bits", value=8)), "quantization has unknown fields: bits"),
+        (quantised(at("quantization", "images", value=0)), "images must be at least 1"),
+        (quantised(at("quantization", "images", value=9.5)), "images must be a whole number"),
+        (quantised(at("quantization", "measured_on", value="")), "measured_on must be a text"),
+        (quantised(at("quantization", "max_drop", value=-0.01)), "must not be above max_drop"),
+        (quantised(at("quantization", "max_drop", value=None)), "max_drop must be a finite"),
+        (quantised(at("quantization", "settings", value={"a": 1})), "settings of a must be a text"),
+        (quantised(at("quantization", "calibration", "images", value=0)), "at least one image"),
+        (quantised(at("quantization", "calibration", value=7)), "calibration must be an object"),
+        (
+            quantised(at("quantization", "routed", "drop", value=0.001)),
+            "drop must be the accuracy before less the accuracy after",
+        ),
+        (
+            quantised(at("quantization", "routed", "standard_error", value=-1)),
+            "standard_error must not be negative",
+        ),
+        (
+            quantised(at("quantization", "all_experts", "after", "mean_experts", value=0.5)),
+            "mean_experts must be at least 1",
+        ),
+        (
+            quantised(at("quantization", "all_experts", "after", "mean_experts", value=3.5)),
+            "mean_experts must lie between 1 and the number of experts",
+        ),
+        (
+            quantised(at("quantization", "routed", "before", "accuracy", "few", value=2)),
+            "accuracy must lie between 0 and 1",
+        ),
+        (
+            quantised(lambda document: document["quantization"]["routed"].pop("before")),
+            "routed has no field 'before'",
+        ),
         (at("schema_version", value=0), "schema_version is 0"),
         (with_gears(at("schema_version", value=1)), "unknown fields: gears"),
         (with_gears(lambda document: document.pop("gears")), "no field 'gears'"),

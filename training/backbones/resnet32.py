@@ -22,6 +22,7 @@ class PaddedShortcut(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        self.in_channels = in_channels
         before = (out_channels - in_channels) // 2
         self.padding = (0, 0, 0, 0, before, out_channels - in_channels - before)
 

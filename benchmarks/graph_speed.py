@@ -1,0 +1,81 @@
+"""How fast two exports of the same model run, graph by graph.
+
+The bare graphs in ONNX Runtime with one thread, as the server opens them. Runs of the two take
+turns, so that a shared machine is as slow for one as for the other; the fastest run counts, as what
+other programs add is never negative.
+
+    python benchmarks/graph_speed.py model_repository int8_repository
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from serving.engine import Engine, load_engine
+
+BATCHES = (1, 8)
+
+
+def main() -> None:
+    """Print a row for each graph and batch size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_KeepLines)
+    parser.add_argument("first", type=Path, help="model repository")
+    parser.add_argument("second", type=Path, help="another one of the same model")
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each row (default 5)")
+    arguments = parser.parse_args()
+    engines = load_engine(arguments.first), load_engine(arguments.second)
+    print("| graph | batch | first, ms | second, ms | times as fast |")
+    print("|---|---|---|---|---|")
+    for row in rows(*engines, seconds=arguments.seconds):
+        print(row, flush=True)
+
+
+class _KeepLines(argparse.RawDescriptionHelpFormatter):
+    """Shows the description as it is written."""
+
+
+def rows(first: Engine, second: Engine, *, seconds: float) -> Iterator[str]:
+    """Lines of a Markdown table."""
+    names = [name for name in first.sessions if not name.startswith("router_")]
+    for name in names:
+        for batch in BATCHES:
+            inputs = _inputs(first, name, batch)
+            runs = [_run(engine.sessions[name], inputs) for engine in (first, second)]
+            one, other = fastest(runs, seconds)
+            yield (
+                f"| `{name}` | {batch} | {1e3 * one:.3f} | {1e3 * other:.3f} | {one / other:.2f} |"
+            )
+
+
+def fastest(runs: list[Callable[[], object]], seconds: float) -> list[float]:
+    """Each one's shortest time in seconds, taking turns."""
+    shortest = [float("inf")] * len(runs)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end or float("inf") in shortest:
+        for i, run in enumerate(runs):
+            start = time.perf_counter()
+            run()
+            shortest[i] = min(shortest[i], time.perf_counter() - start)
+    return shortest
+
+
+def _inputs(engine: Engine, name: str, batch: int) -> dict[str, np.ndarray]:
+    spec, generator = engine.manifest.image, np.random.default_rng(0)
+    images = generator.integers(0, 256, (batch, spec.height, spec.width, 3), dtype=np.uint8)
+    if name == "backbone":
+        return {"image": images}
+    return {"features": engine.sessions["backbone"].run(["features"], {"image": images})[0]}
+
+
+def _run(session: ort.InferenceSession, inputs: dict[str, np.ndarray]) -> Callable[[], object]:
+    return lambda: session.run(None, inputs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Makes a staged fp32 version one of int8 or fp16, unless that costs too much accuracy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnxruntime as ort
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from export.accuracy import Comparison, compare_engines
+from export.errors import ExportError
+from export.quantization_wish import QuantizationWish, QuantizedPrecision
+from export.quantize import FP16_SETTINGS, INT8_SETTINGS, Inputs, to_fp16, to_int8
+from export.repository import StagedVersion, describe
+from serving.engine import Engine, load_engine
+from serving.manifest import Calibration, Manifest, PairedDrop, Quantization, graph_path
+from training.checkpoint import Checkpoint
+from training.config import DataConfig
+from training.data import Images, Split, read_split
+from training.data.loading import plain_batches
+
+CALIBRATION_IMAGES = 512
+"""128, 512 and 1,024 gave the bundled model the same answers within the error of measurement."""
+
+_CALIBRATION_BATCH = 64
+_TEST_BATCH = 100
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class QuantizationImages:
+    """Images that calibrate (None for fp16, which has nothing to calibrate) and that measure.
+
+    The former neither trained nor test the model.
+    """
+
+    calibration: Images | None
+    test: Images
+    config: DataConfig
+
+    @property
+    def measured_on(self) -> str:
+        """The images that measure, in words."""
+        return f"{len(self.test):,} test images of {self.config.dataset}"
+
+
+def read_quantization_images(
+    directory: Path, checkpoint: Checkpoint, test: Images, precision: QuantizedPrecision
+) -> QuantizationImages:
+    """Draw the calibration images of a run.
+
+    Raises:
+        TrainingError: if the data folder has none, or is of other classes than the run.
+    """
+    config = checkpoint.config.data
+    if len(test.class_names) != len(checkpoint.class_names):
+        raise ExportError(
+            f"{directory} has {len(test.class_names)} classes, "
+            f"and the run was trained on {len(checkpoint.class_names)}"
+        )
+    if precision is QuantizedPrecision.FP16:
+        return QuantizationImages(None, test, config)
+    held_out = read_split(directory, config, Split.CALIBRATION)
+    rows = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(0))
+    return QuantizationImages(held_out.subset(rows[:CALIBRATION_IMAGES]), test, config)
+
+
+def quantize_version(
+    staged: StagedVersion,
+    engine: Engine,
+    images: QuantizationImages,
+    wish: QuantizationWish,
+    console: Console,
+) -> Quantization:
+    """Replace the graphs of a staged version, measure, and write both into its manifest.
+
+    Args: the version, and the engine that it was loaded into while it was fp32.
+
+    Raises:
+        ExportError: if more accuracy is lost than wished; the staged version is useless then.
+        ModelRepositoryError: if the quantised graphs can't be served.
+    """
+    models = [name for name in staged.models if not name.startswith("router_")]
+    for name in track(models, f"{wish.precision} graphs", console=console, transient=True):
+        path = staged.directory / graph_path(name, staged.version)
+        if images.calibration is None:
+            to_fp16(path)
+        else:
+            to_int8(path, _calibration_inputs(name, engine, images.calibration, images.config))
+    describe(staged, engine.manifest)  # fp32 by its word still, so that it loads and is measured
+    comparison = compare_engines(
+        engine, load_engine(staged.directory), _test_batches(images, console), images.measured_on
+    )
+    lost = comparison.routed
+    if not 100 * lost.drop <= wish.max_drop:
+        raise ExportError(
+            f"{wish.precision} loses {100 * lost.drop:.2f} points of routed accuracy "
+            f"(standard error {100 * lost.standard_error:.2f}) on {images.measured_on}, and "
+            f"at most {wish.max_drop:g} may be lost; nothing was written"
+        )
+    manifest = _manifest(engine.manifest, comparison, images, wish)
+    describe(staged, manifest)
+    assert manifest.quantization is not None
+    return manifest.quantization
+
+
+def summary(precision: str, quantization: Quantization) -> str:
+    """What was lost, in a sentence."""
+    routed, full = quantization.routed, quantization.all_experts
+    return (
+        f"{precision} against fp32 on {quantization.measured_on}: "
+        f"routed {_change(routed)}, mean experts {routed.before.mean_experts:.3f} -> "
+        f"{routed.after.mean_experts:.3f}; all experts {_change(full)}."
+    )
+
+
+def _change(drop: PairedDrop) -> str:
+    before, after = 100 * drop.before.accuracy.overall, 100 * drop.after.accuracy.overall
+    lost, error = 100 * drop.drop, 100 * drop.standard_error
+    return f"{before:.2f} -> {after:.2f} % ({lost:+.2f} points lost, standard error {error:.2f})"
+
+
+def _manifest(
+    manifest: Manifest, comparison: Comparison, images: QuantizationImages, wish: QuantizationWish
+) -> Manifest:
+    calibration, settings = None, FP16_SETTINGS
+    if images.calibration is not None:
+        settings = INT8_SETTINGS
+        source = images.calibration.description or "images held out of training"
+        calibration = Calibration(len(images.calibration), source)
+    quantization = Quantization(
+        calibration=calibration,
+        measured_on=images.measured_on,
+        images=comparison.images,
+        routed=comparison.routed,
+        all_experts=comparison.all_experts,
+        max_drop=wish.max_drop / 100,
+        settings={**settings, "onnxruntime": ort.__version__},
+    )
+    return replace(
+        manifest,
+        precision=str(wish.precision),
+        quantization=quantization,
+        gears=comparison.gears,
+    )
+
+
+def _calibration_inputs(
+    model: str, engine: Engine, images: Images, config: DataConfig
+) -> Iterator[Inputs]:
+    """Inputs of the backbone or of an expert, a batch at a time: features are large."""
+    for batch, _ in plain_batches(images, config, _CPU, _CALIBRATION_BATCH):
+        inputs: Inputs = {"image": batch.numpy()}
+        if model == "backbone":
+            yield inputs
+        else:
+            yield {"features": engine.sessions["backbone"].run(["features"], inputs)[0]}
+
+
+def _test_batches(images: QuantizationImages, console: Console) -> Iterator[tuple[Tensor, Tensor]]:
+    batches = plain_batches(images.test, images.config, _CPU, _TEST_BATCH)
+    total = math.ceil(len(images.test) / _TEST_BATCH)
+    return iter(track(batches, "measuring accuracy", total, console=console, transient=True))
