@@ -1,0 +1,164 @@
+"""One point of a table: load on a running server, and what it cost the server."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import http_load, perf_analyzer
+from benchmarks.errors import LoadFailed
+from benchmarks.http_load import HttpReport, Target
+from benchmarks.images import Images, write_input_data
+from benchmarks.process import cpu_seconds, resident_bytes
+from benchmarks.servers.contender import HttpWay, ProtocolWay, Running
+
+_TRIAL_REQUESTS = 200
+MOST_REQUESTS = 200_000
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one number of clients got, and what it cost the server.
+
+    Attributes:
+        clients: that asked at the same time, one image a request.
+        images: that were classified.
+        images_per_s: answers; the load generator shares the machine's cores.
+        mean_ms: mean time to an answer.
+        p50_ms: half of the answers took at most this.
+        p99_ms: and 99 % this.
+        cpu_ms_per_image: processor time of the server's processes, user and system.
+        resident_mib: memory of the server's processes afterwards.
+    """
+
+    clients: int
+    images: int
+    images_per_s: float
+    mean_ms: float
+    p50_ms: float
+    p99_ms: float
+    cpu_ms_per_image: float
+    resident_mib: float
+
+
+def closed(
+    server: Running,
+    way: HttpWay | ProtocolWay,
+    images: Images,
+    *,
+    clients: int,
+    duration_s: float,
+    requests: int | None = None,
+) -> Point:
+    """Load from `clients` that ask again as soon as they are answered, in whole passes.
+
+    A short trial comes first: it warms the server up and says how many requests take about
+    `duration_s`.
+
+    Raises:
+        LoadFailed: if a request failed, or the load generator did.
+        ServerFailed: if the server's process ended.
+    """
+    if requests is None:
+        rate, _, _, _ = _ask(server, way, images, _TRIAL_REQUESTS, clients)
+        requests = min(MOST_REQUESTS, images.passes(rate * duration_s))
+    before = cpu_seconds(server.pid)
+    rate, mean_ms, p50_ms, p99_ms = _ask(server, way, images, requests, clients)
+    return Point(
+        clients=clients,
+        images=requests,
+        images_per_s=rate,
+        mean_ms=mean_ms,
+        p50_ms=p50_ms,
+        p99_ms=p99_ms,
+        cpu_ms_per_image=(cpu_seconds(server.pid) - before) / requests * 1e3,
+        resident_mib=resident_bytes(server.pid) / 2**20,
+    )
+
+
+def _ask(
+    server: Running, way: HttpWay | ProtocolWay, images: Images, requests: int, clients: int
+) -> tuple[float, float, float, float]:
+    """Requests a second, mean, p50 and p99 in milliseconds."""
+    if isinstance(way, HttpWay):
+        report = http_load.closed_loop(
+            target(server, way), way.bodies(images), requests=requests, clients=clients
+        )
+        if report.answered < requests:
+            raise LoadFailed(f"{requests - report.answered} of {requests} requests failed")
+        return report.answered_per_s, report.mean_ms, report.p50_ms, report.p99_ms
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "images.json"
+        write_input_data(images, data, "image", batched=way.batched)
+        port = server.grpc_port if way.protocol == "grpc" else server.port
+        measured = perf_analyzer.measure(
+            f"127.0.0.1:{port}",
+            way.model,
+            way.protocol,
+            ["--input-data", str(data)],
+            requests=requests,
+            clients=clients,
+        )
+    return measured.requests_per_s, measured.mean_ms, measured.p50_ms, measured.p99_ms
+
+
+def open_(
+    server: Running,
+    way: HttpWay,
+    images: Images,
+    *,
+    requests_per_s: float,
+    duration_s: float,
+    objective_ms: float,
+) -> HttpReport:
+    """Load from many independent users; see `benchmarks.http_load`."""
+    return http_load.open_loop(
+        target(server, way),
+        way.bodies(images),
+        requests_per_s=requests_per_s,
+        duration_s=duration_s,
+        objective_ms=objective_ms,
+    )
+
+
+def target(server: Running, way: HttpWay) -> Target:
+    """Where a way leads on a running server."""
+    return Target(server.port, way.path, dict(way.headers))
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What this server counted of images so far."""
+
+    images: float
+    experts: float
+
+    def mean_experts_since(self, before: Counted) -> float:
+        """Experts an image between two counts; NaN if there was none."""
+        images = self.images - before.images
+        return (self.experts - before.experts) / images if images else float("nan")
+
+
+def counted(server: Running) -> Counted:
+    """Read this server's own metrics."""
+    url = f"http://127.0.0.1:{server.port}/metrics"
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return parse_counted(answer.read().decode())
+
+
+def parse_counted(metrics: str) -> Counted:
+    """Images and experts in the text of `/metrics`.
+
+    Raises:
+        LoadFailed: if they are not there.
+    """
+    values = []
+    for suffix in ("count", "sum"):
+        found = re.search(rf"^ride_experts_per_image_{suffix} (\S+)$", metrics, re.MULTILINE)
+        if found is None:
+            raise LoadFailed("the server's metrics do not tell the experts of an image")
+        values.append(float(found[1]))
+    return Counted(*values)
