@@ -88,7 +88,7 @@ def _ask(
             target(server, way), way.bodies(images), requests=requests, clients=clients
         )
         if report.answered < requests:
-            raise LoadFailed(f"{requests - report.answered} of {requests} requests failed")
+            raise LoadFailed(f"not all of {requests} requests were answered: {report.statuses}")
         return report.answered_per_s, report.mean_ms, report.p50_ms, report.p99_ms
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "images.json"

@@ -62,6 +62,7 @@ class HttpReport:
         p90_ms: and 90 % this.
         p99_ms: and 99 % this.
         generator_cpu_s: processor time of the load generator itself.
+        statuses: how many answers had each status; -1 where none came.
     """
 
     offered_per_s: float
@@ -75,6 +76,7 @@ class HttpReport:
     p90_ms: float
     p99_ms: float
     generator_cpu_s: float
+    statuses: dict[str, int]
 
 
 def closed_loop(
@@ -298,6 +300,7 @@ async def _run(task: dict[str, Any]) -> HttpReport:
         p90_ms=float(p90),
         p99_ms=float(p99),
         generator_cpu_s=time.process_time() - cpu,
+        statuses={str(status): count for status, count in load.statuses.items()},
     )
 
 

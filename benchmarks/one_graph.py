@@ -34,7 +34,7 @@ def merge_experts(repository: Path, version: int) -> onnx.ModelProto:
     graph.node.append(helper.make_node("Mean", [f"{name}_logits" for name in names], ["mean"]))
     graph.node.append(helper.make_node("Softmax", ["mean"], [OUTPUT], axis=1))
     del graph.output[:]
-    shape = ["batch", manifest.num_classes]
+    shape: list[str | int | None] = ["batch", manifest.num_classes]
     graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, shape))
     onnx.checker.check_model(merged, full_check=True)
     return merged

@@ -65,7 +65,7 @@ def parse_memory(status: str) -> int:
 
 def parse_machine(cpuinfo: str, meminfo: str, cores: int) -> Machine:
     """Read `/proc/cpuinfo` and `/proc/meminfo`."""
-    values = {}
+    values: dict[str, str] = {}
     for line in cpuinfo.splitlines():
         name, _, value = line.partition(":")
         values.setdefault(name.strip(), value.strip())

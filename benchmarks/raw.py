@@ -94,10 +94,10 @@ def _routed(sessions: dict[str, ort.InferenceSession], manifest: Manifest) -> Cl
                 ["logits", "embedding"], {"features": features}
             )
             total += logits
-            prefix = total / expert + corrections[expert - 1]
+            prefix: NDArray[np.float32] = total / expert + corrections[expert - 1]
             if expert == experts:
                 break
-            inputs = {"embedding": embedding, "prefix_logits": prefix.astype(np.float32)}
+            inputs = {"embedding": embedding, "prefix_logits": prefix}
             (score,) = sessions[f"router_{expert}"].run(["score"], inputs)
             if not score[0] > manifest.thresholds[expert - 1]:
                 break

@@ -30,4 +30,4 @@ async def classify(request: Request) -> dict[str, int]:
     with torch.inference_mode():
         image = pixels.permute(2, 0, 1).float().unsqueeze(0) / 255
         index = int(model(image).logits.mean(dim=0).argmax())
-    return {"index": index, "experts_used": model.config.experts}
+    return {"index": index, "experts_used": model.config.num_experts}

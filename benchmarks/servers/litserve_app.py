@@ -1,7 +1,6 @@
 """The routed model behind LitServe. Arguments: port, workers."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: LitServe reads annotations at run time.
 import base64
 import os
 import sys
@@ -10,6 +9,7 @@ from typing import Any
 
 import litserve
 import numpy as np
+from fastapi import Request
 
 from benchmarks.images import decode
 from benchmarks.raw import build
@@ -22,8 +22,8 @@ class Ride(litserve.LitAPI):
         """Load the graphs into this worker."""
         self.classify = build("routed", Path(os.environ["RIDE_BENCH_REPOSITORY"]))
 
-    def decode_request(self, request: Any) -> Any:
-        """The image's pixels."""
+    def decode_request(self, request: Request) -> Any:
+        """The image's pixels; `Request` asks for any JSON, which comes parsed."""
         return decode(base64.b64decode(request["image"]))
 
     def predict(self, x: Any) -> Any:

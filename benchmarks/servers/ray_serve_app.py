@@ -17,7 +17,6 @@ from benchmarks.images import decode
 from benchmarks.raw import build
 
 
-@serve.deployment
 class Ride:
     """Decodes, classifies, answers the best class."""
 
@@ -35,5 +34,5 @@ if __name__ == "__main__":
     ray.init(num_cpus=replicas, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     options: dict[str, Any] = {"num_replicas": replicas, "ray_actor_options": {"num_cpus": 1}}
-    serve.run(Ride.options(**options).bind())
+    serve.run(serve.deployment(**options)(Ride).bind())
     threading.Event().wait()

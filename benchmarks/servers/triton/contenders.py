@@ -17,6 +17,7 @@ from benchmarks.servers.contender import CHECKOUT, ORT, Contender, Place, Protoc
 from serving.manifest import GRAPH_FILE, Manifest, latest_version, load_manifest
 
 _BLS_INSTANCES_A_CORE = 2
+_ROUTING = ("__init__.py", "errors.py", "manifest.py", "routing.py")
 _HERE = Path(__file__).parent
 _REQUIREMENTS = ("nvidia-pytriton==0.7.0", ORT, "numpy==1.26.4", "pillow==13.0.0")
 _READY = "/v2/health/ready"
@@ -29,7 +30,7 @@ def _start_bls(place: Place) -> Start:
         config.write_text(config.read_text() + _instances(place.cores))
     version = latest_version(place.repository)
     manifest = load_manifest(place.repository, version)
-    shutil.copy(_HERE / "bls_model.py", repository / "ride" / str(version) / "model.py")
+    _copy_bls_model(repository / "ride" / str(version))
     outputs = {
         "probabilities": ("FP32", manifest.num_classes),
         "experts_used": ("INT32", 1),
@@ -39,6 +40,14 @@ def _start_bls(place: Place) -> Start:
     config = _config("ride", "python", manifest, outputs) + instances
     (repository / "ride" / "config.pbtxt").write_text(config)
     return _command(place, repository)
+
+
+def _copy_bls_model(folder: Path) -> None:
+    shutil.copy(_HERE / "bls_model.py", folder / "model.py")
+    # Beside a virtual environment Triton's Python does not heed PYTHONPATH, but the model's folder.
+    (folder / "serving").mkdir()
+    for name in _ROUTING:
+        shutil.copy(CHECKOUT / "serving" / name, folder / "serving")
 
 
 def _start_one_graph(place: Place) -> Start:
@@ -93,7 +102,7 @@ def _command(place: Place, repository: Path) -> Start:
     ]
     environment = {
         "LD_LIBRARY_PATH": str(packages / "nvidia_pytriton.libs"),
-        "PYTHONPATH": f"{packages}:{CHECKOUT}",
+        "PYTHONPATH": str(packages),
         "OMP_NUM_THREADS": "1",
     }
     return Start(command, environment)
