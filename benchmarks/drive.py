@@ -63,7 +63,8 @@ def closed(
         ServerFailed: if the server's process ended.
     """
     if requests is None:
-        rate, _, _, _ = _ask(server, way, images, _TRIAL_REQUESTS, clients)
+        trial = min(_TRIAL_REQUESTS, len(images))
+        rate, _, _, _ = _ask(server, way, images, trial, clients)
         requests = min(MOST_REQUESTS, images.passes(rate * duration_s))
     before = cpu_seconds(server.pid)
     rate, mean_ms, p50_ms, p99_ms = _ask(server, way, images, requests, clients)

@@ -191,9 +191,9 @@ def _memory(data: Sections) -> Iterator[str]:
     memory = data["memory"]
     yield "## Memory\n"
     yield (
-        f"Resident when ready: {memory['fresh_mib']:.0f} MiB; after 1,000 image files from 16 "
-        f"clients: {memory['warm_mib']:.1f} MiB; after {memory['requests']:,} more: "
-        f"{memory['later_mib']:.1f} MiB.\n"
+        f"Resident when ready: {memory['fresh_mib']:.0f} MiB; after {memory['warm_requests']:,} "
+        f"image files from 16 clients: {memory['warm_mib']:.1f} MiB; "
+        f"after {memory['requests']:,} more: {memory['later_mib']:.1f} MiB.\n"
     )
 
 

@@ -112,7 +112,7 @@ def _all_experts(sessions: dict[str, ort.InferenceSession], manifest: Manifest) 
         total = np.zeros((1, manifest.num_classes), np.float32)
         for expert in range(1, manifest.num_experts + 1):
             total += sessions[f"expert_{expert}"].run(["logits"], {"features": features})[0]
-        return softmax(total / manifest.num_experts), manifest.num_experts
+        return softmax(total / np.float32(manifest.num_experts)), manifest.num_experts
 
     return classify
 

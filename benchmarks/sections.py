@@ -40,6 +40,7 @@ _MODERATE, _TOO_MUCH = 0.7, 3.0
 _MOST_CLIENTS = 64
 _MEMORY_CLIENTS = 16
 _WARM_REQUESTS = 1_000
+"""At most; no more than the memory test itself sends."""
 
 
 def raw(plan: Plan) -> Data:
@@ -49,7 +50,7 @@ def raw(plan: Plan) -> Data:
     results = []
     for work, threads in dict.fromkeys(points):
         plan.say(f"bare ONNX Runtime, {work}, {threads} threads")
-        trial = _raw(plan, work, threads, _TRIAL_IMAGES)
+        trial = _raw(plan, work, threads, min(_TRIAL_IMAGES, len(plan.images)))
         images = plan.images.passes(trial["images_per_s"] * plan.duration_s)
         results.append(_raw(plan, work, threads, images))
     return {"results": results}
@@ -128,11 +129,11 @@ def _open(plan: Plan, server: Running, rate: float) -> Data:
 
 
 def memory(plan: Plan) -> Data:
-    """Resident memory of this server: fresh, after a thousand image files, after many more."""
+    """Resident memory of this server: fresh, after some image files, after many more."""
     with running(WAYS[0], Path(sys.executable), plan.repository, plan.folder("memory")) as server:
-        fresh = resident_bytes(server.pid)
+        fresh, warm = resident_bytes(server.pid), min(_WARM_REQUESTS, plan.memory_requests)
         after = []
-        for requests in (_WARM_REQUESTS, plan.memory_requests):
+        for requests in (warm, plan.memory_requests):
             plan.say(f"memory: {requests:,} image files")
             drive.closed(
                 server,
@@ -144,6 +145,7 @@ def memory(plan: Plan) -> Data:
             )
             after.append(resident_bytes(server.pid))
     return {
+        "warm_requests": warm,
         "requests": plan.memory_requests,
         "fresh_mib": fresh / 2**20,
         "warm_mib": after[0] / 2**20,

@@ -47,7 +47,8 @@ CONTENDER = Contender(
     name="mlserver",
     title="MLServer",
     settings="one worker process a core, no batching; V2 JSON with the PNG file in base64",
-    requirements=("mlserver==1.7.1", ORT, "pillow==13.0.0"),
+    # With a newer uvloop its workers find no event loop and stop.
+    requirements=("mlserver==1.7.1", "uvloop==0.21.0", ORT, "pillow==13.0.0"),
     start=_start,
     way=HttpWay("/v2/models/ride/infer", _bodies, {"Content-Type": "application/json"}),
     ready_path="/v2/models/ride/ready",

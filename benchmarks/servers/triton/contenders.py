@@ -26,8 +26,8 @@ _READY = "/v2/health/ready"
 def _start_bls(place: Place) -> Start:
     repository = place.folder / "repository"
     shutil.copytree(place.repository, repository)
-    for config in repository.glob("*/config.pbtxt"):
-        config.write_text(config.read_text() + _instances(place.cores))
+    for file in repository.glob("*/config.pbtxt"):
+        file.write_text(file.read_text() + _instances(place.cores))
     version = latest_version(place.repository)
     manifest = load_manifest(place.repository, version)
     _copy_bls_model(repository / "ride" / str(version))
