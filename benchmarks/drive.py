@@ -16,7 +16,9 @@ from benchmarks.process import cpu_seconds, resident_bytes
 from benchmarks.servers.contender import HttpWay, ProtocolWay, Running
 
 _TRIAL_REQUESTS = 200
-MOST_REQUESTS = 200_000
+_TRIAL_TIMEOUT_S, _TIMEOUT_S, _SLOWEST = 60.0, 30.0, 4.0
+_MOST_REQUESTS = 200_000
+_LEAST_REQUESTS_A_CLIENT = 4
 
 
 @dataclass(frozen=True)
@@ -52,22 +54,27 @@ def closed(
     clients: int,
     duration_s: float,
     requests: int | None = None,
+    trial: int | None = None,
 ) -> Point:
     """Load from `clients` that ask again as soon as they are answered, in whole passes.
 
-    A short trial comes first: it warms the server up and says how many requests take about
-    `duration_s`.
+    A short trial comes first, of `trial` requests where it is given: it warms the server up and
+    says how many requests take about `duration_s`, unless `requests` says how many. A load that
+    hangs is ended after a multiple of the time that it should take.
 
     Raises:
         LoadFailed: if a request failed, or the load generator did.
         ServerFailed: if the server's process ended.
     """
-    if requests is None:
+    if trial is None:
         trial = min(_TRIAL_REQUESTS, len(images))
-        rate, _, _, _ = _ask(server, way, images, trial, clients)
-        requests = min(MOST_REQUESTS, images.passes(rate * duration_s))
+    rate, _, _, _ = _ask(server, way, images, trial, clients, _TRIAL_TIMEOUT_S)
+    if requests is None:
+        enough = max(rate * duration_s, _LEAST_REQUESTS_A_CLIENT * clients)
+        requests = min(_MOST_REQUESTS, images.passes(enough))
+    timeout_s = _TIMEOUT_S + _SLOWEST * requests / rate
     before = cpu_seconds(server.pid)
-    rate, mean_ms, p50_ms, p99_ms = _ask(server, way, images, requests, clients)
+    rate, mean_ms, p50_ms, p99_ms = _ask(server, way, images, requests, clients, timeout_s)
     return Point(
         clients=clients,
         images=requests,
@@ -81,12 +88,21 @@ def closed(
 
 
 def _ask(
-    server: Running, way: HttpWay | ProtocolWay, images: Images, requests: int, clients: int
+    server: Running,
+    way: HttpWay | ProtocolWay,
+    images: Images,
+    requests: int,
+    clients: int,
+    timeout_s: float,
 ) -> tuple[float, float, float, float]:
     """Requests a second, mean, p50 and p99 in milliseconds."""
     if isinstance(way, HttpWay):
         report = http_load.closed_loop(
-            target(server, way), way.bodies(images), requests=requests, clients=clients
+            target(server, way),
+            way.bodies(images),
+            requests=requests,
+            clients=clients,
+            timeout_s=timeout_s,
         )
         if report.answered < requests:
             raise LoadFailed(f"not all of {requests} requests were answered: {report.statuses}")
@@ -102,6 +118,7 @@ def _ask(
             ["--input-data", str(data)],
             requests=requests,
             clients=clients,
+            timeout_s=timeout_s,
         )
     return measured.requests_per_s, measured.mean_ms, measured.p50_ms, measured.p99_ms
 

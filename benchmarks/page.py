@@ -218,6 +218,8 @@ def _servers(data: Sections) -> Iterator[str]:
         rows += [
             [measured["title"], work, *_point_cells(point, bare)] for point in points(data, name)
         ]
+        for clients, error in measured.get("failed", {}).items():
+            rows.append([measured["title"], work, clients, f"failed: {error}", *[""] * 5])
     yield table(["server", "work", *_POINT_COLUMNS], rows)
     for name in names:
         measured = data[name]
@@ -239,6 +241,10 @@ def _growth(data: Sections) -> Iterator[str]:
     columns = ["image size", "images a request", *_POINT_COLUMNS[:5], "resident MiB"]
     rows = []
     for row in (row for rows in data["growth"].values() for row in rows):
+        if "failed" in row:
+            failed = [row["clients"], f"failed: {row['failed']}", *[""] * 4]
+            rows.append([row["size"], row["batch"], *failed])
+            continue
         cells = _point_cells(row, None)
         rows.append([row["size"], row["batch"], *cells[:5], cells[6]])
     yield table(columns, rows)

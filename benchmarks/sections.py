@@ -17,15 +17,12 @@ from typing import Any
 
 from benchmarks import drive
 from benchmarks.errors import BenchmarkError, LoadFailed
-from benchmarks.images import Images
 from benchmarks.plan import Plan
 from benchmarks.process import machine, resident_bytes
 from benchmarks.servers.catalogue import CONTENDERS
 from benchmarks.servers.contender import (
     CHECKOUT,
     Contender,
-    HttpWay,
-    ProtocolWay,
     Running,
     environment_for,
     running,
@@ -174,21 +171,18 @@ def _compare(plan: Plan, contender: Contender) -> Data:
     python = environment_for(contender, plan.tools)
     plan.say(f"{contender.title}: starting")
     with running(contender, python, plan.repository, plan.folder(contender.name)) as server:
-        points = []
+        points, failed = [], {}
         for clients in plan.clients:
             plan.say(f"{contender.title}: {clients} clients")
-            points.append(_point(server, contender.way, plan.images, clients, plan.duration_s))
-        return {"ready_s": server.ready_s, "points": points}
-
-
-def _point(
-    server: Running,
-    way: HttpWay | ProtocolWay,
-    images: Images,
-    clients: int,
-    duration_s: float,
-) -> Data:
-    return asdict(drive.closed(server, way, images, clients=clients, duration_s=duration_s))
+            try:
+                point = drive.closed(
+                    server, contender.way, plan.images, clients=clients, duration_s=plan.duration_s
+                )
+            except LoadFailed as error:  # the other points may be fine
+                failed[str(clients)] = str(error)
+            else:
+                points.append(asdict(point))
+        return {"ready_s": server.ready_s, "points": points, "failed": failed}
 
 
 def all_sections(servers: Sequence[str], *, growth: bool) -> dict[str, Callable[[Plan], Data]]:

@@ -37,6 +37,8 @@ def bench_session(
 ) -> None:
     """Measure section by section; the JSON and the page are written after each.
 
+    A section that fails leaves its earlier figures, if any, and the others go on.
+
     Args:
         plan: what to measure with.
         output: the page; the figures go into a `.json` beside it.
@@ -48,7 +50,7 @@ def bench_session(
         console: for progress.
 
     Raises:
-        BenchmarkError: if a name is unknown, a tool is missing or this server fails.
+        BenchmarkError: if a name is unknown, a tool is missing or a section failed.
         ModelRepositoryError: if the repository can't be served.
     """
     load_manifest(plan.repository, latest_version(plan.repository))
@@ -60,11 +62,20 @@ def bench_session(
         }
     warn_if_busy(os.getloadavg()[0], console)
     _install(sections, plan, console)
+    failed = []
     for name, measure in sections.items():
-        _measure(name, measure, plan, store, command, console)
+        try:
+            _measure(name, measure, plan, store, command, console)
+        except BenchmarkError as error:  # the other sections may be fine
+            console.print(f"{name}: {error}", style="red", markup=False)
+            failed.append(name)
         write_whole(output, page(store))
     write_whole(output, page(store))
     console.print(f"Wrote {output}", highlight=False)
+    if failed:
+        raise BenchmarkError(
+            f"not measured: {', '.join(failed)}; try again with --resume, which keeps the others"
+        )
 
 
 def choose(

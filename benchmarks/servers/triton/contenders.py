@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.servers.contender import CHECKOUT, ORT, Contender, Place, ProtocolWay, Start
 from serving.manifest import GRAPH_FILE, Manifest, latest_version, load_manifest
 
-_BLS_INSTANCES_A_CORE = 2
+_BLS_INSTANCES_A_CORE = 4
 _ROUTING = ("__init__.py", "errors.py", "manifest.py", "routing.py")
 _HERE = Path(__file__).parent
 _REQUIREMENTS = ("nvidia-pytriton==0.7.0", ORT, "numpy==1.26.4", "pillow==13.0.0")
@@ -27,7 +27,7 @@ def _start_bls(place: Place) -> Start:
     repository = place.folder / "repository"
     shutil.copytree(place.repository, repository)
     for file in repository.glob("*/config.pbtxt"):
-        file.write_text(file.read_text() + _instances(place.cores))
+        file.write_text(file.read_text() + _instances(1))
     version = latest_version(place.repository)
     manifest = load_manifest(place.repository, version)
     _copy_bls_model(repository / "ride" / str(version))
@@ -108,12 +108,12 @@ def _command(place: Place, repository: Path) -> Start:
     return Start(command, environment)
 
 
-_SETTINGS = "dynamic batching, one instance of each graph a core, Python-based ONNX Runtime backend"
+_SETTINGS = "dynamic batching, Python-based ONNX Runtime backend; gRPC"
 
 BLS = Contender(
     name="triton-bls",
     title="Triton 2.51, BLS",
-    settings=f"{_SETTINGS}; {_BLS_INSTANCES_A_CORE} BLS instances a core; gRPC",
+    settings=f"{_BLS_INSTANCES_A_CORE} BLS instances a core, one of each graph, {_SETTINGS}",
     requirements=_REQUIREMENTS,
     start=_start_bls,
     way=ProtocolWay("grpc", "ride", batched=True),
@@ -122,7 +122,7 @@ BLS = Contender(
 ONE_GRAPH = Contender(
     name="triton-one-graph",
     title="Triton 2.51, one graph",
-    settings=f"{_SETTINGS}; gRPC",
+    settings=f"one instance a core, {_SETTINGS}",
     requirements=_REQUIREMENTS,
     start=_start_one_graph,
     way=ProtocolWay("grpc", "all_experts", batched=True),
