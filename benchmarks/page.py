@@ -179,10 +179,11 @@ def _load(data: Sections) -> Iterator[str]:
                 f"{report['p50_ms']:.1f}",
                 f"{report['p99_ms']:.1f}",
                 "" if experts is None else f"{experts:.2f}",
+                f"{report['generator_cores']:.2f}",
             ]
         )
     columns = ["load", "offered/s", "answered/s", "good/s", "refused", "failed", "p50 ms", "p99 ms"]
-    yield table([*columns, "experts"], rows)
+    yield table([*columns, "experts", "cores that the generator took"], rows)
 
 
 def _memory(data: Sections) -> Iterator[str]:

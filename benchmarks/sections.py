@@ -122,7 +122,11 @@ def _open(plan: Plan, server: Running, rate: float) -> Data:
         objective_ms=plan.objective_ms,
     )
     experts = drive.counted(server).mean_experts_since(before)
-    return {**asdict(report), "mean_experts": None if math.isnan(experts) else experts}
+    return {
+        **asdict(report),
+        "mean_experts": None if math.isnan(experts) else experts,
+        "generator_cores": report.generator_cpu_s / plan.duration_s,
+    }
 
 
 def memory(plan: Plan) -> Data:

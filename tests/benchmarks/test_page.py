@@ -92,6 +92,7 @@ def test_the_page_shows_every_section(tmp_path: Path) -> None:
         "p50_ms": 5.0,
         "p99_ms": 9.0,
         "mean_experts": None,
+        "generator_cores": 0.25,
     }
     grown = {**point(4, 3.0), "size": 224, "batch": 8}
     text = page(
