@@ -199,10 +199,14 @@ def all_sections(servers: Sequence[str], *, growth: bool) -> dict[str, Callable[
         "memory": memory,
     }
     if growth:
-        from benchmarks.growth import growth as grow  # noqa: PLC0415 needs torch
-
-        sections["growth"] = grow
+        sections["growth"] = _growth
     return sections
+
+
+def _growth(plan: Plan) -> Data:
+    from benchmarks.growth import growth  # noqa: PLC0415 needs torch
+
+    return growth(plan)
 
 
 def _comparison(name: str) -> Callable[[Plan], Data]:
