@@ -3,6 +3,7 @@
 BenchmarkError
 |-- ToolMissing        a program that measures, or a server to compare with, can't be installed
 |-- LoadFailed         the load generator ended with an error, or its report can't be read
+|   `-- LoadTimedOut     it did not end at all
 `-- ServerFailed       a server did not start, or ended while it was measured
 """
 
@@ -19,6 +20,10 @@ class ToolMissing(BenchmarkError):
 
 class LoadFailed(BenchmarkError):
     """No figures came out of a load generator."""
+
+
+class LoadTimedOut(LoadFailed):
+    """A load generator that took far longer than it should: it hangs, or the server does."""
 
 
 class ServerFailed(BenchmarkError):

@@ -30,7 +30,7 @@ from typing import Any, cast
 import httptools
 import numpy as np
 
-from benchmarks.errors import LoadFailed
+from benchmarks.errors import LoadFailed, LoadTimedOut
 
 _REFUSED = (429, 503)
 _GRACE_S = 30
@@ -131,7 +131,7 @@ def _spawn(
             cwd=Path(__file__).resolve().parents[1],
         )
     except subprocess.TimeoutExpired:
-        raise LoadFailed(f"the load took more than {timeout_s:g} s") from None
+        raise LoadTimedOut(f"the load took more than {timeout_s:g} s") from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["it said nothing"]
         raise LoadFailed(f"the HTTP load generator failed: {lines[-1]}")

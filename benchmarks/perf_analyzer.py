@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.errors import LoadFailed, ToolMissing
+from benchmarks.errors import LoadFailed, LoadTimedOut, ToolMissing
 
 TOOLS = Path(__file__).resolve().parents[1] / ".tools"
 """Where programs and servers for measurements are installed; git ignores it."""
@@ -130,7 +130,8 @@ def measure(
 
     Raises:
         ToolMissing: if perf_analyzer can't be installed.
-        LoadFailed: if it ended with an error, took too long or wrote no report.
+        LoadTimedOut: if it took too long; now and then it hangs with many clients.
+        LoadFailed: if it ended with an error or wrote no report.
     """
     program = install(tools)
     with tempfile.TemporaryDirectory() as folder:
@@ -199,7 +200,7 @@ def _run(command: list[str], libraries: Path, folder: str, timeout_s: float) -> 
             cwd=folder,
         )
     except subprocess.TimeoutExpired:
-        raise LoadFailed(f"perf_analyzer took more than {timeout_s:g} s") from None
+        raise LoadTimedOut(f"perf_analyzer took more than {timeout_s:g} s") from None
     output = done.stdout + done.stderr
     if done.returncode:
         raise LoadFailed(f"perf_analyzer failed ({done.returncode}): {_last_line(output)}")

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from benchmarks.errors import LoadTimedOut
 from benchmarks.http_load import Target, closed_loop, open_loop
 
 SLOW_S = 0.2
@@ -69,6 +70,11 @@ def test_nobody_listening_is_a_failure_and_not_an_endless_wait() -> None:
         target = Target(unused.getsockname()[1], "/")
         report = closed_loop(target, [b"a"], requests=5, clients=2, timeout_s=60)
     assert (report.answered, report.failed) == (0, 5)
+
+
+def test_a_load_that_hangs_is_ended(target: Target) -> None:
+    with pytest.raises(LoadTimedOut, match="took more than 2 s"):
+        closed_loop(target, [b"slow"], requests=1_000, clients=1, timeout_s=2)
 
 
 def test_an_open_loop_does_not_wait_for_answers(target: Target) -> None:
