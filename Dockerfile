@@ -5,6 +5,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ride.py ./
 COPY serving serving
 COPY training training
 COPY export export
+COPY benchmarks benchmarks
 RUN python -m venv /opt/ride \
     && /opt/ride/bin/pip install --no-cache-dir -c constraints.txt .
 

@@ -7,13 +7,13 @@ PYTHON ?= python3
 SERVE_ENV := .venv
 DEV_ENV := .venv-dev
 
-.PHONY: serve test lint format constraints python
+.PHONY: serve test lint format constraints python perf-analyzer
 .DELETE_ON_ERROR:
 
 serve: $(SERVE_ENV)/installed
 	$(SERVE_ENV)/bin/ride serve model_repository
 
-test: $(DEV_ENV)/installed
+test: $(DEV_ENV)/installed perf-analyzer
 	$(DEV_ENV)/bin/pytest
 
 lint: $(DEV_ENV)/installed
@@ -38,6 +38,11 @@ $(DEV_ENV)/installed: pyproject.toml constraints.txt | python
 	$(PYTHON) -m venv --clear $(DEV_ENV)
 	$(DEV_ENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
 	touch $@
+
+# The load generator that tests and `ride bench` use, into .tools; as root on Debian also the library
+# that it needs. It is for Linux on x86-64; elsewhere its tests are skipped.
+perf-analyzer: $(DEV_ENV)/installed
+	$(DEV_ENV)/bin/python -m benchmarks.perf_analyzer
 
 # Python 3.11 or newer that can make virtual environments (Debian ships that part separately).
 python:

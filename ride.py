@@ -6,6 +6,8 @@ import sys
 
 import typer
 
+from benchmarks import commands as benchmark_commands
+from benchmarks.errors import BenchmarkError
 from export import commands as export_commands
 from serving import commands as serving_commands
 from serving.errors import RideError
@@ -24,7 +26,7 @@ _OPTIONAL = {
 }
 
 app = typer.Typer(
-    help="Image classification with dynamic expert routing (RIDE): train, export, serve.",
+    help="Image classification with dynamic expert routing (RIDE): train, export, serve, measure.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,13 +37,14 @@ app.command()(training_commands.route)
 app.command()(export_commands.export)
 app.command()(serving_commands.serve)
 app.command()(serving_commands.classify)
+app.command()(benchmark_commands.bench)
 
 
 def main() -> None:
     """Run a subcommand; an error that a user can mend is one sentence and exit status 1."""
     try:
         app()
-    except (RideError, TrainingError) as error:
+    except (RideError, TrainingError, BenchmarkError) as error:
         _fail(str(error))
     except OSError as error:  # a full disk, a folder that may not be written
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}")

@@ -1,0 +1,193 @@
+"""What the model's work costs without any server: bare ONNX Runtime.
+
+    python -m benchmarks.raw model_repository --work routed --images 4000
+
+One thread a core, each with sessions of its own and one image at a time: nothing is shared, nothing
+waits, so no server can do the same work in less. `all-experts` runs every expert on every image,
+`one-graph` the same as a single graph, which is what one would serve without routing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from benchmarks.images import Images, read_images
+from serving.manifest import Manifest, graph_path, latest_version, load_manifest
+from serving.routing import softmax
+
+Classify = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], int]]
+"""One image, uint8 [1, H, W, 3], to its probabilities [1, C] and how many experts it took."""
+
+WORKS = ("routed", "all-experts", "one-graph")
+
+
+@dataclass(frozen=True)
+class RawResult:
+    """What bare ONNX Runtime does.
+
+    Attributes:
+        work: one of WORKS.
+        threads: how many classify at the same time.
+        images: how many were classified.
+        images_per_s: by all threads together.
+        cpu_ms_per_image: processor time of the whole process.
+        mean_experts: that an image took.
+        p50_ms: half of the images took at most this.
+        p99_ms: and 99 % this.
+    """
+
+    work: str
+    threads: int
+    images: int
+    images_per_s: float
+    cpu_ms_per_image: float
+    mean_experts: float
+    p50_ms: float
+    p99_ms: float
+
+
+def session(graph: Path | bytes) -> ort.InferenceSession:
+    """A session with one thread, as the server makes them."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    model = graph if isinstance(graph, bytes) else str(graph)
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def build(work: str, repository: Path) -> Classify:
+    """Load sessions for one thread."""
+    version = latest_version(repository)
+    manifest = load_manifest(repository, version)
+    if work == "one-graph":
+        return _one_graph(repository, manifest, version)
+    names = ["backbone", *(f"expert_{i}" for i in range(1, manifest.num_experts + 1))]
+    if work == "routed":
+        names += [f"router_{i}" for i in range(1, manifest.num_experts)]
+    sessions = {name: session(repository / graph_path(name, version)) for name in names}
+    return _routed(sessions, manifest) if work == "routed" else _all_experts(sessions, manifest)
+
+
+def _routed(sessions: dict[str, ort.InferenceSession], manifest: Manifest) -> Classify:
+    experts = manifest.num_experts
+    corrections = np.zeros((experts, manifest.num_classes), np.float32)
+    if manifest.corrections:
+        corrections = np.array(manifest.corrections, np.float32)
+
+    def classify(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], int]:
+        (features,) = sessions["backbone"].run(["features"], {"image": image})
+        total = np.zeros((1, manifest.num_classes), np.float32)
+        for expert in range(1, experts + 1):
+            logits, embedding = sessions[f"expert_{expert}"].run(
+                ["logits", "embedding"], {"features": features}
+            )
+            total += logits
+            prefix: NDArray[np.float32] = total / expert + corrections[expert - 1]
+            if expert == experts:
+                break
+            inputs = {"embedding": embedding, "prefix_logits": prefix}
+            (score,) = sessions[f"router_{expert}"].run(["score"], inputs)
+            if not score[0] > manifest.thresholds[expert - 1]:
+                break
+        return softmax(prefix), expert
+
+    return classify
+
+
+def _all_experts(sessions: dict[str, ort.InferenceSession], manifest: Manifest) -> Classify:
+    def classify(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], int]:
+        (features,) = sessions["backbone"].run(["features"], {"image": image})
+        total = np.zeros((1, manifest.num_classes), np.float32)
+        for expert in range(1, manifest.num_experts + 1):
+            total += sessions[f"expert_{expert}"].run(["logits"], {"features": features})[0]
+        return softmax(total / np.float32(manifest.num_experts)), manifest.num_experts
+
+    return classify
+
+
+def _one_graph(repository: Path, manifest: Manifest, version: int) -> Classify:
+    from benchmarks.one_graph import merge_experts  # noqa: PLC0415 needs onnx
+
+    merged = session(merge_experts(repository, version).SerializeToString())
+
+    def classify(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], int]:
+        (probabilities,) = merged.run(["probabilities"], {"image": image})
+        return probabilities, manifest.num_experts
+
+    return classify
+
+
+def measure(work: str, repository: Path, images: Images, count: int, threads: int) -> RawResult:
+    """Classify `count` images, cycling through `images`, by `threads` threads."""
+    classifiers = [build(work, repository) for _ in range(threads)]
+    rows = [images.pixels[i : i + 1] for i in range(len(images))]
+    for classify in classifiers:  # the first runs allocate
+        for row in rows[:20]:
+            classify(row)
+    numbers = iter(range(count))
+    durations: list[float] = []
+    experts: list[int] = []
+
+    def run(classify: Classify) -> None:
+        for number in _shared(numbers):
+            start = time.perf_counter()
+            _, used = classify(rows[number % len(rows)])
+            durations.append(time.perf_counter() - start)
+            experts.append(used)
+
+    workers = [threading.Thread(target=run, args=(classify,)) for classify in classifiers]
+    cpu, start = time.process_time(), time.perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    p50, p99 = np.percentile(durations, [50, 99])
+    return RawResult(
+        work=work,
+        threads=threads,
+        images=len(experts),
+        images_per_s=len(experts) / wall,
+        cpu_ms_per_image=cpu / len(experts) * 1e3,
+        mean_experts=sum(experts) / len(experts),
+        p50_ms=float(p50) * 1e3,
+        p99_ms=float(p99) * 1e3,
+    )
+
+
+def _shared(numbers: Iterator[int]) -> Iterator[int]:
+    """Numbers that several threads take from one iterator; a range's `next` is atomic."""
+    while (number := next(numbers, None)) is not None:
+        yield number
+
+
+def main() -> None:
+    """Measure in this process alone, so that its processor time is the work's."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("repository", type=Path, help="model repository")
+    parser.add_argument("--work", choices=WORKS, default=WORKS[0])
+    parser.add_argument("--images", type=int, default=4000, help="how many to classify")
+    parser.add_argument("--every", type=int, default=1, help="use every n-th test image")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    options = parser.parse_args()
+    images = read_images(every=options.every)
+    result: Any = measure(options.work, options.repository, images, options.images, options.threads)
+    print(json.dumps(asdict(result)))
+
+
+if __name__ == "__main__":
+    main()
