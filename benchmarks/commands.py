@@ -68,6 +68,13 @@ def bench(
             help="Requests of the memory test; 200,000, or 2,000 if quick.",
         ),
     ] = None,
+    int8: Annotated[
+        Path | None,
+        typer.Option(
+            help="A model repository that ride export --quantize int8 wrote of the same model: "
+            "measure it too, in bare ONNX Runtime and as this server serves it."
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option(help="The page to write; figures go into a .json beside it.")
     ] = Path("docs/benchmarks.md"),
@@ -99,6 +106,7 @@ def bench(
         clients=_QUICK_CLIENTS if quick else _FULL_CLIENTS,
         objective_ms=objective_ms,
         memory_requests=memory_requests or (_QUICK_REQUESTS if quick else _FULL_REQUESTS),
+        int8=int8,
     )
     bench_session(
         plan,

@@ -147,7 +147,7 @@ def _ask(
             f"127.0.0.1:{port}",
             way.model,
             way.protocol,
-            ["--input-data", str(data)],
+            ["--input-data", str(data), *way.flags],
             requests=requests,
             clients=clients,
             timeout_s=timeout_s,

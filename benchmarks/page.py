@@ -41,6 +41,7 @@ def page(store: Store) -> str:
         *_load(data),
         *_memory(data),
         *_servers(data),
+        *_int8(data),
         *_growth(data),
     ]
     return "\n".join(parts)
@@ -95,7 +96,7 @@ def _raw(data: Sections) -> Iterator[str]:
     yield "No server: each thread has sessions of its own and takes one image at a time.\n"
     rows = [
         [
-            _WORKS[result["work"]],
+            _WORKS[result["work"]] + _paused(result["pause_ms"]),
             result["threads"],
             f"{result['images_per_s']:,.0f}",
             f"{result['cpu_ms_per_image']:.2f}",
@@ -109,11 +110,19 @@ def _raw(data: Sections) -> Iterator[str]:
     yield table(columns, rows)
 
 
+def _paused(pause_ms: float) -> str:
+    return f", {pause_ms:g} ms of sleep before each" if pause_ms else ""
+
+
 def _this_server(data: Sections) -> Iterator[str]:
     if "this-server" not in data:
         return
     bare = raw_result(data, "routed")
     yield "## This server\n"
+    yield (
+        "`over bare routed` compares with bare ONNX Runtime measured right before the row, in as "
+        "many threads as there are clients, at most one a core.\n"
+    )
     rows = [
         [
             measured["title"].removeprefix("this server, "),
@@ -140,7 +149,8 @@ _POINT_COLUMNS = (
 
 
 def _point_cells(point: Mapping[str, Any], bare: Mapping[str, Any] | None) -> list[str]:
-    ratio = f"{point['cpu_ms_per_image'] / bare['cpu_ms_per_image']:.2f}" if bare else ""
+    bare_ms = point.get("bare_cpu_ms") or (bare and bare["cpu_ms_per_image"])
+    ratio = f"{point['cpu_ms_per_image'] / bare_ms:.2f}" if bare_ms else ""
     return [
         str(point["clients"]),
         f"{point['images_per_s']:,.0f}",
@@ -228,6 +238,22 @@ def _servers(data: Sections) -> Iterator[str]:
         ready = f"; ready after {measured['ready_s']:.1f} s" if "ready_s" in measured else ""
         yield f"- {measured['title']}: {measured['settings']}{ready} ({packages})."
     yield ""
+
+
+def _int8(data: Sections) -> Iterator[str]:
+    if "int8" not in data:
+        return
+    measured = data["int8"]
+    bare = measured["raw"]
+    yield "## int8\n"
+    yield (
+        "The same model, exported with `ride export --quantize int8`: bare ONNX Runtime does "
+        f"{bare['images_per_s']:,.0f} images/s with {bare['threads']} threads, routed, at "
+        f"{bare['cpu_ms_per_image']:.2f} ms of processor time an image. This server over gRPC:\n"
+    )
+    rows = [_point_cells(point, bare) for point in measured["points"]]
+    columns = [c.replace("bare routed", "bare int8 routed") for c in _POINT_COLUMNS]
+    yield table(columns, rows)
 
 
 def _growth(data: Sections) -> Iterator[str]:

@@ -22,6 +22,7 @@ class Plan:
         clients: numbers of clients that ask at the same time.
         objective_ms: the time to an answer that counts as good under too much load.
         memory_requests: how many requests the memory test sends.
+        int8: an int8 export of the same model, if it is to be measured too.
         tools: where programs and servers are installed.
         say: told what is being done, a line at a time.
     """
@@ -33,6 +34,7 @@ class Plan:
     clients: Sequence[int]
     objective_ms: float
     memory_requests: int
+    int8: Path | None = None
     tools: Path = TOOLS
     say: Callable[[str], None] = print
 

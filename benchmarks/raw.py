@@ -46,6 +46,7 @@ class RawResult:
         mean_experts: that an image took.
         p50_ms: half of the images took at most this.
         p99_ms: and 99 % this.
+        pause_ms: for which a thread slept before each image, as a server does between requests.
     """
 
     work: str
@@ -56,6 +57,7 @@ class RawResult:
     mean_experts: float
     p50_ms: float
     p99_ms: float
+    pause_ms: float = 0.0
 
 
 def session(graph: Path | bytes) -> ort.InferenceSession:
@@ -129,7 +131,14 @@ def _one_graph(repository: Path, manifest: Manifest, version: int) -> Classify:
     return classify
 
 
-def measure(work: str, repository: Path, images: Images, count: int, threads: int) -> RawResult:
+def measure(
+    work: str,
+    repository: Path,
+    images: Images,
+    count: int,
+    threads: int,
+    pause_ms: float = 0.0,
+) -> RawResult:
     """Classify `count` images, cycling through `images`, by `threads` threads."""
     classifiers = [build(work, repository) for _ in range(threads)]
     rows = [images.pixels[i : i + 1] for i in range(len(images))]
@@ -142,6 +151,8 @@ def measure(work: str, repository: Path, images: Images, count: int, threads: in
 
     def run(classify: Classify) -> None:
         for number in _shared(numbers):
+            if pause_ms:
+                time.sleep(pause_ms / 1e3)
             start = time.perf_counter()
             _, used = classify(rows[number % len(rows)])
             durations.append(time.perf_counter() - start)
@@ -164,6 +175,7 @@ def measure(work: str, repository: Path, images: Images, count: int, threads: in
         mean_experts=sum(experts) / len(experts),
         p50_ms=float(p50) * 1e3,
         p99_ms=float(p99) * 1e3,
+        pause_ms=pause_ms,
     )
 
 
@@ -183,9 +195,17 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4000, help="how many to classify")
     parser.add_argument("--every", type=int, default=1, help="use every n-th test image")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--pause-ms", type=float, default=0.0, help="sleep before each image")
     options = parser.parse_args()
     images = read_images(every=options.every)
-    result: Any = measure(options.work, options.repository, images, options.images, options.threads)
+    result: Any = measure(
+        options.work,
+        options.repository,
+        images,
+        options.images,
+        options.threads,
+        options.pause_ms,
+    )
     print(json.dumps(asdict(result)))
 
 

@@ -11,7 +11,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ _RAW_TIMEOUT_S = 600
 _MODERATE, _TOO_MUCH = 0.7, 3.0
 _MOST_CLIENTS = 64
 _MEMORY_CLIENTS = 16
+_PAUSE_MS = 3.0
 _WARM_REQUESTS = 1_000
 """At most; no more than the memory test itself sends."""
 
@@ -50,14 +51,17 @@ def raw(plan: Plan) -> Data:
         trial = _raw(plan, work, threads, min(_TRIAL_IMAGES, len(plan.images)))
         images = plan.images.passes(trial["images_per_s"] * plan.duration_s)
         results.append(_raw(plan, work, threads, images))
+    # What one client at a time can hope for: processors that rested are slower at first.
+    results.append(_raw(plan, "routed", 1, len(plan.images), pause_ms=_PAUSE_MS))
     return {"results": results}
 
 
-def _raw(plan: Plan, work: str, threads: int, images: int) -> Data:
+def _raw(plan: Plan, work: str, threads: int, images: int, pause_ms: float = 0.0) -> Data:
     command = [
         *(sys.executable, "-m", "benchmarks.raw", str(plan.repository.resolve())),
         *("--work", work, "--threads", str(threads)),
         *("--images", str(images), "--every", str(plan.every)),
+        *("--pause-ms", str(pause_ms)),
     ]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=_RAW_TIMEOUT_S, cwd=CHECKOUT
@@ -82,12 +86,22 @@ def _this_server(plan: Plan, contender: Contender) -> Data:
     ) as server:
         for clients in plan.clients:
             plan.say(f"{contender.title}: {clients} clients")
+            # Machines are noisy: the figure to compare with is from the same minute.
+            threads = min(clients, machine().cores)
+            bare = _raw(plan, "routed", threads, plan.images.passes(len(plan.images)))
             before = drive.counted(server)
             point = drive.closed(
                 server, contender.way, plan.images, clients=clients, duration_s=plan.duration_s
             )
             experts = drive.counted(server).mean_experts_since(before)
-            points.append({**asdict(point), "mean_experts": experts})
+            points.append(
+                {
+                    **asdict(point),
+                    "mean_experts": experts,
+                    "bare_cpu_ms": bare["cpu_ms_per_image"],
+                    "bare_p50_ms": bare["p50_ms"],
+                }
+            )
         return {"title": contender.title, "ready_s": server.ready_s, "points": points}
 
 
@@ -189,17 +203,32 @@ def _compare(plan: Plan, contender: Contender) -> Data:
         return {"ready_s": server.ready_s, "points": points, "failed": failed}
 
 
-def all_sections(servers: Sequence[str], *, growth: bool) -> dict[str, Callable[[Plan], Data]]:
+def _int8(plan: Plan) -> Data:
+    """The int8 export: bare ONNX Runtime, and this server over gRPC."""
+    assert plan.int8 is not None
+    quantised = replace(plan, repository=plan.int8)
+    cores = machine().cores
+    trial = _raw(quantised, "routed", cores, min(_TRIAL_IMAGES, len(plan.images)))
+    images = plan.images.passes(trial["images_per_s"] * plan.duration_s)
+    bare = _raw(quantised, "routed", cores, images)
+    return {"raw": bare, **_this_server(quantised, WAYS[0])}
+
+
+def all_sections(
+    servers: Sequence[str], *, growth: bool, int8: bool
+) -> dict[str, Callable[[Plan], Data]]:
     """Every section of a run by its name, in the order in which they are measured."""
     sections: dict[str, Callable[[Plan], Data]] = {
         "raw": raw,
         "this-server": this_server,
         "load": load,
         **{name: _comparison(name) for name in servers},
-        "memory": memory,
     }
+    if int8:
+        sections["int8"] = _int8
     if growth:
         sections["growth"] = _growth
+    sections["memory"] = memory
     return sections
 
 

@@ -53,9 +53,11 @@ def bench_session(
         BenchmarkError: if a name is unknown, a tool is missing or a section failed.
         ModelRepositoryError: if the repository can't be served.
     """
-    load_manifest(plan.repository, latest_version(plan.repository))
+    for repository in (plan.repository, plan.int8):
+        if repository is not None:
+            load_manifest(repository, latest_version(repository))
     store = Store.open(output.with_suffix(".json"))
-    sections = choose(servers, growth=growth, only=only)
+    sections = choose(servers, growth=growth, int8=plan.int8 is not None, only=only)
     if resume:
         sections = {
             name: measure for name, measure in sections.items() if name not in store.sections
@@ -79,7 +81,7 @@ def bench_session(
 
 
 def choose(
-    servers: Sequence[str], *, growth: bool, only: Sequence[str]
+    servers: Sequence[str], *, growth: bool, int8: bool, only: Sequence[str]
 ) -> dict[str, Callable[[Plan], Data]]:
     """The sections to measure.
 
@@ -88,8 +90,8 @@ def choose(
     """
     _require_known("server", servers, list(CONTENDERS))
     if not only:
-        return all_sections(servers, growth=growth)
-    sections = all_sections(list(CONTENDERS), growth=True)
+        return all_sections(servers, growth=growth, int8=int8)
+    sections = all_sections(list(CONTENDERS), growth=True, int8=int8)
     _require_known("section", only, list(sections))
     return {name: measure for name, measure in sections.items() if name in only}
 

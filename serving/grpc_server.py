@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from functools import lru_cache
 from importlib.metadata import version as distribution_version
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ from serving.inference import (
     InferenceModels,
     InferRequest,
     InferResponse,
+    ServedModel,
     StoredInput,
     WantedOutput,
     all_outputs,
@@ -65,6 +67,7 @@ CODE: dict[type[errors.RideError], grpc.StatusCode] = {
 
 _SERVICE = "inference.GRPCInferenceService"
 _LARGEST_OF_OURS = 2**31 - 1
+_WISHES_KEPT = 256
 _MOST_OF_A_STREAM = 64
 """Requests of one stream under way; a client waits before it can send more."""
 _FINAL = "triton_final_response"
@@ -259,7 +262,9 @@ class InferenceServicer(SharedMemoryServicer):
         return service_pb2.ModelStreamInferResponse(infer_response=response)
 
     async def _inferred(self, request: Any, time_left_s: float | None = None) -> Any:
-        with self._models.using(request.model_name, request.model_version) as model:
+        with self._models.live as live:
+            name, version = request.model_name, request.model_version
+            model = ServedModel(live, live.catalogue.find_for_requests(name, version))
             parsed = parse_infer_message(request, model.description.input)
             return infer_message(await self._models.infer(model, parsed, time_left_s))
 
@@ -382,11 +387,18 @@ def _parameter_values(parameters: Mapping[str, Any]) -> Iterator[tuple[str, obje
 
 
 def _wanted_outputs(outputs: Any) -> tuple[WantedOutput, ...]:
-    if not outputs:
-        return all_outputs(binary=True)
+    if not any(output.parameters for output in outputs):
+        return _plain_outputs(tuple(output.name for output in outputs))
     return distinct(
         _wanted_output(output.name, _parameters(output.parameters)) for output in outputs
     )
+
+
+@lru_cache(_WISHES_KEPT)  # most requests want the same few
+def _plain_outputs(names: tuple[str, ...]) -> tuple[WantedOutput, ...]:
+    if not names:
+        return all_outputs(binary=True)
+    return distinct(wanted_output(name, binary=True) for name in names)
 
 
 def _wanted_output(name: str, parameters: Mapping[str, object]) -> WantedOutput:

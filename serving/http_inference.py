@@ -17,7 +17,7 @@ from starlette.responses import Response
 from serving import errors
 from serving.compression import accepted_coding, compress, decompress
 from serving.hang_up import cancelled_by_hang_up
-from serving.inference import InferenceModels, InferRequest
+from serving.inference import InferenceModels, InferRequest, ServedModel
 from serving.inference_protocol import HEADER_LENGTH, InferBody, infer_body, parse_infer_request
 from serving.manifest import MODEL_NAME
 from serving.parameters import ClassifyParameters, parse_classify_parameters
@@ -99,7 +99,7 @@ class InferenceRoutes:
         scores, and the share of the full ensemble's multiply-adds that was spent on it.
         """
         parameters = parse_classify_parameters(request.query_params)
-        with self._service.host.using() as live:
+        with self._service.host.live as live:
             rule = live.rule(parameters)
             most = self._service.settings.max_images_per_request
             images = await _encoded_images(request, most)
@@ -114,7 +114,8 @@ class InferenceRoutes:
         body plain, with gzip or with deflate.
         """
         name, version = request.path_params["model"], request.path_params.get("version")
-        with self._models.using(name, version) as served:
+        with self._models.live as live:
+            served = ServedModel(live, live.catalogue.find_for_requests(name, version))
             body = await request.body()
             coding = request.headers.get("content-encoding")
 

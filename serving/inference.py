@@ -6,8 +6,8 @@ Two models give the same answers: `ride` takes prepared images, `ride_image` enc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -134,16 +134,14 @@ class InferenceModels:
         """What is implemented of Triton's extensions and switched on."""
         return (*EXTENSIONS, SHARED_MEMORY) if self.shared_memory.enabled else EXTENSIONS
 
-    @contextmanager
-    def using(self, name: str, version: str | None) -> Iterator[ServedModel]:
-        """The model of that name, served for as long as the block lasts.
+    @property
+    def live(self) -> LiveModel:
+        """The version that new requests go to; a `with` block of it keeps it open.
 
         Raises:
-            ModelNotFound: if there is none, or not in that version.
-            InvalidRequest: if this is the name of a graph behind the models.
+            ModelNotFound: if it was unloaded.
         """
-        with self.service.host.using() as live:
-            yield ServedModel(live, live.catalogue.find_for_requests(name, version))
+        return self.service.host.live
 
     def find(self, name: str, version: str | None) -> ModelDescription:
         """What is to be told of a model: one that clients call, or a graph behind it.
@@ -221,19 +219,19 @@ class InferenceModels:
         parameters = _without_reserved(request.parameters)
         urgency = take_urgency(parameters, time_left_s)
         rule = model.live.rule(parse_cost_parameters(parameters))
-        async with self._loaded(request.data) as data:
-            answer = await self._answer(model, data, rule, urgency)
+        if isinstance(request.data, StoredInput):
+            async with self._loaded(request.data) as data:
+                answer = await self._answer(model, data, rule, urgency)
+        else:
+            answer = await self._answer(model, request.data, rule, urgency)
         names = model.live.engine.manifest.class_names
         outputs = tuple(_output(wanted, answer.routed, names) for wanted in request.outputs)
         response = InferResponse(model.description, outputs, request.identity, answer.degraded)
         return await _stored(response, pieces) if pieces else response
 
     @asynccontextmanager
-    async def _loaded(self, data: Array | StoredInput) -> AsyncIterator[Array]:
-        """An input's array, copied if it lies in shared memory."""
-        if not isinstance(data, StoredInput):
-            yield data
-            return
+    async def _loaded(self, data: StoredInput) -> AsyncIterator[Array]:
+        """The array of an input in shared memory, copied."""
         with self.shared_memory.reading(data.place) as piece:
             yield await _off_loop(
                 data.place.byte_size, lambda: decode_raw(piece.read(), data.spec, data.shape)

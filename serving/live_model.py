@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
 from serving.catalogue import Catalogue
 from serving.engine import Engine, load_engine
@@ -55,12 +56,12 @@ class LiveModel:
         """The version as clients write it."""
         return str(self.engine.version)
 
-    def acquire(self) -> None:
-        """Count one more user. Users come and go on the event loop's thread."""
+    def __enter__(self) -> Self:
+        """Use it for the length of a `with` block, on the event loop's thread."""
         self._users += 1
+        return self
 
-    def release(self) -> None:
-        """Count one user less."""
+    def __exit__(self, *_: object) -> None:
         self._users -= 1
         self._close_if_unused()
 

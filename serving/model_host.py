@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +50,7 @@ class ModelHost:
 
     @property
     def live(self) -> LiveModel:
-        """The version that new requests go to.
+        """The version that new requests go to; a `with` block of it keeps it open.
 
         Raises:
             ModelNotFound: if it was unloaded.
@@ -60,20 +58,6 @@ class ModelHost:
         if self._live is None:
             raise ModelNotFound("the model was unloaded; load it again to use it")
         return self._live
-
-    @contextmanager
-    def using(self) -> Iterator[LiveModel]:
-        """The live version, which stays open until the block is left.
-
-        Raises:
-            ModelNotFound: if it was unloaded.
-        """
-        live = self.live
-        live.acquire()
-        try:
-            yield live
-        finally:
-            live.release()
 
     async def load(self) -> None:
         """Load the latest version anew, whether or not it is served already (the load call).

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,13 +146,14 @@ class ClassificationService:
             DeadlineExceeded: if the deadline passes first.
             Overloaded: if too many images wait already.
         """
-        with (
-            self._counted(live, IMAGE_MODEL_NAME) as stopwatch,
-            self._admitted(live, len(images), rule) as allowed,
-        ):
-            pixels = await self._decoded(live, images)
-            stopwatch.decoded()
-            return await self._routed(live, pixels, rule, allowed, urgency, stopwatch)
+        with _Stopwatch(live, IMAGE_MODEL_NAME) as stopwatch:
+            allowed = self._admit(live, len(images), rule)
+            try:
+                pixels = await self._decoded(live, images)
+                stopwatch.decoded()
+                return await self._routed(live, pixels, rule, allowed, urgency, stopwatch)
+            finally:
+                self._leave(len(images))
 
     async def infer(
         self,
@@ -168,10 +169,13 @@ class ClassificationService:
             DeadlineExceeded: if the deadline passes first.
             Overloaded: if too many images wait already.
         """
-        with self._counted(live, MODEL_NAME) as stopwatch:
+        with _Stopwatch(live, MODEL_NAME) as stopwatch:
             live.engine.check(images)
-            with self._admitted(live, len(images), rule) as allowed:
+            allowed = self._admit(live, len(images), rule)
+            try:
                 return await self._routed(live, images, rule, allowed, urgency, stopwatch)
+            finally:
+                self._leave(len(images))
 
     async def _routed(
         self,
@@ -189,22 +193,10 @@ class ClassificationService:
         stopwatch.answered(len(images), scheduled.queue_seconds)
         return Answer(scheduled.routed, degraded)
 
-    @contextmanager
-    def _counted(self, live: LiveModel, model: str) -> Iterator[_Stopwatch]:
-        """Count the request in the model's statistics, whatever comes of it."""
-        stopwatch = _Stopwatch()
-        try:
-            yield stopwatch
-        except BaseException:
-            live.statistics.observe_failure(model, stopwatch.elapsed)
-            raise
-        live.statistics.observe_request(model, stopwatch.rows, stopwatch.times)
+    def _admit(self, live: LiveModel, count: int, rule: RoutingRule) -> RoutingRule:
+        """Take room for `count` images, all of it on the event loop's one thread.
 
-    @contextmanager
-    def _admitted(self, live: LiveModel, count: int, rule: RoutingRule) -> Iterator[RoutingRule]:
-        """Hold room for `count` images, all of it on the event loop's one thread.
-
-        The value is the rule that the server's load allows.
+        The value is the rule that the server's load allows. `_leave` gives the room back.
         """
         if count == 0:
             raise InvalidRequest("the request holds no image")
@@ -216,10 +208,10 @@ class ClassificationService:
         if load.refuse or self._waiting + count > self.settings.max_waiting_images:
             raise Overloaded("the server is busy; try again in a moment")
         self._waiting += count
-        try:
-            yield live.ladder.apply(rule, load.level)
-        finally:
-            self._waiting -= count
+        return live.ladder.apply(rule, load.level)
+
+    def _leave(self, count: int) -> None:
+        self._waiting -= count
 
     def _load(self, live: LiveModel) -> Load:
         decoding = self._decoding * self._decode_seconds / self._threads
@@ -259,27 +251,32 @@ class ClassificationService:
 
 
 class _Stopwatch:
-    """Times a request's parts, in seconds."""
+    """Times a request's parts, in seconds, for the model's statistics, whatever comes of it."""
 
-    def __init__(self) -> None:
-        self.rows = 0
-        self._start = time.perf_counter()
+    def __init__(self, live: LiveModel, model: str) -> None:
+        self._statistics = live.statistics
+        self._model = model
+        self._rows = 0
         self._decoding = 0.0
         self._queue = 0.0
 
+    def __enter__(self) -> Self:
+        self._start = time.perf_counter()
+        return self
+
     def decoded(self) -> None:
-        self._decoding = self.elapsed
+        self._decoding = time.perf_counter() - self._start
 
     def answered(self, rows: int, queue_seconds: float) -> None:
-        self.rows, self._queue = rows, queue_seconds
+        self._rows, self._queue = rows, queue_seconds
 
-    @property
-    def elapsed(self) -> float:
-        return time.perf_counter() - self._start
-
-    @property
-    def times(self) -> RequestTimes:
-        return RequestTimes(self._queue, self._decoding, self.elapsed)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        total = time.perf_counter() - self._start
+        if kind is not None:
+            self._statistics.observe_failure(self._model, total)
+        else:
+            times = RequestTimes(self._queue, self._decoding, total)
+            self._statistics.observe_request(self._model, self._rows, times)
 
 
 def _classification(

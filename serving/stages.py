@@ -28,11 +28,13 @@ from serving.routing import (
 
 Result = TypeVar("Result")
 
-_WORTH_IT = 0.95
+_WORTH_IT = 0.97
 """A larger batch must take less than this share of a smaller one's time a row."""
 
 _REPEATS = 2
-_SURELY_TRIED = 8
+"""The first run of a size also warms it up."""
+
+_SURELY_TRIED = 16
 _MOST_SECONDS_MEASURING = 0.5
 _LARGEST_BATCH = 256
 
@@ -133,7 +135,6 @@ def measure_costs(engine: Engine) -> StageCosts:
     deadline = time.perf_counter() + _MOST_SECONDS_MEASURING
     measured: dict[int, NDArray[np.float64]] = {}
     for size in (2**power for power in range(_LARGEST_BATCH.bit_length())):
-        _time_stages(engine, size)  # warm up
         measured[size] = np.min([_time_stages(engine, size) for _ in range(_REPEATS)], axis=0)
         # A few sizes are always tried: another program may have disturbed one of them.
         tried_enough = size >= _SURELY_TRIED and _worthwhile(measured) < size

@@ -82,11 +82,13 @@ class ProtocolWay:
         protocol: http or grpc.
         model: its name.
         batched: whether its `max_batch_size` is above 0.
+        flags: further ones for perf_analyzer.
     """
 
     protocol: Protocol
     model: str
     batched: bool = False
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,11 @@ def _ride(name: str, settings: str, way: HttpWay | ProtocolWay) -> Contender:
 
 WAYS = (
     _ride("ride-grpc", "gRPC", ProtocolWay("grpc", "ride")),
+    _ride(
+        "ride-full",
+        "gRPC, all experts for every image",
+        ProtocolWay("grpc", "ride", flags=("--request-parameter", "quality:full:string")),
+    ),
     _ride("ride-http", "HTTP, binary tensors", ProtocolWay("http", "ride")),
     _ride("ride-png", "PNG files to /v1/classify", PNG_WAY),
 )
