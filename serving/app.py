@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib
 import logging
 import signal
 import socket
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,9 +20,6 @@ from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from serving.errors import SettingsError
-from serving.grpc_server import grpc_listening
-from serving.http import create_app
-from serving.inference import InferenceModels
 from serving.metrics import Metrics
 from serving.model_host import ModelHost
 from serving.service import ClassificationService
@@ -51,25 +50,38 @@ def serve(repository: Path, settings: Settings, console: Console) -> None:
     """
     _log_what_we_say()
     with _stopping_is_success():
-        service = build_service(repository, settings)
+        service = _service_beside_imports(repository, settings)
         try:
-            models = InferenceModels(service)
-            config = uvicorn.Config(
-                create_app(models),
-                server_header=False,
-                timeout_graceful_shutdown=_SHUTDOWN_GRACE_S,
-                log_level="info",
-                access_log=False,  # a line a request costs as much as the rest of its HTTP
-            )
-            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-                runner.run(_serve(models, config, console))
+            with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:
+                runner.run(_serve(service, console))
         finally:
             service.close()
 
 
-async def _serve(models: InferenceModels, config: uvicorn.Config, console: Console) -> None:
+def _service_beside_imports(repository: Path, settings: Settings) -> ClassificationService:
+    """Load and warm up the model on another thread while this one imports the transports."""
+    with ThreadPoolExecutor(1) as other:
+        loading = other.submit(build_service, repository, settings)
+        importlib.import_module("serving.http")
+        importlib.import_module("serving.grpc_server")
+        return loading.result()
+
+
+async def _serve(service: ClassificationService, console: Console) -> None:
     """Both transports on one event loop, until a signal that uvicorn handles."""
-    settings = models.service.settings
+    # Slow to import, and not needed by `ride classify`.
+    from serving.grpc_server import grpc_listening  # noqa: PLC0415
+    from serving.http import create_app  # noqa: PLC0415
+    from serving.inference import InferenceModels  # noqa: PLC0415
+
+    models, settings = InferenceModels(service), service.settings
+    config = uvicorn.Config(
+        create_app(models),
+        server_header=False,
+        timeout_graceful_shutdown=_SHUTDOWN_GRACE_S,
+        log_level="info",
+        access_log=False,  # a line a request costs as much as the rest of its HTTP
+    )
     async with AsyncExitStack() as stack:
         listener = _listen(settings.host, settings.port, "--port")
         grpc_port = None
@@ -78,9 +90,9 @@ async def _serve(models: InferenceModels, config: uvicorn.Config, console: Conso
             _listen(settings.host, settings.grpc_port, "--grpc-port").close()
             listening = grpc_listening(models, _SHUTDOWN_GRACE_S)
             grpc_port = await stack.enter_async_context(listening)
-        following = asyncio.create_task(models.service.host.follow_repository())
+        following = asyncio.create_task(service.host.follow_repository())
         stack.callback(following.cancel)
-        _announce(models.service, listener, grpc_port, console)
+        _announce(service, listener, grpc_port, console)
         await uvicorn.Server(config).serve(sockets=[listener])
 
 

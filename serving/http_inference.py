@@ -115,7 +115,7 @@ class InferenceRoutes:
         """
         name, version = request.path_params["model"], request.path_params.get("version")
         with self._models.live as live:
-            served = ServedModel(live, live.catalogue.find_for_requests(name, version))
+            served = ServedModel.of(live, name, version)
             body = await request.body()
             coding = request.headers.get("content-encoding")
 

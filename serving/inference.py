@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -53,6 +53,16 @@ class ServedModel(NamedTuple):
 
     live: LiveModel
     description: ModelDescription
+
+    @classmethod
+    def of(cls, live: LiveModel, name: str, version: str | None) -> Self:
+        """The model of that name.
+
+        Raises:
+            ModelNotFound: if there is none, or not in that version.
+            InvalidRequest: if this is the name of a graph behind the models.
+        """
+        return cls(live, live.catalogue.find_for_requests(name, version))
 
 
 @dataclass(frozen=True)

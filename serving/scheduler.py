@@ -241,10 +241,9 @@ class Scheduler:
         now = time.monotonic()
         gap = (now - self._last_arrival) / len(images)
         self._last_arrival = now
-        known = math.isfinite(self._arrival_gap)
-        self._arrival_gap += _ARRIVAL_MEMORY * (gap - self._arrival_gap) if known else 0.0
-        if not known:
+        if math.isinf(self._arrival_gap):  # the first
             self._arrival_gap = gap
+        self._arrival_gap += _ARRIVAL_MEMORY * (gap - self._arrival_gap)
         return [_Row(job, row, now, images, row) for row in range(len(images))]
 
     def _enqueue(self, stage: int, rows: Sequence[_Row]) -> None:
