@@ -171,7 +171,7 @@ def _load(data: Sections) -> Iterator[str]:
         "Requests at random moments (Poisson), whether or not the server keeps up; raw pixels over "
         "HTTP, latency from the moment that a request was due. 100 % is what 64 clients get that "
         f"wait for their answers: {load['most_images_per_s']:,.0f} images/s. Good answers come "
-        f"within {load['objective_ms']:g} ms.\n"
+        f"within {load['objective_ms']:g} ms, which is the server's `--latency-objective-ms` too.\n"
     )
     rows = []
     for name, key in (("70 %", "moderate"), ("300 %", "too_much")):

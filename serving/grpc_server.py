@@ -264,6 +264,7 @@ class InferenceServicer(SharedMemoryServicer):
     async def _inferred(self, request: Any, time_left_s: float | None = None) -> Any:
         with self._models.live as live:
             model = ServedModel.of(live, request.model_name, request.model_version)
+            self._models.service.require_time(live)
             parsed = parse_infer_message(request, model.description.input)
             return infer_message(await self._models.infer(model, parsed, time_left_s))
 

@@ -101,6 +101,7 @@ class InferenceRoutes:
         parameters = parse_classify_parameters(request.query_params)
         with self._service.host.live as live:
             rule = live.rule(parameters)
+            self._service.require_time(live)
             most = self._service.settings.max_images_per_request
             images = await _encoded_images(request, most)
             async with cancelled_by_hang_up(request):
@@ -116,6 +117,7 @@ class InferenceRoutes:
         name, version = request.path_params["model"], request.path_params.get("version")
         with self._models.live as live:
             served = ServedModel.of(live, name, version)
+            self._service.require_time(live)
             body = await request.body()
             coding = request.headers.get("content-encoding")
 

@@ -169,7 +169,8 @@ class Scheduler:
         self._estimates = StageEstimates(costs)
         self._policy = BatchPolicy(costs, self._estimates)
         self._queues: list[list[_Entry]] = [[] for _ in costs.seconds]
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._sleepers: list[threading.Semaphore] = []
         self._order = count()
         self._idle = 0
         self._closed = False
@@ -195,7 +196,8 @@ class Scheduler:
         """
         loop = asyncio.get_running_loop()
         job = _Job(len(images), rule, self._engine.manifest.num_classes, urgency, loop)
-        self._enqueue(1, self._arriving(job, images))
+        rows = self._arriving(job, images)
+        self._enqueue(1, rows, wake=len(rows))
         try:
             if urgency.deadline == math.inf:
                 return await job.future
@@ -227,9 +229,9 @@ class Scheduler:
 
     def close(self) -> None:
         """Let running batches end, fail what waits still, and stop the threads."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._wake(len(self._threads))
         for thread in self._threads:
             thread.join()
         left = [entry.row.job for queue in self._queues for entry in queue]
@@ -246,23 +248,40 @@ class Scheduler:
         self._arrival_gap += _ARRIVAL_MEMORY * (gap - self._arrival_gap)
         return [_Row(job, row, now, images, row) for row in range(len(images))]
 
-    def _enqueue(self, stage: int, rows: Sequence[_Row]) -> None:
-        with self._changed:
+    def _enqueue(self, stage: int, rows: Sequence[_Row], wake: int) -> None:
+        with self._lock:
             queue = self._queues[stage - 1]
             for row in rows:
                 urgency = row.job.urgency
                 entry = _Entry(urgency.priority, urgency.deadline, next(self._order), row)
                 heapq.heappush(queue, entry)
-            if self._idle:
-                self._changed.notify(len(rows))
+            self._wake(wake)
+
+    def _wake(self, workers: int) -> None:
+        """Wake so many of those that sleep, the last to fall asleep first: its caches are warm."""
+        for _ in range(min(workers, len(self._sleepers))):
+            self._sleepers.pop().release()
+
+    def _sleep(self, alarm: threading.Semaphore, seconds: float | None) -> None:
+        """Let go of the lock until woken, or for so many seconds."""
+        self._sleepers.append(alarm)
+        self._lock.release()
+        woken = alarm.acquire(timeout=seconds)
+        self._lock.acquire()
+        if not woken:
+            if alarm in self._sleepers:
+                self._sleepers.remove(alarm)
+            else:  # woken at the very end
+                alarm.acquire()
 
     def _work(self) -> None:
-        while (batch := self._next_batch()) is not None:
+        alarm = threading.Semaphore(0)
+        while (batch := self._next_batch(alarm)) is not None:
             self._run(batch)
 
-    def _next_batch(self) -> _Batch | None:
+    def _next_batch(self, alarm: threading.Semaphore) -> _Batch | None:
         """Wait for work; None once the scheduler is closed."""
-        with self._changed:
+        with self._lock:
             self._idle += 1
             try:
                 while not self._closed:
@@ -274,7 +293,7 @@ class Scheduler:
                         if rows := self._take(choice, now):
                             return _Batch(choice.stage, rows, now)
                     else:
-                        self._changed.wait(choice.seconds if choice else None)
+                        self._sleep(alarm, choice.seconds if choice else None)
                 return None
             finally:
                 self._idle -= 1
@@ -330,10 +349,11 @@ class Scheduler:
                 _Row(batch.rows[place].job, batch.rows[place].index, now, features, place, state)
                 for place in run.on.tolist()
             ]
-            self._enqueue(batch.stage + 1, on)
+            # This worker looks for work next, and has their features in its caches.
+            self._enqueue(batch.stage + 1, on, wake=len(on) - 1)
         done = np.flatnonzero(~goes_on)
         answers = state.answers(done)
-        with self._changed:
+        with self._lock:
             seconds = sum(graph.seconds for graph in run.graphs)
             self._estimates.observe(batch.stage, len(batch.rows), len(done), seconds)
             finished = [

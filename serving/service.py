@@ -204,11 +204,22 @@ class ClassificationService:
         most = min(self.settings.max_images_per_request, self.settings.max_waiting_images)
         if count > most:
             raise RequestTooLarge(f"a request may hold {most} images, not {count}")
-        load = self._load(live)
-        if load.refuse or self._waiting + count > self.settings.max_waiting_images:
-            raise Overloaded("the server is busy; try again in a moment")
+        level = self.require_time(live)
+        if self._waiting + count > self.settings.max_waiting_images:
+            raise _busy()
         self._waiting += count
-        return live.ladder.apply(rule, load.level)
+        return live.ladder.apply(rule, level)
+
+    def require_time(self, live: LiveModel) -> int:
+        """The degradation level; for a transport, before it spends anything on a request.
+
+        Raises:
+            Overloaded: if no answer would come in time.
+        """
+        load = self._load(live)
+        if load.refuse:
+            raise _busy()
+        return load.level
 
     def _leave(self, count: int) -> None:
         self._waiting -= count
@@ -248,6 +259,10 @@ class ClassificationService:
         took = time.perf_counter() - start
         self._decode_seconds += _DECODE_MEMORY * (took - self._decode_seconds)
         return pixels
+
+
+def _busy() -> Overloaded:
+    return Overloaded("the server is busy; try again in a moment")
 
 
 class _Stopwatch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 from benchmarks.images import Images
 from benchmarks.servers.contender import Contender, HttpWay, Place, ProtocolWay, Start
@@ -27,6 +28,16 @@ PIXELS_WAY = HttpWay("/v2/models/ride/infer", pixels, {"Inference-Header-Content
 def _start(place: Place) -> Start:
     command = [sys.executable, "-m", "ride", "serve", str(place.repository)]
     return Start([*command, f"--port={place.port}", f"--grpc-port={place.grpc_port}"])
+
+
+def with_flags(contender: Contender, *flags: str) -> Contender:
+    """The same with further flags of `ride serve`."""
+
+    def start(place: Place) -> Start:
+        command = contender.start(place)
+        return Start([*command.command, *flags], command.environment)
+
+    return replace(contender, start=start, settings=" ".join(flags))
 
 
 def _ride(name: str, settings: str, way: HttpWay | ProtocolWay) -> Contender:

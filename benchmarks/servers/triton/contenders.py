@@ -17,7 +17,7 @@ from benchmarks.servers.contender import CHECKOUT, ORT, Contender, Place, Protoc
 from serving.manifest import GRAPH_FILE, Manifest, latest_version, load_manifest
 
 _BLS_INSTANCES_A_CORE = 4
-_ROUTING = ("__init__.py", "errors.py", "manifest.py", "routing.py")
+_ROUTING = ("__init__.py", "errors.py", "json_fields.py", "manifest.py", "routing.py")
 _HERE = Path(__file__).parent
 _REQUIREMENTS = ("nvidia-pytriton==0.7.0", ORT, "numpy==1.26.4", "pillow==13.0.0")
 _READY = "/v2/health/ready"
