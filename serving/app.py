@@ -90,8 +90,8 @@ async def _serve(service: ClassificationService, console: Console) -> None:
             _listen(settings.host, settings.grpc_port, "--grpc-port").close()
             listening = grpc_listening(models, _SHUTDOWN_GRACE_S)
             grpc_port = await stack.enter_async_context(listening)
-        following = asyncio.create_task(service.host.follow_repository())
-        stack.callback(following.cancel)
+        for running in (service.host.follow_repository(), service.loop_lag.watch()):
+            stack.callback(asyncio.create_task(running).cancel)
         _announce(service, listener, grpc_port, console)
         await uvicorn.Server(config).serve(sockets=[listener])
 

@@ -70,7 +70,7 @@ def serve(
         float,
         typer.Option(
             envvar="RIDE_LATENCY_OBJECTIVE_MS",
-            help="Once images wait for half of this, answers get cheaper gear by gear, and are "
+            help="Once answers take six tenths of this, they get cheaper gear by gear, and are "
             "marked; where that is not enough, new requests get status 503.",
         ),
     ] = _DEFAULTS.latency_objective_s * 1_000,

@@ -1,10 +1,10 @@
 """Under too much load: lower the cost of answers first; refuse only what can't be in time. Pure.
 
-The signal is the wait: for how long the images in the queues have waited, or will keep the workers,
-whichever is longer, against a latency objective. From half of the objective on, the server goes
-down the model's gears one by one, each in time for the one before it to show; once the wait is
-short again, and has been for a while, it goes back up. Where even the last gear leaves the wait
-near the objective, new requests are refused.
+The signal is the wait for an answer: for how long the images in the queues have waited, or how long
+a new one will take as expected, whichever is longer, and by how much the event loop is behind. From
+six tenths of the latency objective on, the server goes down the model's gears one by one, each in
+time for the one before it to show; once the wait is below four tenths, and has been for a while, it
+goes back up. Where even the last gear leaves the wait near the objective, new requests are refused.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from serving.routing import RoutingRule
 FLOORS = tuple(gear for gear in GEARS if gear != "full")
 """How far a server may degrade: gears that cost less than everything."""
 
-_LOWER_AT = 0.5
-_RAISE_AT = 0.1
+_LOWER_AT = 0.6
+_RAISE_AT = 0.4
 _REFUSE_AT = 0.75
-"""Shares of the objective: what is admitted still has to be decoded, run and sent."""
+"""Shares of the objective; what is expected is an average, so some answers take longer."""
 
 _SECONDS_BETWEEN_STEPS = 0.5
 """Share of the objective: how long a step down takes to show in the wait."""

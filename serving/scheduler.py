@@ -12,6 +12,8 @@ import asyncio
 import heapq
 import logging
 import math
+import os
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -32,6 +34,11 @@ from serving.stages import GraphRun, StageCosts, StageRun, run_stage
 logger = logging.getLogger(__name__)
 
 DEFAULT_PRIORITY = 5
+
+_WORKER_NICENESS = 5
+
+_RUN_MEMORY = 0.02
+"""Weight of the newest request in the moving average of the time that requests run."""
 
 _ARRIVAL_MEMORY = 0.1
 """Weight of the newest request in the moving average of the time between images."""
@@ -96,7 +103,8 @@ class _Job:
         self.loop = loop
         self.future: asyncio.Future[Scheduled] = loop.create_future()
         self.abandoned = False
-        self.queue_seconds: float | None = None
+        self.arrived_at = time.monotonic()
+        self.taken_at: float | None = None
         self.error: RideError | None = None
         self._left = size
         self._routed = Routed(
@@ -124,7 +132,8 @@ class _Job:
         if self.error is not None:
             self.future.set_exception(self.error)
         else:
-            self.future.set_result(Scheduled(self._routed, self.queue_seconds or 0.0))
+            waited = (self.taken_at or self.arrived_at) - self.arrived_at
+            self.future.set_result(Scheduled(self._routed, waited))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +185,7 @@ class Scheduler:
         self._closed = False
         self._last_arrival = time.monotonic()
         self._arrival_gap = math.inf
+        self._run_seconds = 0.0
         self._threads = [
             threading.Thread(target=self._work, name=f"ride-worker-{i}", daemon=True)
             for i in range(workers)
@@ -213,11 +223,18 @@ class Scheduler:
         """Rows that wait for each stage, those of cancelled requests included."""
         return [len(queue) for queue in self._queues]
 
-    def seconds_ahead(self, arriving: int = 0) -> float:
-        """How long rows that wait now, and so many to come, keep the workers, as expected."""
+    def seconds_to_answer(self, arriving: int = 0) -> float:
+        """How long a new image's answer will take, as expected.
+
+        The rows that wait now, and so many that are to come before it, keep the workers first;
+        then it takes what images took lately from the moment that they were taken up.
+        """
         depths = self.queue_depths
         depths[0] += arriving
-        return self._estimates.backlog_seconds(depths) / len(self._threads)
+        ahead = self._estimates.backlog_seconds(depths) / len(self._threads)
+        # Where all workers rest, what images took under load says nothing.
+        rests = self._idle == len(self._threads) and not any(depths)
+        return ahead if rests else ahead + self._run_seconds
 
     def oldest_wait(self) -> float:
         """Seconds for which the first row in line for stage 1 has waited; 0 if none does."""
@@ -275,6 +292,7 @@ class Scheduler:
                 alarm.acquire()
 
     def _work(self) -> None:
+        _yield_to_others()
         alarm = threading.Semaphore(0)
         while (batch := self._next_batch(alarm)) is not None:
             self._run(batch)
@@ -315,8 +333,8 @@ class Scheduler:
                 row.job.fail(_too_late())
                 late.append(row.job)
             else:
-                if row.job.queue_seconds is None:
-                    row.job.queue_seconds = now - row.queued_at
+                if row.job.taken_at is None:
+                    row.job.taken_at = now
                 rows.append(row)
         self._resolve(late)
         return rows
@@ -354,13 +372,18 @@ class Scheduler:
         done = np.flatnonzero(~goes_on)
         answers = state.answers(done)
         with self._lock:
-            seconds = sum(graph.seconds for graph in run.graphs)
+            # All that the batch took, waiting for a processor included.
+            seconds = now - batch.taken_at
             self._estimates.observe(batch.stage, len(batch.rows), len(done), seconds)
             finished = [
                 row.job
                 for i, row in enumerate(batch.rows[place] for place in done.tolist())
                 if row.job.answer(row.index, answers, i)
             ]
+            for job in finished:
+                if job.taken_at is not None:
+                    took = now - job.taken_at
+                    self._run_seconds += _RUN_MEMORY * (took - self._run_seconds)
         self._resolve(finished)
         waited = np.array([batch.taken_at - row.queued_at for row in batch.rows])
         self._report(BatchReport(batch.stage, len(batch.rows), waited, run.graphs, answers))
@@ -382,6 +405,12 @@ class Scheduler:
                 loop.call_soon_threadsafe(_resolve_all, its_jobs)
             except RuntimeError:  # this loop is closed, and whoever waited there is gone
                 logger.debug("an answer found its event loop closed")
+
+
+def _yield_to_others() -> None:
+    """Let the event loop have a processor first when there are not enough: others wait for it."""
+    if sys.platform == "linux":  # where niceness is a thread's own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _WORKER_NICENESS)
 
 
 def _resolve_all(jobs: Sequence[_Job]) -> None:

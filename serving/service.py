@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from serving.errors import InvalidRequest, Overloaded, RequestTooLarge, RideError
 from serving.images import ImageLimits, decode_image
 from serving.live_model import LiveModel
+from serving.loop_lag import LoopLag
 from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME, ImageSpec, Manifest
 from serving.metrics import Metrics
 from serving.model_host import ModelHost
@@ -91,6 +92,7 @@ class ClassificationService:
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._threads = settings.threads
         self._decoders = ThreadPoolExecutor(self._threads, thread_name_prefix="ride-decoder")
+        self.loop_lag = LoopLag()
         self._waiting = 0
         self._decoding = 0
         self._decode_seconds = 0.0
@@ -227,7 +229,8 @@ class ClassificationService:
     def _load(self, live: LiveModel) -> Load:
         decoding = self._decoding * self._decode_seconds / self._threads
         scheduler = live.scheduler
-        wait = max(scheduler.oldest_wait(), scheduler.seconds_ahead(self._decoding) + decoding)
+        expected = scheduler.seconds_to_answer(self._decoding) + decoding
+        wait = max(scheduler.oldest_wait(), expected) + self.loop_lag.seconds
         return live.overload.observe(wait, time.monotonic())
 
     async def _decoded(self, live: LiveModel, images: Sequence[EncodedImage]) -> NDArray[np.uint8]:

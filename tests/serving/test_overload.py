@@ -28,9 +28,9 @@ def test_a_short_wait_changes_nothing() -> None:
         assert (load.level, load.refuse) == (0, False)
 
 
-def test_from_half_of_the_objective_cost_goes_down_step_by_step() -> None:
+def test_from_six_tenths_of_the_objective_cost_goes_down_step_by_step() -> None:
     control = OverloadControl(3, OBJECTIVE_S)
-    levels = [control.observe(0.6, tick / 10).level for tick in range(16)]
+    levels = [control.observe(0.7, tick / 10).level for tick in range(16)]
     assert levels == [1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3]
 
 
@@ -50,7 +50,7 @@ def test_it_goes_back_up_only_after_a_long_calm() -> None:
     control = OverloadControl(2, OBJECTIVE_S)
     control.observe(0.9, 0.0)
     assert control.observe(0.05, 3.9).level == 2
-    assert control.observe(0.3, 4.0).level == 2  # not calm
+    assert control.observe(0.5, 4.0).level == 2  # not calm
     assert control.observe(0.05, 7.9).level == 2
     assert control.observe(0.05, 8.0).level == 1
     assert control.observe(0.05, 11.9).level == 1

@@ -288,14 +288,15 @@ def test_what_waits_is_told_in_seconds_of_work(engine: Engine, pixels: Pixels) -
 
     async def four_wait() -> None:
         with scheduler_of(engine, gate) as scheduler:
-            assert scheduler.seconds_ahead() == 0
+            assert scheduler.seconds_to_answer() == 0
             assert scheduler.oldest_wait() == 0
             await held_up(scheduler, gate, engine, pixels[:1])
             waiting = asyncio.create_task(scheduler.route(pixels[:4], engine.rule()))
             await asyncio.sleep(0.05)
             assert scheduler.queue_depths == [4, 0, 0]
             assert scheduler.oldest_wait() >= 0.04
-            assert 0 < scheduler.seconds_ahead() < scheduler.seconds_ahead(arriving=1) < math.inf
+            now, later = scheduler.seconds_to_answer(), scheduler.seconds_to_answer(arriving=1)
+            assert 0 < now < later < math.inf
             gate.open()
             await waiting
 
