@@ -19,13 +19,15 @@ from benchmarks.errors import LoadFailed
 from benchmarks.images import Images, random_images
 from benchmarks.plan import Plan
 from benchmarks.servers.contender import HttpWay, running
-from benchmarks.servers.ride import PIXELS_WAY, WAYS
+from benchmarks.servers.ride import PIXELS_WAY, WAYS, with_flags
 from export.graphs import split_model
 from export.repository import publish, staged_version
 from serving.manifest import ImageSpec, Manifest
 from training.costs import multiply_adds
 from training.model import RideModel
 from training.presets import preset
+
+_PATIENCE_MS = 600_000
 
 IMAGE_SIZES = (32, 64, 128, 224)
 BATCHES = (1, 4, 16, 64, 256)
@@ -88,7 +90,9 @@ def _point(
     )
     folder = plan.folder("growth")
     try:
-        with running(WAYS[0], Path(sys.executable), repository, folder) as server:
+        # Every answer is wanted here, however long it takes.
+        patient = with_flags(WAYS[0], f"--latency-objective-ms={_PATIENCE_MS}")
+        with running(patient, Path(sys.executable), repository, folder) as server:
             point = drive.closed(
                 server, way, images, clients=clients, duration_s=duration_s, trial=clients
             )
