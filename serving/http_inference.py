@@ -99,7 +99,7 @@ class InferenceRoutes:
         scores, and the share of the full ensemble's multiply-adds that was spent on it.
         """
         parameters = parse_classify_parameters(request.query_params)
-        with self._service.host.live as live:
+        with self._models.live as live:
             rule = live.rule(parameters)
             self._service.require_time(live)
             most = self._service.settings.max_images_per_request
