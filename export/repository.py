@@ -22,7 +22,7 @@ from export.config_pbtxt import CONFIG_FILE, as_text, graph_config
 from export.errors import ExportError
 from export.graphs import Graph, write_graph
 from export.placement import DEFAULT_PLACEMENT, Placement
-from export.triton_models import TRITON_MODELS, write_triton_models
+from export.triton_models import LABELS_FILE, TRITON_MODELS, write_triton_models
 from serving.manifest import MODEL_NAME, Manifest, graph_path, manifest_path, versions
 
 
@@ -87,11 +87,12 @@ def publish(staged: StagedVersion, target: Path) -> None:
         staged.directory.rename(target)
         return
     _require_same_tensors(staged, target)
+    for labels in staged.directory.glob(f"*/{LABELS_FILE}"):
+        labels.replace(target / labels.relative_to(staged.directory))
     moved: list[Path] = []
     try:
-        # The embedded server sees a version with its manifest, which lies in `ride`, so graphs
-        # come before it; Triton's models need graphs and manifest, and come after.
-        for model in (*staged.models, MODEL_NAME, *TRITON_MODELS):
+        # The manifest, in `ride`, comes last: a version without one is not there for anybody.
+        for model in (*staged.models, *TRITON_MODELS, MODEL_NAME):
             place = target / model / str(staged.version)
             (staged.directory / model / str(staged.version)).rename(place)
             moved.append(place)

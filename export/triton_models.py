@@ -1,11 +1,10 @@
-"""The models around the graphs in Triton: what clients call, and the Python models behind that.
+"""The models around the graphs in Triton: what clients call, and what decodes images for them.
 
-    ride        = ride_routing
-    ride_image  = ride_decoding, then ride_routing
+    ride        a Python model: takes images through the stages
+    ride_image  an ensemble: ride_decoding, a Python model, then ride
 
-`ride` and `ride_image` are ensembles, which are only configuration: so clients see the names and
-shapes of the embedded server (`experts_used` is [N]), and Triton still makes batches of several
-requests for `ride_routing` (whose tensors would need a second dimension if clients saw them).
+Triton makes batches of several requests for `ride`, so its configuration leaves out the first
+dimension of every tensor, and has to call `experts_used` [1] where its answer is [N].
 """
 
 from __future__ import annotations
@@ -21,10 +20,11 @@ from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME, Manifest
 from serving.scheduler import DEFAULT_PRIORITY
 from serving.urgency import LAST_PRIORITY
 
-ROUTING_MODEL, DECODING_MODEL = "ride_routing", "ride_decoding"
-TRITON_MODELS = (ROUTING_MODEL, DECODING_MODEL, IMAGE_MODEL_NAME)
+DECODING_MODEL = "ride_decoding"
+TRITON_MODELS = (DECODING_MODEL, IMAGE_MODEL_NAME)
 """Folders of their own, besides that of `ride`, where the manifest lies."""
 
+LABELS_FILE = "labels.txt"
 _MOST_WAITING = 4_096
 _KEEP = ".keep"
 """An ensemble's version is a folder without a file, which git would not keep."""
@@ -50,15 +50,17 @@ def write_triton_models(
     for config in (
         _routing(manifest, placement),
         _decoding(manifest, placement),
-        _ensemble(MODEL_NAME, _image(manifest), manifest, [ROUTING_MODEL]),
-        _ensemble(IMAGE_MODEL_NAME, _FILES, manifest, [DECODING_MODEL, ROUTING_MODEL]),
+        _image_ensemble(manifest),
     ):
         folder = directory / config.name / str(version)
         folder.mkdir(parents=True, exist_ok=True)
         (folder.parent / CONFIG_FILE).write_text(as_text(config))
-    _write_model_py(directory, version, ROUTING_MODEL, "routing_model", "RoutingModel")
+    _write_model_py(directory, version, MODEL_NAME, "routing_model", "RoutingModel")
     _write_model_py(directory, version, DECODING_MODEL, "decoding_model", "DecodingModel")
     (directory / IMAGE_MODEL_NAME / str(version) / _KEEP).touch()
+    labels = "".join(f"{name}\n" for name in manifest.class_names)
+    for model in (MODEL_NAME, IMAGE_MODEL_NAME):
+        (directory / model / LABELS_FILE).write_text(labels, encoding="utf-8")
 
 
 def _write_model_py(directory: Path, version: int, name: str, module: str, model: str) -> None:
@@ -67,21 +69,15 @@ def _write_model_py(directory: Path, version: int, name: str, module: str, model
 
 
 def _routing(manifest: Manifest, placement: Placement) -> triton.ModelConfig:
-    """Batches of several requests: dimensions are those of one image."""
     gpu = placement.target is not Target.CPU
     spec = manifest.image
     return triton.ModelConfig(
-        name=ROUTING_MODEL,
+        name=MODEL_NAME,
         backend="python",
         max_batch_size=MAX_BATCH_SIZE,
         version_policy=latest(1),
-        input=[_input("image", triton.TYPE_UINT8, spec.height, spec.width, 3)],
-        output=[
-            _output("probabilities", triton.TYPE_FP32, manifest.num_classes),
-            # One number an image: [N]. Triton has no name for that shape, and passes it on as is.
-            _output("experts_used", triton.TYPE_INT32, 1),
-            _output("router_scores", triton.TYPE_FP32, manifest.num_experts - 1),
-        ],
+        input=[triton.ModelInput(name="image", **_pixels(spec.height, spec.width, 3))],
+        output=_answers(manifest),
         instance_group=[instance_group(placement.instances, gpu=gpu)],
         dynamic_batching=triton.ModelDynamicBatching(
             priority_levels=LAST_PRIORITY,
@@ -96,35 +92,35 @@ def _routing(manifest: Manifest, placement: Placement) -> triton.ModelConfig:
 
 
 def _decoding(manifest: Manifest, placement: Placement) -> triton.ModelConfig:
+    spec = manifest.image
     return triton.ModelConfig(
         name=DECODING_MODEL,
         backend="python",
         version_policy=latest(1),
         input=[_FILES],
-        output=[triton.ModelOutput(name="image", **_same(_image(manifest)))],
+        output=[triton.ModelOutput(name="image", **_pixels(-1, spec.height, spec.width, 3))],
         instance_group=[instance_group(placement.instances)],
     )
 
 
-def _ensemble(
-    name: str, given: triton.ModelInput, manifest: Manifest, steps: list[str]
-) -> triton.ModelConfig:
-    answers = [
-        _output("probabilities", triton.TYPE_FP32, -1, manifest.num_classes),
-        _output("experts_used", triton.TYPE_INT32, -1),
-        _output("router_scores", triton.TYPE_FP32, -1, manifest.num_experts - 1),
-    ]
-    step = {
-        DECODING_MODEL: _step(DECODING_MODEL, ["image_bytes"], ["image"]),
-        ROUTING_MODEL: _step(ROUTING_MODEL, ["image"], [answer.name for answer in answers]),
-    }
+def _image_ensemble(manifest: Manifest) -> triton.ModelConfig:
+    """Without batches of several requests: it has the dimension of images itself."""
+    answers = _answers(manifest)
+    names = [answer.name for answer in answers]
+    for answer in answers:
+        answer.dims[:] = [-1] if answer.name == _EXPERTS_USED else [-1, *answer.dims]
     return triton.ModelConfig(
-        name=name,
+        name=IMAGE_MODEL_NAME,
         platform="ensemble",
         version_policy=latest(1),
-        input=[given],
+        input=[_FILES],
         output=answers,
-        ensemble_scheduling=triton.ModelEnsembling(step=[step[model] for model in steps]),
+        ensemble_scheduling=triton.ModelEnsembling(
+            step=[
+                _step(DECODING_MODEL, ["image_bytes"], ["image"]),
+                _step(MODEL_NAME, ["image"], names),
+            ]
+        ),
     )
 
 
@@ -138,20 +134,23 @@ def _step(model: str, inputs: list[str], outputs: list[str]) -> triton.ModelEnse
 
 
 _FILES = triton.ModelInput(name="image_bytes", data_type=triton.TYPE_STRING, dims=[-1])
+_EXPERTS_USED = "experts_used"
 
 
-def _image(manifest: Manifest) -> triton.ModelInput:
-    spec = manifest.image
-    return _input("image", triton.TYPE_UINT8, -1, spec.height, spec.width, 3)
-
-
-def _input(name: str, datatype: int, *dims: int) -> triton.ModelInput:
-    return triton.ModelInput(name=name, data_type=datatype, dims=dims)
+def _answers(manifest: Manifest) -> list[triton.ModelOutput]:
+    """Of one image."""
+    probabilities = _output("probabilities", triton.TYPE_FP32, manifest.num_classes)
+    probabilities.label_filename = LABELS_FILE
+    return [
+        probabilities,
+        _output(_EXPERTS_USED, triton.TYPE_INT32, 1),
+        _output("router_scores", triton.TYPE_FP32, manifest.num_experts - 1),
+    ]
 
 
 def _output(name: str, datatype: int, *dims: int) -> triton.ModelOutput:
     return triton.ModelOutput(name=name, data_type=datatype, dims=dims)
 
 
-def _same(tensor: triton.ModelInput) -> dict[str, object]:
-    return {"data_type": tensor.data_type, "dims": tensor.dims}
+def _pixels(*dims: int) -> dict[str, object]:
+    return {"data_type": triton.TYPE_UINT8, "dims": dims}

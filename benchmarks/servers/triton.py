@@ -68,7 +68,7 @@ BLS = Contender(
     settings=f"the model repository as it is, {_SETTINGS}",
     requirements=REQUIREMENTS,
     start=_start_ride,
-    way=ProtocolWay("grpc", "ride"),
+    way=ProtocolWay("grpc", "ride", batched=True),
     ready_path=_READY,
 )
 ONE_GRAPH = Contender(

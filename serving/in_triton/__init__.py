@@ -1,4 +1,4 @@
-"""What runs inside Triton's Python backend: the models `ride_routing` and `ride_decoding`.
+"""What runs inside Triton's Python backend: the models `ride` and `ride_decoding`.
 
 Their folders in a model repository hold a `model.py` of a few lines that imports these classes, so
 that Triton runs the very code that the embedded server runs. Triton's Python needs this package,

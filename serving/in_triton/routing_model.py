@@ -1,4 +1,4 @@
-"""The model `ride_routing`: takes prepared images through the stages, by serving/routing.py."""
+"""The model `ride`: takes prepared images through the stages, by serving/routing.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serving.in_triton.counters import Counters
 from serving.in_triton.requests import cancelled_response, error_response, rule_of
 from serving.in_triton.stage_graphs import StageGraphs
 from serving.manifest import Manifest, load_manifest
-from serving.routing import Routed, RoutingRule, RoutingState, Rows, drive
+from serving.routing import Routed, RoutingRule, RoutingState, Rows
 
 
 @dataclass
@@ -89,7 +89,8 @@ class RoutingModel:
             if not len(rows):
                 return
             try:
-                on = drive(state.advance(stage, rows), graphs.run)
+                call = state.call(stage, rows)
+                on = state.advance(call, graphs.run(call))
             except RideError as error:
                 for owner in np.unique(owners[rows]):
                     jobs[owner].refusal = error_response(error)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from serving.errors import Overloaded
 from serving.in_triton.device_rows import host_array, take_rows
-from serving.manifest import stage_model
+from serving.manifest import graph_model
 from serving.routing import StageCall, StageOutput
 
 
@@ -44,7 +44,7 @@ class StageGraphs:
         wanted = ["logits"] if last else ["logits", "score"]
         if call.stage == 1 and not last:
             wanted.append("features")
-        outputs = self._execute(stage_model(call.stage), self._inputs(call, last=last), wanted)
+        outputs = self._execute(graph_model(call.stage), self._inputs(call, last=last), wanted)
         if call.stage == 1:
             self._features = outputs.get("features")
         self.seconds = time.perf_counter() - start

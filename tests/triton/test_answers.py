@@ -24,7 +24,8 @@ BY_GRPC = pytest.mark.parametrize("client", ["grpc"], indirect=True)
 
 def slices(count: int) -> list[slice]:
     """Requests of mixed sizes that cover so many images."""
-    parts, start = [], 0
+    parts: list[slice] = []
+    start = 0
     while start < count:
         size = SIZES[len(parts) % len(SIZES)]
         parts.append(slice(start, min(start + size, count)))
@@ -32,12 +33,17 @@ def slices(count: int) -> list[slice]:
     return parts
 
 
-def test_every_image_gets_the_engine_s_answer(
+def test_images_get_the_engine_s_answers(client: Client, images: Images, expect: Expect) -> None:
+    for part in slices(40):
+        expect(client.infer("ride", client.image(images.pixels[part])), images.pixels[part])
+
+
+@BY_GRPC
+def test_batches_of_many_clients_change_no_answer(
     client: Client, images: Images, expect: Expect
 ) -> None:
-    """Many clients at once, so that Triton makes batches of several requests."""
     parts = slices(400)
-    with ThreadPoolExecutor(1 if "http" in client.module.__name__ else 8) as threads:
+    with ThreadPoolExecutor(8) as threads:
         answers = threads.map(
             lambda part: client.infer("ride", client.image(images.pixels[part])), parts
         )
@@ -92,8 +98,25 @@ def test_metadata_is_the_embedded_server_s(triton: RunningTriton, server: Runnin
     for model in ("ride", "ride_image"):
         ours = server.get(f"/v2/models/{model}").json()
         theirs = httpx.get(f"{triton.url}/v2/models/{model}").json()
+        if model == "ride":  # Triton has no name for the shape of one number an image
+            assert theirs["outputs"][1]["shape"] == [-1, 1]
+            theirs["outputs"][1]["shape"] = [-1]
         for key in ("name", "versions", "inputs", "outputs"):
             assert theirs[key] == ours[key], (model, key)
+
+
+def test_classes_have_their_names(client: Client, images: Images, engine: Engine) -> None:
+    """Triton's classification extension: the best classes as texts."""
+    pixels = images.pixels[:4]
+    best = client.module.InferRequestedOutput("probabilities", class_count=2)
+    texts = client.infer("ride", client.image(pixels), outputs=[best]).as_numpy("probabilities")
+    names = engine.manifest.class_names
+    expected = engine.classify(pixels, engine.rule()).probabilities
+    for row, probabilities in zip(texts, expected, strict=True):
+        for text, index in zip(row, np.argsort(-probabilities)[:2], strict=True):
+            probability, number, name = text.decode().split(":")
+            assert float(probability) == pytest.approx(probabilities[index], abs=1e-5)
+            assert (int(number), name) == (index, names[index])
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,5 @@ pytestmark = pytest.mark.skipif(
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_it_measures_the_model(triton: RunningTriton, protocol: Protocol, images: int) -> None:
     address = triton.grpc_address if protocol == "grpc" else triton.http_address
-    shape = ["--shape", f"image:{images},32,32,3"]
-    report = measure(address, "ride", protocol, shape, requests=60, clients=2)
+    report = measure(address, "ride", protocol, ["-b", str(images)], requests=60, clients=2)
     assert report.requests_per_s > 0

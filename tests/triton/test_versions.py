@@ -18,7 +18,7 @@ from tests.model_versions import add_version
 from tests.running_triton import running_triton
 from tests.triton.conftest import EXPLICIT, Client
 
-MODELS = ("stage_1", "stage_2", "stage_3", "ride_routing", "ride_decoding", "ride", "ride_image")
+MODELS = ("stage_1", "stage_2", "stage_3", "ride_decoding", "ride", "ride_image")
 
 
 @pytest.fixture(scope="module")
@@ -62,5 +62,5 @@ def test_a_damaged_version_is_not_served(client: Client, images: Images, changin
     add_version(changing, 3)
     manifest_path(changing, 3).write_text("{}")
     with pytest.raises(InferenceServerException, match="not a valid manifest"):
-        client.connection.load_model("ride_routing")
+        client.connection.load_model("ride")
     assert client.infer("ride", client.image(images.pixels[:1])).as_numpy("experts_used")
