@@ -61,7 +61,8 @@ def export_session(
             )
         images = read_quantization_images(data, checkpoint, test, quantize.precision)
     console.print("Writing graphs ..")
-    with staged_version(split_model(model, manifest.image.height), manifest, target) as staged:
+    graphs = split_model(model, manifest.image.height, manifest.corrections)
+    with staged_version(graphs, manifest, target) as staged:
         engine = load_engine(staged.directory)
         parity = check_parity(model, engine, _parity_images(engine, checkpoint, test))
         if quantize is not None and images is not None:

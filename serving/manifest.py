@@ -29,8 +29,7 @@ from serving.json_fields import (
     tuple_of,
 )
 
-SCHEMA_VERSION = 3
-_READ_VERSIONS = (1, 2, 3)
+SCHEMA_VERSION = 4
 MODEL_NAME = "ride"
 IMAGE_MODEL_NAME = "ride_image"
 """The same model for encoded images: no folder of its own, but a name that clients know."""
@@ -286,14 +285,14 @@ class Manifest:
         return json.dumps(asdict(self), indent=2) + "\n"
 
 
+def graph_model(stage: int) -> str:
+    """The name of a stage's graph (from 1) as a model."""
+    return f"stage_{stage}"
+
+
 def graph_models(num_experts: int) -> list[str]:
     """Names of the graphs' models, in the order in which an image meets them."""
-    names = ["backbone"]
-    for expert in range(1, num_experts + 1):
-        names.append(f"expert_{expert}")
-        if expert < num_experts:
-            names.append(f"router_{expert}")
-    return names
+    return [graph_model(stage) for stage in range(1, num_experts + 1)]
 
 
 def graph_path(model: str, version: int) -> str:
@@ -380,10 +379,15 @@ def parse_manifest(data: object) -> Manifest:
     """
     fields = Fields(data, "the manifest")
     schema_version = fields.take("schema_version", integer)
-    if schema_version not in _READ_VERSIONS:
-        *earlier, last = map(str, _READ_VERSIONS)
-        known = f"{', '.join(earlier)} and {last}"
-        raise ValueError(f"its schema_version is {schema_version}, and this server reads {known}")
+    if 1 <= schema_version < SCHEMA_VERSION:
+        raise ValueError(
+            f"its schema_version is {schema_version}, from when a model was split into other "
+            "graphs: export the run again with `ride export`"
+        )
+    if schema_version != SCHEMA_VERSION:
+        raise ValueError(
+            f"its schema_version is {schema_version}, and this server reads {SCHEMA_VERSION}"
+        )
     manifest = Manifest(
         class_names=fields.take("class_names", tuple_of(text)),
         class_counts=fields.take("class_counts", tuple_of(integer)),
@@ -391,12 +395,12 @@ def parse_manifest(data: object) -> Manifest:
         thresholds=fields.take("thresholds", tuple_of(number)),
         multiply_adds=_multiply_adds(fields.take("multiply_adds", anything)),
         graphs=fields.take("graphs", _texts),
-        gears=fields.take("gears", parse_gears) if schema_version > 1 else {},
+        gears=fields.take("gears", parse_gears),
         corrections=fields.take("corrections", tuple_of(tuple_of(number))),
         evaluation=fields.take("evaluation", mapping),
         provenance=fields.take("provenance", mapping),
-        precision=fields.take("precision", text) if schema_version > 2 else "fp32",
-        quantization=fields.take("quantization", _quantization) if schema_version > 2 else None,
+        precision=fields.take("precision", text),
+        quantization=fields.take("quantization", _quantization),
     )
     fields.require_empty()
     return manifest
