@@ -12,7 +12,8 @@ import onnx
 import onnx.utils
 from onnx import TensorProto, compose, helper
 
-from serving.manifest import graph_models, graph_path, load_manifest
+from serving.manifest import graph_models, graph_path
+from serving.manifest_json import load_manifest
 
 INPUT, OUTPUT = "image", "probabilities"
 

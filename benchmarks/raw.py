@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from benchmarks.images import Images, read_images
 from serving.engine import Signature
-from serving.manifest import Manifest, graph_models, graph_path, latest_version, load_manifest
+from serving.manifest import Manifest, graph_models, graph_path, latest_version
+from serving.manifest_json import load_manifest
 from serving.routing import softmax
 
 Classify = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], int]]

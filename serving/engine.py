@@ -27,9 +27,9 @@ from serving.manifest import (
     graph_models,
     graph_path,
     latest_version,
-    load_manifest,
     read_graph,
 )
+from serving.manifest_json import load_manifest
 from serving.providers import Provider, open_session
 from serving.routing import (
     Routed,

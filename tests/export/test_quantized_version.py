@@ -19,7 +19,8 @@ from export.quantization_wish import QuantizationWish, QuantizedPrecision
 from export.quantized_version import read_quantization_images
 from export.session import export_session
 from serving.engine import load_engine
-from serving.manifest import Manifest, graph_models, load_manifest
+from serving.manifest import Manifest, graph_models
+from serving.manifest_json import load_manifest
 from tests.export.fitted_run import DATA, write_fitted_run
 from training.checkpoint import load_finished
 from training.data import ImageSet, Split, read_split

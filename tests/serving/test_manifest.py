@@ -25,12 +25,11 @@ from serving.manifest import (
     graph_models,
     graph_path,
     latest_version,
-    load_manifest,
     manifest_path,
-    parse_manifest,
     read_graph,
     versions,
 )
+from serving.manifest_json import load_manifest, parse_manifest
 
 GEAR = {
     "thresholds": [0.25, 0.5],

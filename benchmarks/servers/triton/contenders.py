@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.servers.contender import CHECKOUT, ORT, Contender, Place, ProtocolWay, Start
-from serving.manifest import GRAPH_FILE, Manifest, latest_version, load_manifest
+from serving.manifest import GRAPH_FILE, Manifest, latest_version
+from serving.manifest_json import load_manifest
 
 _BLS_INSTANCES_A_CORE = 4
 _ROUTING = ("__init__.py", "errors.py", "json_fields.py", "manifest.py", "routing.py")
