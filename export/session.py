@@ -63,7 +63,7 @@ def export_session(
             )
         images = read_quantization_images(data, checkpoint, test, quantize.precision)
     console.print("Writing graphs ..")
-    graphs = split_model(model, manifest.image.height)
+    graphs = split_model(model, manifest.image.height, manifest.corrections)
     with staged_version(graphs, manifest, target, placement) as staged:
         engine = load_engine(staged.directory)
         parity = check_parity(model, engine, _parity_images(engine, checkpoint, test))

@@ -74,7 +74,7 @@ class Metrics:
         stage = stage_label(report.stage)
         self._batch_size.observe(np.array([report.rows]), stage)
         self._queue_seconds.observe(report.queue_seconds, stage)
-        self._compute_seconds.observe(np.array([sum(run.seconds for run in report.graphs)]), stage)
+        self._compute_seconds.observe(np.array([report.seconds]), stage)
         if len(report.done):
             self.observe_images(report.done, costs)
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from serving.manifest import graph_models, graph_path, load_manifest, manifest_path
+from serving.manifest import graph_models, graph_path, manifest_path
+from serving.manifest_json import load_manifest
 
 
 def add_version(

@@ -10,7 +10,8 @@ from pathlib import Path
 from benchmarks.local_triton.install import REQUIREMENTS
 from benchmarks.local_triton.launch import Ports, triton_launch
 from benchmarks.servers.contender import Contender, Place, ProtocolWay, Start
-from serving.manifest import GRAPH_FILE, latest_version, load_manifest
+from serving.manifest import GRAPH_FILE, latest_version
+from serving.manifest_json import load_manifest
 
 _READY = "/v2/health/ready"
 _SETTINGS = "dynamic batching, Python-based ONNX Runtime backend; gRPC"

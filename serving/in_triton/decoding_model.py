@@ -13,7 +13,8 @@ from serving.errors import InvalidRequest, RequestTooLarge, RideError
 from serving.images import ImageLimits, decode_image
 from serving.in_triton import MAX_BATCH_SIZE
 from serving.in_triton.requests import error_response
-from serving.manifest import ImageSpec, load_manifest
+from serving.manifest import ImageSpec
+from serving.manifest_json import load_manifest
 
 
 class DecodingModel:

@@ -15,7 +15,8 @@ from serving.errors import InvalidRequest, RideError
 from serving.in_triton.counters import Counters
 from serving.in_triton.requests import cancelled_response, error_response, rule_of
 from serving.in_triton.stage_graphs import StageGraphs
-from serving.manifest import Manifest, load_manifest
+from serving.manifest import Manifest
+from serving.manifest_json import load_manifest
 from serving.routing import Routed, RoutingRule, RoutingState, Rows
 
 
