@@ -29,9 +29,10 @@ from serving.routing import (
     drive,
     route,
 )
-from training.checkpoint import Checkpoint, replacing
+from training.checkpoint import Checkpoint
 from training.costs import multiply_adds
 from training.errors import DataError
+from training.files import replacing
 from training.outputs import expert_outputs, router_scores
 
 FILE_NAME = "evaluation.json"
