@@ -131,7 +131,7 @@ class Report:
         for tally in self.engines:
             for what, found in (("differences", tally.differences), ("ties", tally.ties)):
                 yield _Part(
-                    f"{tally.engine}: {found.count:,} {what}",
+                    f"{tally.engine}, {what}: {found.count:,}",
                     ("image", REFERENCE, tally.engine, "why"),
                     [dataclasses.astuple(finding) for finding in found.first],
                     found.count - len(found.first),

@@ -41,14 +41,8 @@ def run(finished: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run, exported once; copy it before changing anything in it."""
     target = tmp_path_factory.mktemp("exported") / "model_repository"
     export_session(run, target, data=None, console=CONSOLE)
     return target
-
-
-@pytest.fixture(scope="session")
-def repository(exported: Path) -> Path:
-    """The same."""
-    return exported

@@ -55,7 +55,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def test_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cifar_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """100 of CIFAR-100's test images, one a class, as Parquet."""
     table = pq.read_table(ROOT / "tests" / "data" / "cifar100" / "test.parquet")
     path = tmp_path_factory.mktemp("images") / "test.parquet"
@@ -64,9 +64,9 @@ def test_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pixels(test_images: Path, engine: Engine) -> NDArray[np.uint8]:
+def pixels(cifar_images: Path, engine: Engine) -> NDArray[np.uint8]:
     """The same, uint8 [100, 32, 32, 3]."""
-    (part,) = prepared_parts(open_images(test_images), engine.manifest.image)
+    (part,) = prepared_parts(open_images(cifar_images), engine.manifest.image)
     decoded = [image.pixels for image in part]
     return np.stack([each for each in decoded if isinstance(each, np.ndarray)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,17 @@ def test_a_model_that_is_not_served(server: RunningServer, model: ModelDescripti
     other = ModelDescription("resnet", "1", model.inputs, model.outputs)
     with pytest.raises(VerificationError, match="serves no model 'resnet'"):
         ask(server.grpc_address, other)
+
+
+def test_a_server_of_another_model(
+    server: RunningServer, engine: Engine, pixels: NDArray[np.uint8]
+) -> None:
+    """This repository's has ten classes, the server's a hundred."""
+    names, counts = engine.manifest.class_names[:10], engine.manifest.class_counts[:10]
+    smaller = replace(engine.manifest, class_names=names, class_counts=counts)
+    model = Catalogue(replace(engine, manifest=smaller)).find("ride", None)
+    with pytest.raises(VerificationError, match=r"FP32 \[1, 100\], .* as FP32 \[1, 10\]"):
+        ask(server.grpc_address, model, [pixels[0]])
 
 
 @pytest.fixture(scope="module")
