@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from itertools import cycle
 from typing import Any, TypeAlias
 
@@ -29,8 +29,8 @@ BATCH_SIZES = (1, 2, 7, 32)
 
 _CONNECT_S = 10.0
 _ANSWER_S = 60.0
-_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""After which a request is sent again to a server under load."""
+_PAUSES_S = (1.0, 2.0, 4.0, 8.0)
+"""After which a request is sent again, for as long as the server is busy."""
 _IN_FLIGHT = 4
 _MOST_BYTES = 8 * 2**20
 """Of one request, unless it has one row: less than any server's limit."""
@@ -38,7 +38,8 @@ _LONGEST = 200
 """Characters of what a server says that are shown."""
 _REFUSALS = {f"StatusCode.{code}" for code in ("INVALID_ARGUMENT", "INTERNAL", "UNKNOWN")}
 """Status codes that say something of a request, not of the server; Triton's backends use all."""
-_OVERLOADED = "StatusCode.RESOURCE_EXHAUSTED"
+_BUSY = {f"StatusCode.{code}" for code in ("RESOURCE_EXHAUSTED", "UNAVAILABLE")}
+"""Of our server and of Triton. gRPC's own code for a server that is gone is UNAVAILABLE too."""
 
 
 class _Refused(Exception):
@@ -46,7 +47,7 @@ class _Refused(Exception):
 
 
 class Busy(Exception):
-    """A request that the server would have answered as it should, were it not under load."""
+    """A request that the server might answer as it should a moment later; says why, printable."""
 
 
 class InferenceServer:
@@ -87,13 +88,16 @@ class InferenceServer:
     async def _infer(self, model: ModelDescription, rows: Sequence[Row]) -> list[Answer]:
         sent = _input(model.input, rows)
         async with self._free:
+            reason = ""
             for pause_s in (0.0, *_PAUSES_S):
                 await asyncio.sleep(pause_s)
-                with suppress(Busy):
+                try:
                     return read_answers(await self._result(model, sent), model, len(rows))
+                except Busy as busy:
+                    reason = str(busy)
         raise VerificationError(
-            f"the server at {self._address} is under load, and refuses requests or makes their "
-            "answers cheaper: keep other clients away from it while it is compared"
+            f"the server at {self._address} is gone or under load ({reason}): keep other clients "
+            "away from it while it is compared"
         )
 
     async def _result(self, model: ModelDescription, sent: InferInput) -> InferResult:
@@ -102,8 +106,8 @@ class InferenceServer:
         except InferenceServerException as error:
             if error.status() in _REFUSALS:
                 raise _Refused(_shown(error.message() or "no reason given")) from None
-            if error.status() == _OVERLOADED:
-                raise Busy from None
+            if error.status() in _BUSY:
+                raise Busy(_reason(error)) from None
             raise VerificationError(
                 f"the server at {self._address} stopped answering: {_reason(error)}"
             ) from None
@@ -164,7 +168,7 @@ def read_answers(result: InferResult, model: ModelDescription, rows: int) -> lis
             f"and the latest of the repository here is {model.version}"
         )
     if "degraded" in response.parameters:
-        raise Busy
+        raise Busy("it makes its answers cheaper")
     return answers_of(
         Routed(**{spec.name: _output(result, model.name, spec, rows) for spec in model.outputs})
     )

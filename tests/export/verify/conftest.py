@@ -51,7 +51,7 @@ def small_server(
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server without room has some the moment after."""
-    monkeypatch.setattr("export.verify.server._PAUSES_S", (0.02,) * 500)
+    monkeypatch.setattr("export.verify.server._PAUSES_S", (0.02,) * 200)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from export.verify.server import Busy, batches, connected, read_answers
 from serving.catalogue import Catalogue, ModelDescription
 from serving.engine import Engine
 from serving.tensors import encode_raw
-from tests.running_server import RunningServer
+from tests.running_server import RunningServer, running_server
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +80,31 @@ def test_a_server_that_stays_without_room_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client, "_PAUSES_S", ())
-    with pytest.raises(VerificationError, match="is under load"):
+    with pytest.raises(VerificationError, match="gone or under load .RESOURCE_EXHAUSTED, "):
         ask(small_server.grpc_address, model, list(pixels[:40]))
+
+
+def test_a_server_that_goes_away_is_an_error(
+    repository: Path,
+    model: ModelDescription,
+    pixels: NDArray[np.uint8],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "_PAUSES_S", (0.01, 0.01))
+
+    async def ask_when_gone(running: RunningServer) -> None:
+        async with connected(running.grpc_address, [model]) as server:
+            await server.ask(model, [pixels[0]])
+            running.process.kill()
+            running.process.wait()
+            await server.ask(model, list(pixels))
+
+    with (
+        running_server(repository, tmp_path / "log.txt") as running,
+        pytest.raises(VerificationError, match="gone or under load .UNAVAILABLE, "),
+    ):
+        asyncio.run(ask_when_gone(running))
 
 
 def free_port() -> int:
@@ -187,5 +211,5 @@ def test_an_answer_that_load_made_cheaper_does_not_count(
 ) -> None:
     message = response()
     message.parameters["degraded"].bool_param = True
-    with pytest.raises(Busy):
+    with pytest.raises(Busy, match="cheaper"):
         read_answers(InferResult(message), model, 2)
