@@ -32,14 +32,15 @@ _KEEP = ".keep"
 _MODEL_PY = '''"""`{name}` in Triton's Python backend: serving/in_triton/{module}.py."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-try:
-    import serving.in_triton
-except ModuleNotFoundError:  # not installed in Triton's Python: perhaps this is in a checkout
+if find_spec("serving") is None:  # not installed in Triton's Python: perhaps this is in a checkout
     sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from serving.in_triton.{module} import {model} as TritonPythonModel  # noqa: E402, F401
+from serving.in_triton.{module} import {model} as TritonPythonModel
+
+__all__ = ["TritonPythonModel"]
 '''
 
 
