@@ -26,6 +26,8 @@ TRITON_MODELS = (DECODING_MODEL, IMAGE_MODEL_NAME)
 
 LABELS_FILE = "labels.txt"
 _MOST_WAITING = 4_096
+_LONGEST_WAIT_US = 600_000_000
+"""A request may ask for less; with no limit of its own Triton would not listen."""
 _KEEP = ".keep"
 """An ensemble's version is a folder without a file, which git would not keep."""
 
@@ -85,6 +87,7 @@ def _routing(manifest: Manifest, placement: Placement) -> triton.ModelConfig:
             default_priority_level=DEFAULT_PRIORITY,
             default_queue_policy=triton.ModelQueuePolicy(
                 timeout_action=triton.ModelQueuePolicy.REJECT,
+                default_timeout_microseconds=_LONGEST_WAIT_US,
                 allow_timeout_override=True,
                 max_queue_size=_MOST_WAITING,
             ),
