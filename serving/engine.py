@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from serving.errors import InferenceError, InvalidRequest, ModelRepositoryError, SettingsError
 from serving.manifest import (
     FILE_NAME,
-    Gear,
     Manifest,
     graph_model,
     graph_models,
@@ -32,6 +31,7 @@ from serving.manifest import (
 from serving.manifest_json import load_manifest
 from serving.providers import Provider, open_session
 from serving.routing import Routed, RoutingRule, StageCall, StageOutput, drive, route
+from serving.rules import routing_rule
 
 Features: TypeAlias = NDArray[np.float32] | ort.OrtValue
 """What the backbone gives, fp32 [N, ..]: an array, or a value that stays on the accelerator."""
@@ -91,37 +91,12 @@ class Engine:
         threshold: float | None = None,
         quality: str | None = None,
     ) -> RoutingRule:
-        """The manifest's routing rule, with a request's wishes in place of its own numbers.
+        """The rule of a request's wishes; see `serving.rules`.
 
         Raises:
             InvalidRequest: if a wish is out of range or contradicts another.
         """
-        experts = self.manifest.num_experts
-        if max_experts is not None and not 1 <= max_experts <= experts:
-            raise InvalidRequest(f"max_experts must lie between 1 and {experts}, not {max_experts}")
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise InvalidRequest(f"threshold must lie between 0 and 1, not {threshold}")
-        if threshold is not None and quality is not None:
-            raise InvalidRequest("threshold and quality both set thresholds: give one of them")
-        thresholds = self.manifest.thresholds
-        if threshold is not None:
-            thresholds = (threshold,) * len(thresholds)
-        if quality is not None:
-            thresholds = self._gear(quality).thresholds
-        corrections = self.manifest.corrections
-        return RoutingRule(
-            thresholds,
-            experts if max_experts is None else max_experts,
-            np.array(corrections, dtype=np.float32) if corrections else None,
-        )
-
-    def _gear(self, quality: str) -> Gear:
-        gears = self.manifest.gears
-        if not gears:
-            raise InvalidRequest("this model has no gears, so it takes no quality")
-        if quality not in gears:
-            raise InvalidRequest(f"quality must be one of {', '.join(gears)}, not {quality!r}")
-        return gears[quality]
+        return routing_rule(self.manifest, max_experts, threshold, quality)
 
     def classify(self, images: NDArray[np.uint8], rule: RoutingRule) -> Routed:
         """Route a batch of images, uint8 [N, H, W, 3], from start to end.

@@ -10,9 +10,12 @@ import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
+_THREADS = "intra_op_thread_count"
+"""The parameter that the backend in C++ has for this; 0 is one a core."""
+
 
 class TritonPythonModel:
-    """One session with one thread; all requests of a call run as one batch."""
+    """One session; all requests of a call run as one batch."""
 
     @staticmethod
     def auto_complete_config(auto_complete_model_config: Any) -> Any:
@@ -22,8 +25,9 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load the graph."""
         config = json.loads(args["model_config"])
+        threads = config.get("parameters", {}).get(_THREADS, {}).get("string_value", "0")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.intra_op_num_threads, options.inter_op_num_threads = int(threads), 1
         graph = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
         self._session = ort.InferenceSession(
             str(graph), options, providers=["CPUExecutionProvider"]
@@ -32,20 +36,30 @@ class TritonPythonModel:
         self._outputs = [tensor["name"] for tensor in config["output"]]
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Run the graph once on all rows."""
+        """Run the graph once on all rows, for the outputs that any request wants."""
+        wanted = [name for name in self._outputs if any(_wants(each, name) for each in requests)]
         inputs = [
             [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for request in requests]
             for name in self._inputs
         ]
-        batch = {name: np.concatenate(x) for name, x in zip(self._inputs, inputs, strict=True)}
-        outputs = self._session.run(self._outputs, batch)
+        batch = {name: _joined(x) for name, x in zip(self._inputs, inputs, strict=True)}
+        outputs = dict(zip(wanted, self._session.run(wanted, batch), strict=True))
         ends = np.cumsum([len(rows) for rows in inputs[0]])
         return [
             pb_utils.InferenceResponse(
                 [
                     pb_utils.Tensor(name, np.ascontiguousarray(output[end - len(rows) : end]))
-                    for name, output in zip(self._outputs, outputs, strict=True)
+                    for name, output in outputs.items()
+                    if _wants(request, name)
                 ]
             )
-            for rows, end in zip(inputs[0], ends, strict=True)
+            for request, rows, end in zip(requests, inputs[0], ends, strict=True)
         ]
+
+
+def _wants(request: Any, output: str) -> bool:
+    return output in request.requested_output_names()
+
+
+def _joined(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
