@@ -87,8 +87,6 @@ def publish(staged: StagedVersion, target: Path) -> None:
         staged.directory.rename(target)
         return
     _require_same_tensors(staged, target)
-    for labels in staged.directory.glob(f"*/{LABELS_FILE}"):
-        labels.replace(target / labels.relative_to(staged.directory))
     moved: list[Path] = []
     try:
         # The manifest, in `ride`, comes last: a version without one is not there for anybody.
@@ -100,6 +98,8 @@ def publish(staged: StagedVersion, target: Path) -> None:
         for place in moved:
             shutil.rmtree(place, ignore_errors=True)
         raise ExportError(f"can't add a version to {target}: {error.strerror}") from None
+    for labels in staged.directory.glob(f"*/{LABELS_FILE}"):
+        labels.replace(target / labels.relative_to(staged.directory))
 
 
 def next_version(target: Path) -> int:

@@ -148,7 +148,8 @@ def _answers(manifest: Manifest) -> list[triton.ModelOutput]:
     return [
         probabilities,
         _output(_EXPERTS_USED, triton.TYPE_INT32, 1),
-        _output("router_scores", triton.TYPE_FP32, manifest.num_experts - 1),
+        # -1 for none: Triton has no dimension of 0.
+        _output("router_scores", triton.TYPE_FP32, manifest.num_experts - 1 or -1),
     ]
 
 

@@ -27,9 +27,9 @@ def existing(repository: Path, tmp_path: Path) -> Path:
 def staged_copy(repository: Path, tmp_path: Path, version: int) -> StagedVersion:
     """What `staged_version` would have written, without the time that takes."""
     directory = shutil.copytree(repository, tmp_path / "existing" / ".staged")
-    models = tuple(path.parent.name for path in directory.glob("*/config.pbtxt"))
-    for model in (*models, "ride"):
-        (directory / model / "1").rename(directory / model / str(version))
+    models = tuple(path.name for path in directory.glob("stage_*"))
+    for folder in directory.glob("*/1"):
+        folder.rename(folder.with_name(str(version)))
     return StagedVersion(directory, version, models)
 
 
@@ -78,6 +78,16 @@ def test_the_next_version_joins_the_ones_before(
     assert versions(existing) == [1, 2]
     assert latest_version(existing) == 2
     assert before.items() <= snapshot(existing).items()
+
+
+def test_what_an_operator_tuned_stays(repository: Path, existing: Path, tmp_path: Path) -> None:
+    config = existing / "stage_1" / "config.pbtxt"
+    tuned = config.read_text().replace("count: 2", "count: 7")
+    config.write_text(tuned)
+    publish(staged_copy(repository, tmp_path, 2), existing)
+    assert "count: 7" in tuned
+    assert config.read_text() == tuned
+    assert latest_version(existing) == 2
 
 
 def test_a_version_that_fails_half_way_is_taken_back(
