@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from serving.classification import Classification, EncodedImage, check_top_k
 from serving.errors import RideError
 from serving.parameters import DEFAULT_TOP_K, CostParameters, parse_cost_parameters
 from serving.providers import Provider
-from serving.service import Classification, ClassificationService, EncodedImage
+from serving.service import ClassificationService
 from serving.settings import DEFAULT_GRPC_PORT, MEBIBYTE, ModelControl, Settings
 
 _DEFAULTS = Settings()
@@ -199,7 +200,7 @@ async def _classify_files(
 ) -> tuple[list[Classification], list[str]]:
     live = service.host.live
     rule = live.rule(parameters)
-    live.engine.check_top_k(top_k)
+    check_top_k(live.engine.manifest, top_k)
     answers: list[Classification] = []
     failed: list[str] = []
     for file in files:

@@ -166,13 +166,6 @@ class Engine:
                 f"not {list(images.shape)}"
             )
 
-    def check_top_k(self, top_k: int) -> None:
-        """Raise InvalidRequest unless the model has that many classes."""
-        if not 1 <= top_k <= self.manifest.num_classes:
-            raise InvalidRequest(
-                f"top_k must lie between 1 and {self.manifest.num_classes}, not {top_k}"
-            )
-
     def _run(self, model: str, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
         with _failing_as(model):
             results: list[Any] = self.sessions[model].run(outputs, inputs)

@@ -15,13 +15,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serving import errors
+from serving.classification import Classified, EncodedImage
 from serving.compression import accepted_coding, compress, decompress
 from serving.hang_up import cancelled_by_hang_up
 from serving.inference import InferenceModels, InferRequest, ServedModel
 from serving.inference_protocol import HEADER_LENGTH, InferBody, infer_body, parse_infer_request
 from serving.manifest import MODEL_NAME
 from serving.parameters import ClassifyParameters, parse_classify_parameters
-from serving.service import Classified, EncodedImage
 
 CLASSIFY_PATH = "/v1/classify"
 _INFER_PATHS = {
