@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from serving.errors import SettingsError
-from serving.metrics import Metrics
+from serving.metrics import StageMetrics
 from serving.model_host import ModelHost
 from serving.service import ClassificationService
 from serving.settings import Settings
@@ -37,7 +37,7 @@ def build_service(repository: Path, settings: Settings) -> ClassificationService
         SettingsError: if the execution provider does not work on this machine.
         InferenceError: if a graph fails while it is warmed up.
     """
-    metrics = Metrics(CollectorRegistry())
+    metrics = StageMetrics(CollectorRegistry())
     return ClassificationService(ModelHost(repository, settings, metrics), settings, metrics)
 
 

@@ -1,14 +1,14 @@
-"""Prometheus metrics of the embedded server."""
+"""Prometheus metrics: of answers and requests, and of the stages where this process runs them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from serving.histograms import BatchHistogram
-from serving.manifest import Manifest, MultiplyAdds
+from serving.manifest import MODEL_NAME, Manifest, MultiplyAdds
 from serving.routing import Routed
 from serving.scheduler import BatchReport
 
@@ -22,7 +22,6 @@ class Metrics:
     """Counts what was served, into the registry that it receives.
 
     "Avoided" compares each image with the full ensemble, which runs every expert and no router.
-    A stage is named for its expert; that of the first includes the backbone.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -62,27 +61,6 @@ class Metrics:
             registry,
             "router",
         )
-        self._batch_size = BatchHistogram(
-            "ride_stage_batch_size",
-            "Images that a stage ran together.",
-            _BATCH_BUCKETS,
-            registry,
-            "stage",
-        )
-        self._queue_seconds = BatchHistogram(
-            "ride_stage_queue_seconds",
-            "Time that an image waited for a stage.",
-            _SECONDS_BUCKETS,
-            registry,
-            "stage",
-        )
-        self._compute_seconds = BatchHistogram(
-            "ride_stage_compute_seconds",
-            "Time that a batch took in a stage's graphs.",
-            _SECONDS_BUCKETS,
-            registry,
-            "stage",
-        )
         self._requests = Counter(
             "ride_requests", "Requests answered.", ["protocol", "code"], registry=registry
         )
@@ -93,14 +71,6 @@ class Metrics:
             registry=registry,
         )
         self._by_request: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
-        self._queue_depth = Gauge(
-            "ride_queue_depth", "Images that wait for a stage.", ["stage"], registry=registry
-        )
-        self._level = Gauge(
-            "ride_degradation_level",
-            "0 while answers cost what was asked for; each level is a cheaper gear of the model.",
-            registry=registry,
-        )
         self._info = Gauge(
             "ride_model_info",
             "Always 1; tells what is served.",
@@ -108,21 +78,13 @@ class Metrics:
             registry=registry,
         )
 
-    def serve(self, manifest: Manifest, version: int) -> None:
-        """Tell which version is served from now on."""
+    def serve(self, served: Mapping[int, Manifest]) -> None:
+        """Tell which versions are served from now on."""
         self._info.clear()
-        self._info.labels("ride", str(version)).set(1)
-        for expert in range(1, manifest.num_experts + 1):
-            self._runs.labels(str(expert))
-
-    def observe_batch(self, report: BatchReport, costs: MultiplyAdds) -> None:
-        """Count what a stage did, and the answers that came of it."""
-        stage = f"expert_{report.stage}"
-        self._batch_size.observe(np.array([report.rows]), stage)
-        self._queue_seconds.observe(report.queue_seconds, stage)
-        self._compute_seconds.observe(np.array([sum(run.seconds for run in report.graphs)]), stage)
-        if len(report.done):
-            self.observe_images(report.done, costs)
+        for version, manifest in served.items():
+            self._info.labels(MODEL_NAME, str(version)).set(1)
+            for expert in range(1, manifest.num_experts + 1):
+                self._runs.labels(str(expert))
 
     def observe_images(self, routed: Routed, costs: MultiplyAdds) -> None:
         """Count answers, at least one."""
@@ -159,10 +121,61 @@ class Metrics:
         requests.inc()
         duration.observe(duration_s)
 
-    def exposition(self, queue_depths: Sequence[int], degradation_level: int) -> bytes:
-        """What a scrape gets, with the state of things as it is now."""
+    def exposition(self) -> bytes:
+        """What a scrape gets."""
+        return generate_latest(self.registry)
+
+
+class StageMetrics(Metrics):
+    """Counts what the stages do as well.
+
+    A stage is named for its expert; that of the first includes the backbone.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+        self._batch_size = BatchHistogram(
+            "ride_stage_batch_size",
+            "Images that a stage ran together.",
+            _BATCH_BUCKETS,
+            registry,
+            "stage",
+        )
+        self._queue_seconds = BatchHistogram(
+            "ride_stage_queue_seconds",
+            "Time that an image waited for a stage.",
+            _SECONDS_BUCKETS,
+            registry,
+            "stage",
+        )
+        self._compute_seconds = BatchHistogram(
+            "ride_stage_compute_seconds",
+            "Time that a batch took in a stage's graphs.",
+            _SECONDS_BUCKETS,
+            registry,
+            "stage",
+        )
+        self._queue_depth = Gauge(
+            "ride_queue_depth", "Images that wait for a stage.", ["stage"], registry=registry
+        )
+        self._level = Gauge(
+            "ride_degradation_level",
+            "0 while answers cost what was asked for; each level is a cheaper gear of the model.",
+            registry=registry,
+        )
+
+    def observe_batch(self, report: BatchReport, costs: MultiplyAdds) -> None:
+        """Count what a stage did, and the answers that came of it."""
+        stage = f"expert_{report.stage}"
+        self._batch_size.observe(np.array([report.rows]), stage)
+        self._queue_seconds.observe(report.queue_seconds, stage)
+        self._compute_seconds.observe(np.array([sum(run.seconds for run in report.graphs)]), stage)
+        if len(report.done):
+            self.observe_images(report.done, costs)
+
+    def observe_load(self, queue_depths: Sequence[int], degradation_level: int) -> None:
+        """The state of things as it is now, for the next scrape."""
         self._queue_depth.clear()
         for stage, depth in enumerate(queue_depths, 1):
             self._queue_depth.labels(f"expert_{stage}").set(depth)
         self._level.set(degradation_level)
-        return generate_latest(self.registry)

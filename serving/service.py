@@ -23,7 +23,7 @@ from serving.images import ImageLimits
 from serving.live_model import LiveModel
 from serving.loop_lag import LoopLag
 from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME
-from serving.metrics import Metrics
+from serving.metrics import StageMetrics
 from serving.model_host import ModelHost
 from serving.overload import Load
 from serving.parameters import ClassifyParameters
@@ -37,7 +37,7 @@ from serving.waiting_room import WaitingRoom, busy
 class ClassificationService:
     """Classifies images with whichever version is live."""
 
-    def __init__(self, host: ModelHost, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, host: ModelHost, settings: Settings, metrics: StageMetrics) -> None:
         self.host = host
         self.settings = settings
         self.metrics = metrics
@@ -53,11 +53,12 @@ class ClassificationService:
 
     def exposition(self) -> bytes:
         """The metrics, as Prometheus scrapes them."""
-        if not self.host.ready:
-            return self.metrics.exposition((), 0)
-        live = self.host.live
-        level = self._load(live).level
-        return self.metrics.exposition(live.scheduler.queue_depths, level)
+        if self.host.ready:
+            live = self.host.live
+            self.metrics.observe_load(live.scheduler.queue_depths, self._load(live).level)
+        else:
+            self.metrics.observe_load((), 0)
+        return self.metrics.exposition()
 
     @contextmanager
     def accept(self, parameters: ClassifyParameters) -> Iterator[Classify]:
