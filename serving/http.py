@@ -28,6 +28,7 @@ from serving.inference_protocol import model_config, model_metadata, server_meta
 from serving.metrics import Metrics
 from serving.request_metrics import RequestMetrics
 from serving.settings import Settings
+from serving.triton_front import TritonFront
 
 
 def create_app(models: InferenceModels) -> ASGIApp:
@@ -46,6 +47,17 @@ def create_app(models: InferenceModels) -> ASGIApp:
         _operator_router(service.exposition),
     )
     return _bounded(FastLane(framework, classify, infer), service.settings, service.metrics)
+
+
+def create_front_app(front: TritonFront) -> ASGIApp:
+    """The HTTP application in front of Triton servers: images only, tensors are for Triton."""
+    classify = ClassifyRoute(front, front.settings.max_images_per_request)
+    framework = _framework(
+        classify.router(),
+        _health_router(lambda: front.ready),
+        _operator_router(front.exposition),
+    )
+    return _bounded(FastLane(framework, classify), front.settings, front.metrics)
 
 
 def _bounded(app: ASGIApp, settings: Settings, metrics: Metrics) -> ASGIApp:

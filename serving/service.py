@@ -18,6 +18,7 @@ from serving.classification import (
     check_top_k,
     classified,
 )
+from serving.errors import Overloaded
 from serving.image_decoding import ImageDecoders
 from serving.images import ImageLimits
 from serving.live_model import LiveModel
@@ -31,7 +32,7 @@ from serving.routing import RoutingRule
 from serving.scheduler import ORDINARY, Urgency
 from serving.settings import Settings
 from serving.statistics import RequestTimes
-from serving.waiting_room import WaitingRoom, busy
+from serving.waiting_room import WaitingRoom
 
 
 class ClassificationService:
@@ -158,7 +159,7 @@ class ClassificationService:
         """
         load = self._load(live)
         if load.refuse:
-            raise busy()
+            raise Overloaded
         return load.level
 
     def _allowed(self, live: LiveModel, rule: RoutingRule) -> RoutingRule:

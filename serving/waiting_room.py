@@ -31,14 +31,9 @@ class WaitingRoom:
         if count > self._most_a_request:
             raise RequestTooLarge(f"a request may hold {self._most_a_request} images, not {count}")
         if self._taken + count > self._most:
-            raise busy()
+            raise Overloaded
         self._taken += count
         try:
             yield
         finally:
             self._taken -= count
-
-
-def busy() -> Overloaded:
-    """The error for a request that comes when there is too much to do."""
-    return Overloaded("the server is busy; try again in a moment")
