@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from serving.catalogue import answer_tensors
 from serving.classification import Answer
 from serving.errors import BackendFault, InvalidRequest

@@ -29,13 +29,11 @@ def serve(repository: Path, settings: Settings, console: Console) -> None:
 
 
 async def _serve(versions: ModelVersions, settings: Settings, console: Console) -> None:
+    backends = TritonBackends(settings.triton, versions)
+    front = TritonFront(backends, settings, Metrics(CollectorRegistry()))
     listener = listen(settings.host, settings.port, "--port")
-    async with TritonBackends(settings.triton, versions) as backends:
-        with closing(TritonFront(backends, settings, Metrics(CollectorRegistry()))) as front:
-            announce(
-                console,
-                listener,
-                f"ride in front of Triton ({backends.state})",
-                "none here; Triton serves it itself",
-            )
+    with closing(front):
+        async with backends:
+            served = f"ride in front of Triton ({backends.state})"
+            announce(console, listener, served, "none here; Triton serves it itself")
             await serve_http(create_front_app(front), listener)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import numpy as np
@@ -26,14 +27,16 @@ _CHECK_EVERY_S = 1.0
 _CHECK_TIMEOUT_S = 3.0
 _MICROSECONDS = 1e6
 _LONGEST_REASON = 300
+_VERSION = re.compile("[1-9][0-9]{0,17}")
 
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # A peer that vanished without a word is noticed after both times. The checks keep the
-    # connection in use, without which servers would take so many pings for an attack.
+    # A peer that vanished without a word is pinged after 2 s and given up 3 s later. The checks
+    # keep the connection in use, without which servers would take so many pings for an attack.
     ("grpc.keepalive_time_ms", 2_000),
-    ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.http2.ping_timeout_ms", 3_000),  # in newer versions this is what counts
     ("grpc.http2.max_pings_without_data", 0),
     # A server that comes back is found within a second or so.
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -73,10 +76,10 @@ class TritonBackend:
         self._client = InferenceServerClient(address, channel_args=_CHANNEL_OPTIONS)
         self._wake = asyncio.Event()
 
-    def doubt(self, reason: object) -> None:
-        """A call failed: have it checked at once; until then it is not ready."""
+    def doubt(self, reason: str) -> None:
+        """A call was lost: have it checked at once; until then it is not ready."""
         if not self.in_doubt:
-            logger.warning("Triton at %s failed a request: %.500s", self.address, reason)
+            logger.warning("Triton at %s was lost in a request: %.500r", self.address, reason)
         self.model, self.in_doubt = None, True
         self._wake.set()
 
@@ -132,7 +135,7 @@ class TritonBackend:
         except InferenceServerException as failure:
             error = error_of(failure)
             if isinstance(error, BackendFault):
-                logger.error("Triton at %s failed a request: %.2000s", self.address, failure)
+                logger.error("Triton at %s failed a request: %.2000r", self.address, str(failure))
             raise error from None
         except BackendFault as fault:
             logger.error("Triton at %s: %s", self.address, fault)
@@ -176,7 +179,7 @@ class TritonBackend:
         if not await self._client.is_model_ready(MODEL_NAME):
             raise _NotReady(f"its model {MODEL_NAME!r} is not ready")
         metadata = await self._client.get_model_metadata(MODEL_NAME)
-        number = max((int(version) for version in metadata.versions), default=0)
+        number = _newest(metadata.versions)
         try:
             return await self._versions.find(number)
         except ModelRepositoryError as error:
@@ -200,3 +203,11 @@ class TritonBackend:
         if state != self.state:
             self.state = state
             logger.log(level, "Triton at %s is %s", self.address, state)
+
+
+def _newest(versions: Iterable[str]) -> int:
+    """What Triton takes where a request names no version."""
+    numbers = [int(version) for version in versions if _VERSION.fullmatch(version)]
+    if not numbers:
+        raise _NotReady(f"it names no version of its model {MODEL_NAME!r}")
+    return max(numbers)

@@ -85,7 +85,7 @@ class TritonBackends:
                 with backend.busy(next(self._turns)):
                     return await ask(backend, model)
             except BackendLost as reason:
-                backend.doubt(reason)
+                backend.doubt(str(reason))
                 lost.append(backend)
         raise NoBackend("the Triton servers failed on this request; try again in a moment")
 
