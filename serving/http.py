@@ -1,7 +1,7 @@
 """The HTTP application: translates between requests and `serving.service`, and nothing else.
 
 Two dialects: `POST /v1/classify` for images, and the Open Inference Protocol under `/v2` for
-tensors.
+tensors; in front of Triton, which speaks the second itself, only the first.
 """
 
 from __future__ import annotations

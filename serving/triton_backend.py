@@ -176,10 +176,10 @@ class TritonBackend:
         """
         if not await self._client.is_server_ready():
             raise _NotReady("it says so itself")
-        if not await self._client.is_model_ready(MODEL_NAME):
-            raise _NotReady(f"its model {MODEL_NAME!r} is not ready")
         metadata = await self._client.get_model_metadata(MODEL_NAME)
         number = _newest(metadata.versions)
+        if not await self._client.is_model_ready(MODEL_NAME, str(number)):
+            raise _NotReady(f"version {number} of its model {MODEL_NAME!r} is not")
         try:
             return await self._versions.find(number)
         except ModelRepositoryError as error:

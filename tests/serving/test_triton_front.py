@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -17,7 +16,6 @@ import pytest
 from numpy.typing import NDArray
 
 from serving.engine import Engine
-from tests.model_versions import add_version
 from tests.running_server import RunningServer, running_server
 
 Pixels = NDArray[np.uint8]
@@ -169,7 +167,7 @@ def test_answers_and_requests_are_counted_and_no_stages(
     assert not [name for name in after if "stage" in name or "queue" in name or "level" in name]
 
 
-# Deadlines and hanging up
+# Hanging up
 
 
 def test_a_client_that_hangs_up_takes_its_images_out_of_triton(
@@ -192,49 +190,3 @@ def test_a_client_that_hangs_up_takes_its_images_out_of_triton(
     run = samples(server)["ride_images_total"] - before["ride_images_total"]
     assert run < len(pictures) * 12
     assert samples(front)['ride_requests_total{code="499",protocol="http"}'] == 1
-
-
-def test_a_deadline_that_passes_ends_the_request_here_and_there(
-    repository: Path, server: RunningServer, tmp_path: Path, pictures: tuple[bytes, ...]
-) -> None:
-    flags = [f"--triton={server.grpc_address}", "--request-timeout-ms=250"]
-    before = samples(server)["ride_images_total"]
-    with running_server(repository, tmp_path / "log.txt", flags) as hurried:
-        late = hurried.post(f"{CLASSIFY}?threshold=0", files=as_files(pictures * 12))
-        assert late.status_code == 504
-        assert late.json() == {"error": "the request's deadline passed before it was answered"}
-        assert hurried.post(CLASSIFY, content=pictures[0]).status_code == 200
-    wait_until(lambda: samples(server)['ride_queue_depth{stage="expert_1"}'] == 0)
-    assert samples(server)["ride_images_total"] - before < len(pictures) * 12
-
-
-# Versions
-
-
-def test_a_new_version_is_followed_with_its_own_names_and_its_own_image_size(
-    repository_copy: Path, tmp_path: Path, pictures: tuple[bytes, ...]
-) -> None:
-    def alter(manifest: dict[str, Any]) -> None:
-        manifest["class_names"] = [f"new {name}" for name in manifest["class_names"]]
-        manifest["image"]["resize_shorter_side"] = 48
-
-    polling = ["--poll-seconds=0.1"]
-    with (
-        running_server(repository_copy, tmp_path / "triton.txt", polling) as triton,
-        running_server(
-            repository_copy, tmp_path / "log.txt", [f"--triton={triton.grpc_address}"]
-        ) as front,
-    ):
-        add_version(repository_copy, 2, alter)
-        answers: list[httpx.Response] = []
-
-        def is_new() -> bool:
-            answers.append(front.post(CLASSIFY, content=pictures[0]))
-            assert answers[-1].status_code == 200, answers[-1].text
-            return bool(answers[-1].json()["version"] == "2")
-
-        wait_until(is_new)
-        assert without_numbers(answers[-1]) == without_numbers(
-            triton.post(CLASSIFY, content=pictures[0])
-        )
-        assert answers[-1].json()["results"][0]["labels"][0]["label"].startswith("new ")
