@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from serving.engine import Engine, load_engine
+from serving.engine import Engine, Feeds, load_engine
 
 BATCHES = (1, 8)
 
@@ -42,11 +42,10 @@ class _KeepLines(argparse.RawDescriptionHelpFormatter):
 
 def rows(first: Engine, second: Engine, *, seconds: float) -> Iterator[str]:
     """Lines of a Markdown table."""
-    names = [name for name in first.sessions if not name.startswith("router_")]
-    for name in names:
+    inputs = {batch: _inputs(first, batch) for batch in BATCHES}
+    for i, name in enumerate(first.sessions):
         for batch in BATCHES:
-            inputs = _inputs(first, name, batch)
-            runs = [_run(engine.sessions[name], inputs) for engine in (first, second)]
+            runs = [_run(engine.sessions[name], inputs[batch][i]) for engine in (first, second)]
             one, other = fastest(runs, seconds)
             yield (
                 f"| `{name}` | {batch} | {1e3 * one:.3f} | {1e3 * other:.3f} | {one / other:.2f} |"
@@ -65,16 +64,15 @@ def fastest(runs: list[Callable[[], object]], seconds: float) -> list[float]:
     return shortest
 
 
-def _inputs(engine: Engine, name: str, batch: int) -> dict[str, np.ndarray]:
+def _inputs(engine: Engine, batch: int) -> list[Feeds]:
+    """What each stage's graph takes for a batch of noise."""
     spec, generator = engine.manifest.image, np.random.default_rng(0)
     images = generator.integers(0, 256, (batch, spec.height, spec.width, 3), dtype=np.uint8)
-    if name == "backbone":
-        return {"image": images}
-    return {"features": engine.sessions["backbone"].run(["features"], {"image": images})[0]}
+    return [feeds for feeds, _ in engine.every_stage(images)]
 
 
-def _run(session: ort.InferenceSession, inputs: dict[str, np.ndarray]) -> Callable[[], object]:
-    return lambda: session.run(None, inputs)
+def _run(session: ort.InferenceSession, feeds: Feeds) -> Callable[[], object]:
+    return lambda: session.run(None, feeds)
 
 
 if __name__ == "__main__":

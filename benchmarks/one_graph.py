@@ -9,29 +9,33 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
+import onnx.utils
 from onnx import TensorProto, compose, helper
 
-from serving.manifest import graph_path, load_manifest
+from serving.manifest import graph_models, graph_path
+from serving.manifest_json import load_manifest
 
 INPUT, OUTPUT = "image", "probabilities"
 
 
 def merge_experts(repository: Path, version: int) -> onnx.ModelProto:
-    """Merge the backbone and every expert of a model version; routers and corrections stay out."""
+    """Merge the experts of all stages of a model version; routers and corrections stay out."""
     manifest = load_manifest(repository, version)
-    merged = _load(repository, "backbone", version)
-    names = [f"expert_{i}" for i in range(1, manifest.num_experts + 1)]
-    for i, name in enumerate(names, start=1):
-        expert = compose.add_prefix(_load(repository, name, version), f"{name}_")
-        outputs = [f"{other}_logits" for other in names[:i]]
+    first, *others = graph_models(manifest.num_experts)
+    passed_on = ["features"] if others else []
+    merged = _experts_part(repository, first, version, "image", [*passed_on, "logits"])
+    logits = ["logits"]
+    for name in others:
+        part = _experts_part(repository, name, version, "features", ["logits"])
         merged = compose.merge_models(
             merged,
-            expert,
+            compose.add_prefix(part, f"{name}_"),
             io_map=[("features", f"{name}_features")],
-            outputs=["features", *outputs] if i < len(names) else outputs,
+            outputs=["features", *logits, f"{name}_logits"],
         )
+        logits.append(f"{name}_logits")
     graph = merged.graph
-    graph.node.append(helper.make_node("Mean", [f"{name}_logits" for name in names], ["mean"]))
+    graph.node.append(helper.make_node("Mean", logits, ["mean"]))
     graph.node.append(helper.make_node("Softmax", ["mean"], [OUTPUT], axis=1))
     del graph.output[:]
     shape: list[str | int | None] = ["batch", manifest.num_classes]
@@ -40,5 +44,9 @@ def merge_experts(repository: Path, version: int) -> onnx.ModelProto:
     return merged
 
 
-def _load(repository: Path, name: str, version: int) -> onnx.ModelProto:
-    return onnx.load(repository / graph_path(name, version))
+def _experts_part(
+    repository: Path, name: str, version: int, entry: str, outputs: list[str]
+) -> onnx.ModelProto:
+    """A stage's graph without what only its router needs."""
+    stage = onnx.load(repository / graph_path(name, version))
+    return onnx.utils.Extractor(stage).extract_model([entry], outputs)

@@ -24,7 +24,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from benchmarks.images import Images, read_images
-from serving.manifest import Manifest, graph_path, latest_version, load_manifest
+from serving.engine import Signature
+from serving.manifest import Manifest, graph_models, graph_path, latest_version
+from serving.manifest_json import load_manifest
 from serving.routing import softmax
 
 Classify = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], int]]
@@ -75,46 +77,33 @@ def build(work: str, repository: Path) -> Classify:
     manifest = load_manifest(repository, version)
     if work == "one-graph":
         return _one_graph(repository, manifest, version)
-    names = ["backbone", *(f"expert_{i}" for i in range(1, manifest.num_experts + 1))]
-    if work == "routed":
-        names += [f"router_{i}" for i in range(1, manifest.num_experts)]
-    sessions = {name: session(repository / graph_path(name, version)) for name in names}
-    return _routed(sessions, manifest) if work == "routed" else _all_experts(sessions, manifest)
+    names = graph_models(manifest.num_experts)
+    stages = [session(repository / graph_path(name, version)) for name in names]
+    return _by_stages(stages, manifest, may_stop=work == "routed")
 
 
-def _routed(sessions: dict[str, ort.InferenceSession], manifest: Manifest) -> Classify:
-    experts = manifest.num_experts
-    corrections = np.zeros((experts, manifest.num_classes), np.float32)
+def _by_stages(
+    stages: list[ort.InferenceSession], manifest: Manifest, *, may_stop: bool
+) -> Classify:
+    """Stage after stage, and all of them unless images may stop."""
+    experts, classes = manifest.num_experts, manifest.num_classes
+    corrections = np.zeros((experts, classes), np.float32)
     if manifest.corrections:
         corrections = np.array(manifest.corrections, np.float32)
+    needed = {"features", "logits", "score"} if may_stop else {"features", "logits"}
+    signatures = [Signature.of(stage, experts) for stage in range(1, experts + 1)]
+    wanted = [[name for name in each.outputs if name in needed] for each in signatures]
 
     def classify(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], int]:
-        (features,) = sessions["backbone"].run(["features"], {"image": image})
-        total = np.zeros((1, manifest.num_classes), np.float32)
-        for expert in range(1, experts + 1):
-            logits, embedding = sessions[f"expert_{expert}"].run(
-                ["logits", "embedding"], {"features": features}
-            )
-            total += logits
-            prefix: NDArray[np.float32] = total / expert + corrections[expert - 1]
-            if expert == experts:
+        given: dict[str, Any] = {"image": image, "prefix_sum": np.zeros((1, classes), np.float32)}
+        for i, stage in enumerate(stages):
+            feeds = {name: given[name] for name in signatures[i].inputs}
+            given.update(zip(wanted[i], stage.run(wanted[i], feeds), strict=True))
+            given["prefix_sum"] = given["prefix_sum"] + given["logits"]
+            last = i + 1 == experts
+            if last or (may_stop and not given["score"][0] > manifest.thresholds[i]):
                 break
-            inputs = {"embedding": embedding, "prefix_logits": prefix}
-            (score,) = sessions[f"router_{expert}"].run(["score"], inputs)
-            if not score[0] > manifest.thresholds[expert - 1]:
-                break
-        return softmax(prefix), expert
-
-    return classify
-
-
-def _all_experts(sessions: dict[str, ort.InferenceSession], manifest: Manifest) -> Classify:
-    def classify(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], int]:
-        (features,) = sessions["backbone"].run(["features"], {"image": image})
-        total = np.zeros((1, manifest.num_classes), np.float32)
-        for expert in range(1, manifest.num_experts + 1):
-            total += sessions[f"expert_{expert}"].run(["logits"], {"features": features})[0]
-        return softmax(total / np.float32(manifest.num_experts)), manifest.num_experts
+        return softmax(given["prefix_sum"] / np.float32(i + 1) + corrections[i]), i + 1
 
     return classify
 

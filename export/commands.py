@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from export.placement import DEFAULT_PLACEMENT, Placement, Target
 from export.quantization_wish import QuantizationWish, QuantizedPrecision
 from training.errors import ConfigError
 
@@ -30,6 +31,17 @@ def export(
         QuantizedPrecision | None,
         typer.Option(help="int8 for CPUs, fp16 for GPUs. (default: fp32 as it was trained)"),
     ] = None,
+    target: Annotated[
+        Target,
+        typer.Option(
+            help="What Triton runs the graphs on, as every config.pbtxt will say; "
+            "ride serve has --provider instead."
+        ),
+    ] = Target.CPU,
+    instances: Annotated[
+        int,
+        typer.Option(help="Instances of each model that Triton keeps on a CPU: about one a core."),
+    ] = DEFAULT_PLACEMENT.instances,
     max_accuracy_drop: Annotated[
         float | None,
         typer.Option(
@@ -48,7 +60,13 @@ def export(
     trained nor test the model; the accuracy before and after, on the test images, goes into the
     manifest, and an export that loses more than --max-accuracy-drop is refused.
 
+    What Triton needs is written too: configurations, warm-up requests, and the models `ride` and
+    `ride_image` in front of the graphs. Configurations that are there already are left as they
+    are, so --target and --instances count for a new repository.
+
     Example: ride export runs/first model_repository
+
+    Example: ride export runs/first gpu_repository --target tensorrt
 
     Example: ride export runs/first model_repository --quantize int8 --data cifar100/
     """
@@ -60,4 +78,11 @@ def export(
     if quantize is not None:
         limit = _MAX_DROP if max_accuracy_drop is None else max_accuracy_drop
         wish = QuantizationWish(quantize, limit)
-    export_session(run, model_repository, data=data, quantize=wish, console=Console())
+    export_session(
+        run,
+        model_repository,
+        data=data,
+        quantize=wish,
+        placement=Placement(target, instances),
+        console=Console(),
+    )

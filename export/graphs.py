@@ -1,9 +1,10 @@
-"""One module of the model -> one ONNX file, for every batch size from 1 up."""
+"""One stage of the routing -> one ONNX file, for every batch size from 1 up."""
 
 from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from export.shortcuts import with_convolutions
+from serving.manifest import graph_model
 from training.model import Backbone, RideModel
 
 OPSET = 18
@@ -37,39 +39,103 @@ class Graph:
     outputs: tuple[TensorSpec, ...]
 
 
-class UprightBackbone(nn.Module):
-    """The backbone as it is served: uint8 [N, H, W, 3] in, so that clients send plain pixels."""
+class Scoring(nn.Module):
+    """Router i on the estimate of experts 1..i: the mean of their logits and its correction.
 
-    def __init__(self, backbone: Backbone) -> None:
+    Args: the router; i; the correction of prefix i, fp32 [C], or None for none.
+    """
+
+    correction: Tensor | None
+
+    def __init__(self, router: nn.Module, experts: int, correction: Tensor | None) -> None:
+        super().__init__()
+        self.router = router
+        self.experts = experts
+        self.register_buffer("correction", correction)
+
+    def forward(self, embedding: Tensor, logits_sum: Tensor) -> Tensor:
+        prefix_logits = logits_sum / self.experts
+        if self.correction is not None:
+            prefix_logits = prefix_logits + self.correction
+        score: Tensor = self.router(embedding, prefix_logits)
+        return score
+
+
+class OnlyStage(nn.Module):
+    """Backbone and expert of a model that has one: image -> logits, embedding.
+
+    Images are uint8 [N, H, W, 3], so that clients send plain pixels.
+    """
+
+    def __init__(self, backbone: Backbone, expert: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
+        self.expert = expert
 
-    def forward(self, image: Tensor) -> Tensor:
+    def features(self, image: Tensor) -> Tensor:
         features: Tensor = self.backbone(image.permute(0, 3, 1, 2).float() / 255.0)
         return features
 
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        logits, embedding = self.expert(self.features(image))
+        return logits, embedding
 
-def split_model(model: RideModel, image_size: int) -> list[Graph]:
+
+class FirstStage(OnlyStage):
+    """Backbone, expert 1 and router 1: image -> features, logits, embedding, score."""
+
+    def __init__(self, backbone: Backbone, expert: nn.Module, scoring: Scoring) -> None:
+        super().__init__(backbone, expert)
+        self.scoring = scoring
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        features = self.features(image)
+        logits, embedding = self.expert(features)
+        return features, logits, embedding, self.scoring(embedding, logits)
+
+
+class MiddleStage(nn.Module):
+    """Expert and router i, 1 < i < K: features, prefix_sum -> logits, embedding, score.
+
+    The last stage is its expert alone: features -> logits, embedding.
+    """
+
+    def __init__(self, expert: nn.Module, scoring: Scoring) -> None:
+        super().__init__()
+        self.expert = expert
+        self.scoring = scoring
+
+    def forward(self, features: Tensor, prefix_sum: Tensor) -> tuple[Tensor, ...]:
+        logits, embedding = self.expert(features)
+        return logits, embedding, self.scoring(embedding, prefix_sum + logits)
+
+
+def split_model(
+    model: RideModel, image_size: int, corrections: Sequence[Sequence[float]] = ()
+) -> list[Graph]:
     """Cut a model into the graphs of the repository, in the order in which an image meets them.
 
-    Args: the model; the height and width of its images, in pixels.
+    Args: the model; the height and width of its images, in pixels; corrections [K, C] of the mean
+    logits of each prefix, or none.
     """
+    experts = len(model.experts)
+    scorings = [_scoring(model, i, corrections) for i in range(1, experts)]
     image = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
-    backbone = with_convolutions(UprightBackbone(model.backbone))
+    if experts == 1:
+        only = OnlyStage(model.backbone, model.experts[0])
+        return [_graph(1, only, {"image": image}, ("logits", "embedding"))]
+    first = FirstStage(model.backbone, model.experts[0], scorings[0])
+    outputs = ("features", "logits", "embedding", "score")
+    graphs = [_graph(1, first, {"image": image}, outputs)]
     with torch.inference_mode():
-        features = backbone(image)
-        logits, embedding = model.experts[0](features)
+        features, logits, *_ = first.eval()(image)
     # Plain tensors again: those made in inference mode can't be traced.
-    features, logits, embedding = features.clone(), logits.clone(), embedding.clone()
-    graphs = [_graph("backbone", backbone, {"image": image}, {"features": features})]
-    for i, original in enumerate(model.experts, start=1):
-        expert = with_convolutions(original)
-        outputs = {"logits": logits, "embedding": embedding}
-        graphs.append(_graph(f"expert_{i}", expert, {"features": features}, outputs))
-        if i <= len(model.routers):
-            inputs = {"embedding": embedding, "prefix_logits": logits}
-            score = {"score": logits[:, 0]}
-            graphs.append(_graph(f"router_{i}", model.routers[i - 1], inputs, score))
+    inputs = {"features": features.clone(), "prefix_sum": logits.clone()}
+    for i in range(2, experts):
+        stage = MiddleStage(model.experts[i - 1], scorings[i - 1])
+        graphs.append(_graph(i, stage, inputs, ("logits", "embedding", "score")))
+    last = {"features": inputs["features"]}
+    graphs.append(_graph(experts, model.experts[-1], last, ("logits", "embedding")))
     return graphs
 
 
@@ -103,10 +169,19 @@ def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def _scoring(model: RideModel, experts: int, corrections: Sequence[Sequence[float]]) -> Scoring:
+    row = corrections[experts - 1] if corrections else ()
+    return Scoring(model.routers[experts - 1], experts, torch.tensor(row) if any(row) else None)
+
+
 def _graph(
-    name: str, module: nn.Module, inputs: dict[str, Tensor], outputs: dict[str, Tensor]
+    stage: int, module: nn.Module, inputs: dict[str, Tensor], outputs: tuple[str, ...]
 ) -> Graph:
-    return Graph(name, module.eval(), tuple(inputs.values()), _specs(inputs), _specs(outputs))
+    exported = with_convolutions(module)
+    examples = tuple(inputs.values())
+    with torch.inference_mode():
+        results = dict(zip(outputs, exported(*examples), strict=True))
+    return Graph(graph_model(stage), exported, examples, _specs(inputs), _specs(results))
 
 
 def _specs(tensors: dict[str, Tensor]) -> tuple[TensorSpec, ...]:

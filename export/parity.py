@@ -84,17 +84,10 @@ def _torch_batches(images: NDArray[np.uint8]) -> Iterator[tuple[Tensor, Tensor]]
 
 def _run_graphs(engine: Engine, images: NDArray[np.uint8]) -> Float:
     """Every expert's logits on every image, [K, N, C], in batches of many sizes."""
-    logits: list[Float] = []
-    for batch in _batches(images):
-        features = engine.sessions["backbone"].run(["features"], {"image": batch})[0]
-        logits.append(
-            np.stack(
-                [
-                    engine.sessions[f"expert_{i}"].run(["logits"], {"features": features})[0]
-                    for i in range(1, engine.manifest.num_experts + 1)
-                ]
-            )
-        )
+    logits = [
+        np.stack([output.logits for _, output in engine.every_stage(batch)])
+        for batch in _batches(images)
+    ]
     return np.concatenate(logits, axis=1)
 
 

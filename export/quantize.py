@@ -1,7 +1,7 @@
 """ONNX graphs in int8 or fp16, with the names and types of their inputs and outputs unchanged.
 
 Parts that are cheap and sensitive stay in fp32: the normalisation of pixels, the first convolution
-(in int8 graphs), the classifier and the routers. docs/quantization.md has the figures.
+(in int8 graphs), the classifier and the router. docs/quantization.md has the figures.
 """
 
 from __future__ import annotations
@@ -80,17 +80,16 @@ def to_fp16(path: Path) -> None:
     model = onnx.shape_inference.infer_shapes(onnx.load(path))
     inputs = [value.name for value in model.graph.input]
     outputs = [value.name for value in model.graph.output]
+    head = {name for node in _head(model) for name in node.output}
     first = _first_convolution(model)
-    parts = []
-    entry = inputs
+    body_inputs, parts = inputs, []
     if first is not None:
-        entry = [*inputs, first.input[0]]
+        body_inputs = [*inputs, first.input[0]]
         parts.append(_cut(model, inputs, [first.input[0]]))
-    middle = [_EMBEDDING] if _EMBEDDING in outputs else outputs
-    cut = _cut(model, entry, middle)
-    parts.append(convert_float_to_float16(cut, keep_io_types=True))
-    if rest := [name for name in outputs if name not in middle]:
-        parts.append(_cut(model, [*inputs, *middle], rest))
+    body = _cut(model, body_inputs, [name for name in outputs if name not in head])
+    parts.append(convert_float_to_float16(body, keep_io_types=True))
+    rest = [name for name in outputs if name in head]
+    parts.append(_cut(model, [*inputs, _EMBEDDING], rest))
     onnx.save(without_traces(_joined(model, parts)), path)
 
 
@@ -173,7 +172,7 @@ def _normalisation(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 def _head(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """What works on an expert's embedding: the classifier."""
+    """What works on an expert's embedding: the classifier and the router."""
     reached, nodes = {_EMBEDDING}, []
     for node in model.graph.node:  # in the order in which they run
         if reached.intersection(node.input):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import onnxruntime as ort
@@ -86,13 +87,13 @@ def quantize_version(
         ExportError: if more accuracy is lost than wished; the staged version is useless then.
         ModelRepositoryError: if the quantised graphs can't be served.
     """
-    models = [name for name in staged.models if not name.startswith("router_")]
-    for name in track(models, f"{wish.precision} graphs", console=console, transient=True):
+    names = track(staged.models, f"{wish.precision} graphs", console=console, transient=True)
+    for stage, name in enumerate(names, start=1):
         path = staged.directory / graph_path(name, staged.version)
         if images.calibration is None:
             to_fp16(path)
         else:
-            to_int8(path, _calibration_inputs(name, engine, images.calibration, images.config))
+            to_int8(path, _calibration_inputs(stage, engine, images.calibration, images.config))
     describe(staged, engine.manifest)  # fp32 by its word still, so that it loads and is measured
     comparison = compare_engines(
         engine, load_engine(staged.directory), _test_batches(images, console), images.measured_on
@@ -152,15 +153,12 @@ def _manifest(
 
 
 def _calibration_inputs(
-    model: str, engine: Engine, images: Images, config: DataConfig
+    stage: int, engine: Engine, images: Images, config: DataConfig
 ) -> Iterator[Inputs]:
-    """Inputs of the backbone or of an expert, a batch at a time: features are large."""
+    """Inputs of a stage's graph, a batch at a time: features are large."""
     for batch, _ in plain_batches(images, config, _CPU, _CALIBRATION_BATCH):
-        inputs: Inputs = {"image": batch.numpy()}
-        if model == "backbone":
-            yield inputs
-        else:
-            yield {"features": engine.sessions["backbone"].run(["features"], inputs)[0]}
+        feeds, _ = next(islice(engine.every_stage(batch.numpy()), stage - 1, None))
+        yield feeds
 
 
 def _test_batches(images: QuantizationImages, console: Console) -> Iterator[tuple[Tensor, Tensor]]:

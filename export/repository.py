@@ -1,4 +1,4 @@
-"""Writes a model repository: graphs, `config.pbtxt`, manifest with checksums.
+"""Writes a model repository: graphs, what Triton needs beside them, manifest with checksums.
 
 Everything is written beside its place, checked there, and renamed. A new repository appears in
 one step. In one that exists, a new version's manifest is renamed last, and a version without a
@@ -15,12 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from export.config_pbtxt import config_pbtxt
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as triton
+
+from export.config_pbtxt import CONFIG_FILE, as_text, graph_config
 from export.errors import ExportError
 from export.graphs import Graph, write_graph
+from export.placement import DEFAULT_PLACEMENT, Placement
+from export.triton_models import LABELS_FILE, TRITON_MODELS, write_triton_models
 from serving.manifest import MODEL_NAME, Manifest, graph_path, manifest_path, versions
-
-CONFIG_FILE = "config.pbtxt"
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class StagedVersion:
 
 @contextmanager
 def staged_version(
-    graphs: list[Graph], manifest: Manifest, target: Path
+    graphs: list[Graph], manifest: Manifest, target: Path, placement: Placement = DEFAULT_PLACEMENT
 ) -> Iterator[StagedVersion]:
     """Write the next version of `target` beside it; gone at the end unless published.
 
@@ -53,10 +56,12 @@ def staged_version(
             path = directory / graph_path(graph.name, version)
             path.parent.mkdir(parents=True)
             write_graph(graph, path)
-            (directory / graph.name / CONFIG_FILE).write_text(config_pbtxt(graph))
+            config = as_text(graph_config(graph, placement))
+            (directory / graph.name / CONFIG_FILE).write_text(config)
         staged = StagedVersion(directory, version, tuple(graph.name for graph in graphs))
         manifest_path(directory, version).parent.mkdir(parents=True)
         describe(staged, manifest)
+        write_triton_models(directory, manifest, version, placement)
         yield staged
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -81,10 +86,13 @@ def publish(staged: StagedVersion, target: Path) -> None:
     if not target.exists():
         staged.directory.rename(target)
         return
-    _require_same_configs(staged, target)
+    _require_same_tensors(staged, target)
+    for labels in staged.directory.glob(f"*/{LABELS_FILE}"):
+        labels.replace(target / labels.relative_to(staged.directory))
     moved: list[Path] = []
     try:
-        for model in (*staged.models, MODEL_NAME):  # the manifest, in `ride`, comes last
+        # The manifest, in `ride`, comes last: a version without one is not there for anybody.
+        for model in (*staged.models, *TRITON_MODELS, MODEL_NAME):
             place = target / model / str(staged.version)
             (staged.directory / model / str(staged.version)).rename(place)
             moved.append(place)
@@ -110,15 +118,24 @@ def next_version(target: Path) -> int:
     return found[-1] + 1
 
 
-def _require_same_configs(staged: StagedVersion, target: Path) -> None:
-    here = {path.parent.name for path in target.glob(f"*/{CONFIG_FILE}")} - {MODEL_NAME}
-    same = here == set(staged.models) and all(
-        (target / model / CONFIG_FILE).read_bytes()
-        == (staged.directory / model / CONFIG_FILE).read_bytes()
-        for model in staged.models
-    )
+def _require_same_tensors(staged: StagedVersion, target: Path) -> None:
+    """Configurations may differ in all but their tensors: operators tune them."""
+    try:
+        same = _tensors(staged.directory) == _tensors(target)
+    except text_format.ParseError as error:
+        raise ExportError(f"a {CONFIG_FILE} in {target} can't be read: {error}") from None
     if not same:
         raise ExportError(
             f"the model in {target} has other experts or shapes, so this can't be its next "
             "version; name another folder"
         )
+
+
+def _tensors(repository: Path) -> dict[str, list[bytes]]:
+    """Every model's inputs and outputs."""
+    tensors = {}
+    for path in repository.glob(f"*/{CONFIG_FILE}"):
+        config = text_format.Parse(path.read_text(), triton.ModelConfig())
+        described = (*config.input, *config.output)
+        tensors[path.parent.name] = [tensor.SerializeToString() for tensor in described]
+    return tensors

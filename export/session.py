@@ -16,6 +16,7 @@ from rich.console import Console
 from export.errors import ExportError
 from export.graphs import split_model
 from export.parity import check_parity, random_images
+from export.placement import DEFAULT_PLACEMENT, Placement
 from export.quantization_wish import QuantizationWish
 from export.quantized_version import quantize_version, read_quantization_images, summary
 from export.repository import publish, staged_version
@@ -39,6 +40,7 @@ def export_session(
     *,
     data: Path | None,
     quantize: QuantizationWish | None = None,
+    placement: Placement = DEFAULT_PLACEMENT,
     console: Console,
 ) -> None:
     """Export a finished run as the next version of a model repository.
@@ -61,7 +63,8 @@ def export_session(
             )
         images = read_quantization_images(data, checkpoint, test, quantize.precision)
     console.print("Writing graphs ..")
-    with staged_version(split_model(model, manifest.image.height), manifest, target) as staged:
+    graphs = split_model(model, manifest.image.height, manifest.corrections)
+    with staged_version(graphs, manifest, target, placement) as staged:
         engine = load_engine(staged.directory)
         parity = check_parity(model, engine, _parity_images(engine, checkpoint, test))
         if quantize is not None and images is not None:

@@ -1,7 +1,7 @@
 """The models by the names that clients know: what they take and give.
 
 `ride` takes prepared images and `ride_image` encoded ones; both are the same model. The graphs
-behind them (`backbone`, `expert_1`, ..) are listed too, for their statistics, and take no requests.
+behind them (`stage_1`, `stage_2`, ..) are listed too, for their statistics, and take no requests.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """A model version in ONNX Runtime: runs the graphs that `serving.routing` asks for.
 
-Every graph is one session of one thread. Sessions are safe to share between threads, and worker
-threads do share them: a set of their own for each was no faster, and costs memory for each core.
-On an accelerator the features of a batch stay on the device between the backbone and the experts.
+Every stage is one graph, and a graph is one session of one thread. Sessions are safe to share
+between threads, and worker threads do share them: a set of their own for each was no faster, and
+costs memory for each core. On an accelerator the features of a batch stay on the device between
+the stages.
 """
 
 from __future__ import annotations
@@ -20,34 +21,58 @@ from numpy.typing import NDArray
 from serving.errors import InferenceError, InvalidRequest, ModelRepositoryError, SettingsError
 from serving.manifest import (
     FILE_NAME,
-    Gear,
     Manifest,
+    graph_model,
     graph_models,
     graph_path,
     latest_version,
-    load_manifest,
     read_graph,
 )
+from serving.manifest_json import load_manifest
 from serving.providers import Provider, open_session
 from serving.routing import (
-    ExpertCall,
-    ExpertOutput,
-    Float,
     Routed,
-    RouterCall,
     RoutingRule,
+    StageCall,
+    StageOutput,
     drive,
     route,
 )
+from serving.rules import routing_rule
 
 Features: TypeAlias = NDArray[np.float32] | ort.OrtValue
-"""What a backbone gives: an array, or a value that stays on the accelerator."""
+"""What the backbone gives, fp32 [N, ..]: an array, or a value that stays on the accelerator."""
 
-_SIGNATURES = {
-    "backbone": ({"image"}, {"features"}),
-    "expert": ({"features"}, {"logits", "embedding"}),
-    "router": ({"embedding", "prefix_logits"}, {"score"}),
-}
+StageInputs: TypeAlias = NDArray[np.uint8] | Features
+"""Images, uint8 [N, H, W, 3], for stage 1, and features for the others."""
+
+Feeds: TypeAlias = dict[str, NDArray[Any] | ort.OrtValue]
+"""What a graph takes, by name."""
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What a stage said of N rows, and what the next stage takes, of the same rows."""
+
+    output: StageOutput
+    features: StageInputs
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Names of what a graph takes and gives."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @classmethod
+    def of(cls, stage: int, num_experts: int) -> Signature:
+        """Of the graph of a stage (from 1)."""
+        first, last = stage == 1, stage == num_experts
+        inputs = ("image",) if first else ("features",) if last else ("features", "prefix_sum")
+        passed_on = ("features",) if first and not last else ()
+        score = () if last else ("score",)
+        return cls(inputs, (*passed_on, "logits", "embedding", *score))
 
 
 @dataclass(frozen=True)
@@ -73,37 +98,12 @@ class Engine:
         threshold: float | None = None,
         quality: str | None = None,
     ) -> RoutingRule:
-        """The manifest's routing rule, with a request's wishes in place of its own numbers.
+        """The rule of a request's wishes; see `serving.rules`.
 
         Raises:
             InvalidRequest: if a wish is out of range or contradicts another.
         """
-        experts = self.manifest.num_experts
-        if max_experts is not None and not 1 <= max_experts <= experts:
-            raise InvalidRequest(f"max_experts must lie between 1 and {experts}, not {max_experts}")
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise InvalidRequest(f"threshold must lie between 0 and 1, not {threshold}")
-        if threshold is not None and quality is not None:
-            raise InvalidRequest("threshold and quality both set thresholds: give one of them")
-        thresholds = self.manifest.thresholds
-        if threshold is not None:
-            thresholds = (threshold,) * len(thresholds)
-        if quality is not None:
-            thresholds = self._gear(quality).thresholds
-        corrections = self.manifest.corrections
-        return RoutingRule(
-            thresholds,
-            experts if max_experts is None else max_experts,
-            np.array(corrections, dtype=np.float32) if corrections else None,
-        )
-
-    def _gear(self, quality: str) -> Gear:
-        gears = self.manifest.gears
-        if not gears:
-            raise InvalidRequest("this model has no gears, so it takes no quality")
-        if quality not in gears:
-            raise InvalidRequest(f"quality must be one of {', '.join(gears)}, not {quality!r}")
-        return gears[quality]
+        return routing_rule(self.manifest, max_experts, threshold, quality)
 
     def classify(self, images: NDArray[np.uint8], rule: RoutingRule) -> Routed:
         """Route a batch of images, uint8 [N, H, W, 3], from start to end.
@@ -113,47 +113,61 @@ class Engine:
             InferenceError: if the runtime fails.
         """
         self.check(images)
-        features = self.run_backbone(images)
+        features: StageInputs = images
 
-        def run_expert(call: ExpertCall) -> ExpertOutput:
-            every = len(call.rows) == len(images)
-            return self.run_expert(call.expert, features if every else host(features)[call.rows])
+        def run_stage(call: StageCall) -> StageOutput:
+            nonlocal features
+            if len(call.rows) < len(images):
+                return self.run_stage(call, host(features)[call.rows]).output
+            run = self.run_stage(call, features)
+            features = run.features
+            return run.output
 
-        def run_router(call: RouterCall) -> Float:
-            return self.run_router(call.router, call.embedding, call.prefix_logits)
+        return drive(route(len(images), self.manifest.num_classes, rule), run_stage)
 
-        return drive(route(len(images), self.manifest.num_classes, rule), run_expert, run_router)
+    def run_stage(self, call: StageCall, inputs: StageInputs) -> StageRun:
+        """Run a stage on the rows of a call; `inputs` are of these rows alone.
 
-    def run_backbone(self, images: NDArray[np.uint8]) -> Features:
-        """Images, uint8 [N, H, W, 3], to features [N, ..]; see `host`."""
-        if self.device is not None:
-            [value] = self._run_bound("backbone", {"image": images}, {"features": self.device})
-            return value
-        features: Float = self._run("backbone", ["features"], {"image": images})[0]
-        self._require_shape("features", features, (len(images), *features.shape[1:]), "backbone")
-        return features
+        Raises:
+            InferenceError: if the runtime fails, or gives tensors of other shapes or types.
+        """
+        name, signature = graph_model(call.stage), self._signature(call.stage)
+        # The embedding is there for whoever looks into a model: routing needs none.
+        wanted = [output for output in signature.outputs if output != "embedding"]
+        run = self._run if self.device is None else self._run_bound
+        found = run(name, self.feeds(call, inputs), wanted)
+        rows = len(call.rows)
+        shapes = {"logits": (rows, self.manifest.num_classes), "score": (rows,)}
+        for what, tensor in found.items():
+            if isinstance(tensor, np.ndarray):
+                _require_shape(what, tensor, shapes.get(what, (rows, *tensor.shape[1:])), name)
+        output = StageOutput(found["logits"], found.get("score"))
+        return StageRun(output, found.get("features", inputs))
 
-    def run_expert(self, expert: int, features: Features) -> ExpertOutput:
-        """Features [N, ..] to what an expert (from 1) says of them."""
-        name = f"expert_{expert}"
-        if isinstance(features, np.ndarray):
-            rows = len(features)
-            logits, embedding = self._run(name, ["logits", "embedding"], {"features": features})
-        else:
-            rows = features.shape()[0]
-            outputs = {"logits": "cpu", "embedding": "cpu"}
-            bound = self._run_bound(name, {"features": features}, outputs)
-            logits, embedding = (value.numpy() for value in bound)
-        self._require_shape("logits", logits, (rows, self.manifest.num_classes), name)
-        return ExpertOutput(logits, embedding)
+    def feeds(self, call: StageCall, inputs: StageInputs) -> Feeds:
+        """What the graph of a call takes."""
+        given: Feeds = {"image": inputs, "features": inputs, "prefix_sum": call.prefix_sum}
+        return {name: given[name] for name in self._signature(call.stage).inputs}
 
-    def run_router(self, router: int, embedding: Float, prefix_logits: Float) -> Float:
-        """An embedding [N, D] and prefix logits [N, C] to a router's scores [N]."""
-        name = f"router_{router}"
-        inputs = {"embedding": embedding, "prefix_logits": prefix_logits}
-        score: Float = self._run(name, ["score"], inputs)[0]
-        self._require_shape("score", score, (len(embedding),), name)
-        return score
+    def every_stage(self, images: NDArray[np.uint8]) -> Iterator[tuple[Feeds, StageOutput]]:
+        """Run stage after stage on all of some images, whatever the scores.
+
+        Yields what each stage's graph took, and what it said.
+
+        Raises:
+            InferenceError: as `run_stage`.
+        """
+        rows = np.arange(len(images))
+        prefix_sum = np.zeros((len(images), self.manifest.num_classes), dtype=np.float32)
+        inputs: StageInputs = images
+        for stage in range(1, self.manifest.num_experts + 1):
+            call = StageCall(stage, rows, prefix_sum)
+            run = self.run_stage(call, inputs)
+            yield self.feeds(call, inputs), run.output
+            inputs, prefix_sum = run.features, prefix_sum + run.output.logits
+
+    def _signature(self, stage: int) -> Signature:
+        return Signature.of(stage, self.manifest.num_experts)
 
     def check(self, images: NDArray[np.uint8]) -> None:
         """Raise InvalidRequest unless this is a tensor that the model takes."""
@@ -166,39 +180,37 @@ class Engine:
                 f"not {list(images.shape)}"
             )
 
-    def _run(self, model: str, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
+    def _run(self, model: str, feeds: Feeds, outputs: list[str]) -> dict[str, Any]:
         with _failing_as(model):
-            results: list[Any] = self.sessions[model].run(outputs, inputs)
-            return results
+            return dict(zip(outputs, self.sessions[model].run(outputs, feeds), strict=True))
 
-    def _run_bound(
-        self, model: str, inputs: dict[str, Any], outputs: dict[str, str]
-    ) -> list[ort.OrtValue]:
-        """Run with inputs where they are, arrays or values on the device; outputs by device."""
+    def _run_bound(self, model: str, feeds: Feeds, outputs: list[str]) -> dict[str, Any]:
+        """Run with inputs where they are, arrays or values on the device; features stay there."""
         with _failing_as(model):
             session = self.sessions[model]
             binding = session.io_binding()
-            for name, value in inputs.items():
+            for name, value in feeds.items():
                 if isinstance(value, np.ndarray):
                     binding.bind_cpu_input(name, value)
                 else:
                     binding.bind_ortvalue_input(name, value)
-            for name, device in outputs.items():
-                binding.bind_output(name, device)
+            for name in outputs:
+                binding.bind_output(name, self.device if name == "features" else "cpu")
             session.run_with_iobinding(binding)
-            values: list[ort.OrtValue] = list(binding.get_outputs())
-            return values
+            values = dict(zip(outputs, binding.get_outputs(), strict=True))
+            return {
+                name: value if name == "features" else value.numpy()
+                for name, value in values.items()
+            }
 
-    @staticmethod
-    def _require_shape(
-        output: str, tensor: NDArray[Any], shape: tuple[int, ...], model: str
-    ) -> None:
-        # numpy would stretch a tensor of another shape without a word.
-        if tensor.shape != shape or tensor.dtype != np.float32:
-            raise InferenceError(
-                f"the model's graph {model} gives {output} of type {tensor.dtype} and shape "
-                f"{list(tensor.shape)} instead of float32 and {list(shape)}"
-            )
+
+def _require_shape(output: str, tensor: NDArray[Any], shape: tuple[int, ...], model: str) -> None:
+    # numpy would stretch a tensor of another shape without a word.
+    if tensor.shape != shape or tensor.dtype != np.float32:
+        raise InferenceError(
+            f"the model's graph {model} gives {output} of type {tensor.dtype} and shape "
+            f"{list(tensor.shape)} instead of float32 and {list(shape)}"
+        )
 
 
 @contextmanager
@@ -209,11 +221,11 @@ def _failing_as(model: str) -> Iterator[None]:
         raise InferenceError(f"the model's graph {model} failed") from error
 
 
-def host(features: Features) -> Float:
-    """Features as an array, brought from the device if that is where they are."""
+def host(features: StageInputs) -> NDArray[Any]:
+    """A stage's inputs as an array, brought from the device if that is where they are."""
     if isinstance(features, np.ndarray):
         return features
-    array: Float = features.numpy()
+    array: NDArray[Any] = features.numpy()
     return array
 
 
@@ -229,53 +241,51 @@ def load_engine(
     chosen = latest_version(repository) if version is None else version
     manifest = load_manifest(repository, chosen)
     sessions = {}
-    for name in graph_models(manifest.num_experts):
+    for stage, name in enumerate(graph_models(manifest.num_experts), start=1):
         path = graph_path(name, chosen)
         graph = read_graph(repository, manifest, path)
-        sessions[name] = _session(graph, name, repository / path, provider)
+        session = sessions[name] = _session(graph, repository / path, provider)
+        _require_signature(session, Signature.of(stage, manifest.num_experts), repository / path)
     device = None if provider is Provider.CPU else provider.device
     engine = Engine(manifest, chosen, sessions, device)
     _try_out(engine, repository)
     return engine
 
 
-def _session(graph: bytes, name: str, path: Path, provider: Provider) -> ort.InferenceSession:
+def _session(graph: bytes, path: Path, provider: Provider) -> ort.InferenceSession:
     try:
-        session = open_session(graph, provider)
+        return open_session(graph, provider)
     except SettingsError:
         raise
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
         raise ModelRepositoryError(f"{path} is not a graph that ONNX Runtime can run") from error
-    inputs, outputs = _SIGNATURES[name.partition("_")[0]]
-    found_inputs = {tensor.name for tensor in session.get_inputs()}
-    found_outputs = {tensor.name for tensor in session.get_outputs()}
-    if found_inputs != inputs or found_outputs != outputs:
+
+
+def _require_signature(session: ort.InferenceSession, expected: Signature, path: Path) -> None:
+    inputs = {tensor.name for tensor in session.get_inputs()}
+    outputs = {tensor.name for tensor in session.get_outputs()}
+    if inputs != set(expected.inputs) or outputs != set(expected.outputs):
         raise ModelRepositoryError(
-            f"{path} must have inputs {sorted(inputs)} and outputs {sorted(outputs)}, "
-            f"not {sorted(found_inputs)} and {sorted(found_outputs)}"
+            f"{path} must have inputs {sorted(expected.inputs)} and outputs "
+            f"{sorted(expected.outputs)}, not {sorted(inputs)} and {sorted(outputs)}"
         )
-    return session
 
 
 def _try_out(engine: Engine, repository: Path) -> None:
     """Send one and two grey images through every graph: faults show here, not to a client."""
-    spec, experts = engine.manifest.image, engine.manifest.num_experts
+    spec = engine.manifest.image
     for rows in (1, 2):
         grey = np.full((rows, spec.height, spec.width, 3), 128, dtype=np.uint8)
         try:
-            features = engine.run_backbone(grey)
-            for expert in range(1, experts + 1):
-                output = engine.run_expert(expert, features)
-                _require_finite(output.logits, f"expert_{expert}")
-                if expert < experts:
-                    score = engine.run_router(expert, output.embedding, output.logits)
-                    _require_finite(score, f"router_{expert}")
+            for stage, (_, output) in enumerate(engine.every_stage(grey), start=1):
+                _require_finite(output, graph_model(stage))
         except InferenceError as error:
             raise ModelRepositoryError(
                 f"the graphs and {FILE_NAME} in {repository} do not fit together: {error}"
             ) from error
 
 
-def _require_finite(tensor: Float, model: str) -> None:
-    if not np.isfinite(tensor).all():
-        raise InferenceError(f"the model's graph {model} gives answers that are not numbers")
+def _require_finite(output: StageOutput, model: str) -> None:
+    for tensor in (output.logits, output.score):
+        if tensor is not None and not np.isfinite(tensor).all():
+            raise InferenceError(f"the model's graph {model} gives answers that are not numbers")

@@ -19,7 +19,7 @@ from serving.classification import Answer, EncodedImage
 from serving.errors import InvalidRequest
 from serving.live_model import LiveModel
 from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME
-from serving.parameters import parse_cost_parameters
+from serving.parameters import parse_cost_parameters, without_reserved
 from serving.routing import Routed, RoutingRule
 from serving.scheduler import Urgency
 from serving.service import ClassificationService
@@ -44,7 +44,6 @@ PLATFORM = "ride_onnxruntime"
 
 _OUTPUTS = ("probabilities", "experts_used", "router_scores")
 _CLASSIFIED = "probabilities"
-_RESERVED_PREFIX = "triton_"
 _QUICK_BYTES = 256 * 1024
 """More is copied off the event loop, so that nobody else waits for it."""
 
@@ -227,7 +226,7 @@ class InferenceModels:
             for output in request.outputs
             if output.place is not None
         }
-        parameters = _without_reserved(request.parameters)
+        parameters = without_reserved(request.parameters)
         urgency = take_urgency(parameters, time_left_s)
         rule = model.live.rule(parse_cost_parameters(parameters))
         if isinstance(request.data, StoredInput):
@@ -289,13 +288,6 @@ def all_outputs(*, binary: bool) -> tuple[WantedOutput, ...]:
 def distinct(outputs: Iterable[WantedOutput]) -> tuple[WantedOutput, ...]:
     """Each output once, as it was asked for last."""
     return tuple({output.name: output for output in outputs}.values())
-
-
-def _without_reserved(parameters: Mapping[str, object]) -> dict[str, object]:
-    """What a user asked for: perf_analyzer adds parameters that Triton reserves for itself."""
-    return {
-        name: value for name, value in parameters.items() if not name.startswith(_RESERVED_PREFIX)
-    }
 
 
 async def _stored(response: InferResponse, pieces: Mapping[str, Piece]) -> InferResponse:

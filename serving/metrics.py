@@ -7,63 +7,37 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serving import metric_definitions as define
 from serving.histograms import BatchHistogram
+from serving.image_counts import ImageCounts
 from serving.manifest import MODEL_NAME, Manifest, MultiplyAdds
+from serving.metric_definitions import stage_label
 from serving.routing import Routed
 from serving.scheduler import BatchReport
 
-_SCORE_BUCKETS = tuple(tenth / 10 for tenth in range(1, 11))
-_EXPERT_BUCKETS = tuple(float(experts) for experts in range(1, 9))
-_BATCH_BUCKETS = tuple(float(2**power) for power in range(9))
-_SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
-
 
 class Metrics:
-    """Counts what was served, into the registry that it receives.
-
-    "Avoided" compares each image with the full ensemble, which runs every expert and no router.
-    """
+    """Counts what was served, into the registry that it receives."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._images = Counter("ride_images", "Images classified.", registry=registry)
+
+        def counter(metric: define.Metric) -> Counter:
+            return Counter(metric.name, metric.help, metric.labels, registry=registry)
+
+        self._images = counter(define.IMAGES)
         self._degraded = Counter(
             "ride_images_degraded",
             "Images classified at reduced cost, because the server had too much to do.",
             registry=registry,
         )
-        self._experts_per_image = BatchHistogram(
-            "ride_experts_per_image",
-            "Experts that an image took; the mean is the headline.",
-            _EXPERT_BUCKETS,
-            registry,
-        )
-        self._runs = Counter(
-            "ride_expert_runs", "Images that each expert ran on.", ["expert"], registry=registry
-        )
-        self._runs_avoided = Counter(
-            "ride_expert_runs_avoided",
-            "Runs of an expert on an image that the full ensemble would have done in addition.",
-            registry=registry,
-        )
-        self._multiply_adds = Counter(
-            "ride_multiply_adds", "Multiply-adds spent on images.", registry=registry
-        )
-        self._multiply_adds_avoided = Counter(
-            "ride_multiply_adds_avoided",
-            "Multiply-adds that the full ensemble would have spent in addition.",
-            registry=registry,
-        )
-        self._scores = BatchHistogram(
-            "ride_router_score",
-            "Scores that routers gave; above the threshold an image goes on.",
-            _SCORE_BUCKETS,
-            registry,
-            "router",
-        )
-        self._requests = Counter(
-            "ride_requests", "Requests answered.", ["protocol", "code"], registry=registry
-        )
+        self._experts_per_image = BatchHistogram(define.EXPERTS_PER_IMAGE, registry)
+        self._runs = counter(define.EXPERT_RUNS)
+        self._runs_avoided = counter(define.EXPERT_RUNS_AVOIDED)
+        self._multiply_adds = counter(define.MULTIPLY_ADDS)
+        self._multiply_adds_avoided = counter(define.MULTIPLY_ADDS_AVOIDED)
+        self._scores = BatchHistogram(define.ROUTER_SCORE, registry)
+        self._requests = counter(define.REQUESTS)
         self._duration = Histogram(
             "ride_request_duration_seconds",
             "Time from a request's arrival to its answer.",
@@ -71,12 +45,8 @@ class Metrics:
             registry=registry,
         )
         self._by_request: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
-        self._info = Gauge(
-            "ride_model_info",
-            "Always 1; tells what is served.",
-            ["model", "version"],
-            registry=registry,
-        )
+        info = define.MODEL_INFO
+        self._info = Gauge(info.name, info.help, info.labels, registry=registry)
 
     def serve(self, served: Mapping[int, Manifest]) -> None:
         """Tell which versions are served from now on."""
@@ -88,24 +58,17 @@ class Metrics:
 
     def observe_images(self, routed: Routed, costs: MultiplyAdds) -> None:
         """Count answers, at least one."""
-        used, experts, images = routed.experts_used, len(costs.experts), len(routed)
-        asked = np.isfinite(routed.router_scores)
-        # Each image pays for the backbone, its experts and the routers that it asked.
-        runs = [int((used >= expert).sum()) for expert in range(1, experts + 1)]
-        spent = images * costs.backbone
-        spent += sum(count * cost for count, cost in zip(runs, costs.experts, strict=True))
-        routers = asked.sum(axis=0).tolist()
-        spent += sum(count * cost for count, cost in zip(routers, costs.routers, strict=True))
-        self._images.inc(images)
-        self._multiply_adds.inc(spent)
-        self._multiply_adds_avoided.inc(max(0, images * costs.all_experts - spent))
-        self._runs_avoided.inc(images * experts - sum(runs))
-        for expert, count in enumerate(runs, 1):
+        counts = ImageCounts.of(routed, costs)
+        self._images.inc(counts.images)
+        self._multiply_adds.inc(counts.multiply_adds)
+        self._multiply_adds_avoided.inc(counts.multiply_adds_avoided)
+        self._runs_avoided.inc(counts.expert_runs_avoided)
+        for expert, count in enumerate(counts.expert_runs, 1):
             self._runs.labels(str(expert)).inc(count)
-        self._experts_per_image.observe(used)
-        for router, rows in enumerate(asked.T, 1):
-            if rows.any():
-                self._scores.observe(routed.router_scores[rows, router - 1], str(router))
+        self._experts_per_image.observe(routed.experts_used)
+        for router, scores in enumerate(counts.router_scores, 1):
+            if len(scores):
+                self._scores.observe(scores, str(router))
 
     def observe_degraded(self, images: int) -> None:
         """Count images that were answered at reduced cost."""
@@ -127,34 +90,13 @@ class Metrics:
 
 
 class StageMetrics(Metrics):
-    """Counts what the stages do as well.
-
-    A stage is named for its expert; that of the first includes the backbone.
-    """
+    """Counts what the stages do as well."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
-        self._batch_size = BatchHistogram(
-            "ride_stage_batch_size",
-            "Images that a stage ran together.",
-            _BATCH_BUCKETS,
-            registry,
-            "stage",
-        )
-        self._queue_seconds = BatchHistogram(
-            "ride_stage_queue_seconds",
-            "Time that an image waited for a stage.",
-            _SECONDS_BUCKETS,
-            registry,
-            "stage",
-        )
-        self._compute_seconds = BatchHistogram(
-            "ride_stage_compute_seconds",
-            "Time that a batch took in a stage's graphs.",
-            _SECONDS_BUCKETS,
-            registry,
-            "stage",
-        )
+        self._batch_size = BatchHistogram(define.STAGE_BATCH_SIZE, registry)
+        self._queue_seconds = BatchHistogram(define.STAGE_QUEUE_SECONDS, registry)
+        self._compute_seconds = BatchHistogram(define.STAGE_COMPUTE_SECONDS, registry)
         self._queue_depth = Gauge(
             "ride_queue_depth", "Images that wait for a stage.", ["stage"], registry=registry
         )
@@ -166,10 +108,10 @@ class StageMetrics(Metrics):
 
     def observe_batch(self, report: BatchReport, costs: MultiplyAdds) -> None:
         """Count what a stage did, and the answers that came of it."""
-        stage = f"expert_{report.stage}"
+        stage = stage_label(report.stage)
         self._batch_size.observe(np.array([report.rows]), stage)
         self._queue_seconds.observe(report.queue_seconds, stage)
-        self._compute_seconds.observe(np.array([sum(run.seconds for run in report.graphs)]), stage)
+        self._compute_seconds.observe(np.array([report.seconds]), stage)
         if len(report.done):
             self.observe_images(report.done, costs)
 
@@ -177,5 +119,5 @@ class StageMetrics(Metrics):
         """The state of things as it is now, for the next scrape."""
         self._queue_depth.clear()
         for stage, depth in enumerate(queue_depths, 1):
-            self._queue_depth.labels(f"expert_{stage}").set(depth)
+            self._queue_depth.labels(stage_label(stage)).set(depth)
         self._level.set(degradation_level)

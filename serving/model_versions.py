@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.manifest import Manifest, latest_version, load_manifest
+from serving.manifest import Manifest, latest_version
+from serving.manifest_json import load_manifest
 
 
 @dataclass(frozen=True)

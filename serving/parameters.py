@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from serving.errors import InvalidRequest
 
 DEFAULT_TOP_K = 5
+_RESERVED_PREFIX = "triton_"
 
 
 class CostParameters(BaseModel):
@@ -81,3 +82,10 @@ def parse_cost_parameters(data: Mapping[str, object]) -> CostParameters:
         return CostParameters.model_validate(data, strict=True)
     except ValidationError as error:
         raise InvalidRequest(describe(error.errors()[0])) from None
+
+
+def without_reserved(parameters: Mapping[str, object]) -> dict[str, object]:
+    """What a user asked for: perf_analyzer adds parameters that Triton reserves for itself."""
+    return {
+        name: value for name, value in parameters.items() if not name.startswith(_RESERVED_PREFIX)
+    }

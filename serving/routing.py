@@ -1,15 +1,16 @@
 """THE routing algorithm: which images go on to which expert, and what the answer is.
 
-Pure: no I/O, no clock, numpy only. `route` is a generator that *yields* the work it wants done (an
-expert or a router on some rows) and is *sent* the outcome, so the same lines decide in the
-embedded server, in Triton's Python backend and in offline evaluation; only the driver that runs
-the graphs differs. `RoutingState.advance` is one expert's step of it, for a server that lets rows
-of different requests meet before each expert.
+Pure: no I/O, no clock, numpy only. `route` is a generator that *yields* the work it wants done (a
+stage on some rows) and is *sent* the outcome, so the same lines decide in the embedded server, in
+Triton's Python backend and in offline evaluation; only the driver that runs the graphs differs.
+`RoutingState.advance` is one stage's step of it, for a server that lets rows of different requests
+meet before each stage.
 
-After expert i the mean of the logits of experts 1..i, plus the model's correction for that prefix
-if it has one, is the estimate. Router i scores it, and a row goes on to expert i + 1 where its
-score is above threshold i and i is below its `max_experts` (RIDE, ICLR 2021, section 3.3). Each
-row is computed from that row alone, so an answer does not depend on the batch it came in.
+Stage i is expert i and router i; stage 1 includes the backbone, and the last stage has no router.
+The mean of the logits of experts 1..i, plus the model's correction for that prefix if it has one,
+is the estimate. Router i scores it, and a row goes on to stage i + 1 where its score is above
+threshold i and i is below its `max_experts` (RIDE, ICLR 2021, section 3.3). Each row is computed
+from that row alone, so an answer does not depend on the batch it came in.
 """
 
 from __future__ import annotations
@@ -53,32 +54,28 @@ class RoutingRule:
 
 
 @dataclass(frozen=True)
-class ExpertCall:
-    """Run expert `expert` (from 1) on `rows` of the batch; send back an `ExpertOutput`."""
+class StageCall:
+    """Run stage `stage` (from 1) on `rows` of the batch; send back a `StageOutput`.
 
-    expert: int
-    rows: Rows
-
-
-@dataclass(frozen=True)
-class ExpertOutput:
-    """What an expert said of the rows it was asked for: logits [n, C], embedding [n, D]."""
-
-    logits: Float
-    embedding: Float
-
-
-@dataclass(frozen=True)
-class RouterCall:
-    """Run router `router` (from 1) on an embedding [n, D] and prefix logits [n, C].
-
-    `rows` are the batch rows they belong to. Send back the scores, fp32 [n].
+    `prefix_sum` [n, C] are the logits of the experts before, added up; zeros for stage 1.
     """
 
-    router: int
+    stage: int
     rows: Rows
-    embedding: Float
-    prefix_logits: Float
+    prefix_sum: Float
+
+
+@dataclass(frozen=True)
+class StageOutput:
+    """What a stage said of the n rows it was asked for.
+
+    Attributes:
+        logits: [n, C], of this stage's expert alone.
+        score: [n], of its router; None after the last expert.
+    """
+
+    logits: Float
+    score: Float | None
 
 
 @dataclass(frozen=True)
@@ -99,14 +96,12 @@ class Routed:
         return len(self.experts_used)
 
 
-Call = ExpertCall | RouterCall
-Reply = ExpertOutput | Float
-Routing = Generator[Call, Reply, Routed]
+Routing = Generator[StageCall, StageOutput, Routed]
 
 
 @dataclass
 class RoutingState:
-    """Where N rows stand between one expert and the next. Each row may have a rule of its own.
+    """Where N rows stand between one stage and the next. Each row may have a rule of its own.
 
     Attributes:
         sums: fp32 [N, C], the logits of the experts so far, added up.
@@ -152,62 +147,62 @@ class RoutingState:
             corrections=places[0][0].corrections,
         )
 
-    def advance(self, expert: int, rows: Rows) -> Generator[Call, Reply, Rows]:
-        """Take `rows` past expert `expert` and its router; returns the rows that go on.
+    def call(self, stage: int, rows: Rows) -> StageCall:
+        """What `rows` need next: to be run through `stage`."""
+        return StageCall(stage, rows, self.sums[rows])
 
-        Yields an `ExpertCall` (send back `ExpertOutput`), and a `RouterCall` (send back scores) of
-        the rows that their rule lets go on.
+    def advance(self, call: StageCall, output: StageOutput) -> Rows:
+        """Take the rows of a call past its stage; returns those that go on to the next.
+
+        Scores of rows that may not go on, because their rule allows them no further expert, decide
+        nothing and are not kept.
         """
-        output = yield ExpertCall(expert, rows)
-        assert isinstance(output, ExpertOutput)
-        self.sums[rows] += output.logits
-        self.experts_used[rows] = expert
-        asked = self.max_experts[rows] > expert
-        if not asked.any():
+        stage, rows = call.stage, call.rows
+        self.sums[rows] = call.prefix_sum + output.logits
+        self.experts_used[rows] = stage
+        if output.score is None:
             return rows[:0]
-        every = bool(asked.all())
-        asked_rows = rows if every else rows[asked]
-        embedding = output.embedding if every else output.embedding[asked]
-        prefix_logits = _prefix_logits(self.sums[asked_rows], expert, self.corrections)
-        score = yield RouterCall(expert, asked_rows, embedding, prefix_logits)
-        assert isinstance(score, np.ndarray)
-        self.router_scores[asked_rows, expert - 1] = score
-        on: Rows = asked_rows[score > self.thresholds[asked_rows, expert - 1]]
+        may_go_on = self.max_experts[rows] > stage
+        asked, score = rows[may_go_on], output.score[may_go_on]
+        self.router_scores[asked, stage - 1] = score
+        on: Rows = asked[score > self.thresholds[asked, stage - 1]]
         return on
 
     def answers(self, rows: Rows) -> Routed:
         """What the experts so far say of rows that go no further."""
         used = self.experts_used[rows]
-        estimates = _prefix_logits(self.sums[rows], used, self.corrections)
+        counts: Float = used[:, np.newaxis].astype(np.float32)
+        estimates: Float = self.sums[rows] / counts
+        if self.corrections is not None:
+            estimates += self.corrections[used - 1]
         return Routed(softmax(estimates), used, self.router_scores[rows])
 
 
 def route(batch_size: int, num_classes: int, rule: RoutingRule) -> Routing:
     """Route a batch of N rows; see the module's description.
 
-    Yields `ExpertCall` (send back `ExpertOutput`) and `RouterCall` (send back scores); returns
-    `Routed`. Experts are asked in order, each at most once, and only about rows that are left.
+    Yields `StageCall` (send back `StageOutput`); returns `Routed`. Stages are asked for in order,
+    each at most once, and only about rows that are left.
     """
     state = RoutingState.start([rule] * batch_size, rule.num_experts, num_classes)
     rows: Rows = np.arange(batch_size)
-    for expert in range(1, rule.max_experts + 1):
+    for stage in range(1, rule.max_experts + 1):
         if not len(rows):
             break
-        rows = yield from state.advance(expert, rows)
+        call = state.call(stage, rows)
+        rows = state.advance(call, (yield call))
     return state.answers(np.arange(batch_size))
 
 
 def drive(
-    routing: Generator[Call, Reply, Result],
-    run_expert: Callable[[ExpertCall], ExpertOutput],
-    run_router: Callable[[RouterCall], Float],
+    routing: Generator[StageCall, StageOutput, Result],
+    run_stage: Callable[[StageCall], StageOutput],
 ) -> Result:
-    """Run a routing to its end with one function that runs experts and one that runs routers."""
+    """Run a routing to its end with one function that runs stages."""
     try:
         call = next(routing)
         while True:
-            reply = run_expert(call) if isinstance(call, ExpertCall) else run_router(call)
-            call = routing.send(reply)
+            call = routing.send(run_stage(call))
     except StopIteration as stop:
         result: Result = stop.value
         return result
@@ -218,14 +213,3 @@ def softmax(logits: Float) -> Float:
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
     probabilities: Float = shifted / shifted.sum(axis=1, keepdims=True)
     return probabilities
-
-
-def _prefix_logits(
-    sums: Float, experts: int | NDArray[np.int32], corrections: Float | None
-) -> Float:
-    """Mean over `experts` (one number, or one a row) and the correction of that prefix."""
-    count = np.asarray(experts, dtype=np.float32)
-    means: Float = sums / (count[:, np.newaxis] if count.ndim else count)
-    if corrections is not None:
-        means = means + corrections[np.asarray(experts) - 1]
-    return means

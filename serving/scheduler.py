@@ -29,7 +29,7 @@ from serving.batching import BatchPolicy, Run, StageEstimates, StageQueue
 from serving.engine import Engine, host
 from serving.errors import DeadlineExceeded, InferenceError, Overloaded, RideError
 from serving.routing import Routed, RoutingRule, RoutingState
-from serving.stages import GraphRun, StageCosts, StageRun, run_stage
+from serving.stages import StageCosts, StageResult, run_stage
 
 logger = logging.getLogger(__name__)
 
@@ -68,14 +68,14 @@ class BatchReport:
         stage: from 1.
         rows: of the batch.
         queue_seconds: fp64 [rows], how long each waited for this stage.
-        graphs: what ran.
+        seconds: that the stage's graph took.
         done: the answers of the rows that went no further.
     """
 
     stage: int
     rows: int
     queue_seconds: NDArray[np.float64]
-    graphs: tuple[GraphRun, ...]
+    seconds: float
     done: Routed
 
 
@@ -347,7 +347,7 @@ class Scheduler:
             sentence = str(error) if isinstance(error, InferenceError) else "the model failed"
             self._fail(batch, InferenceError(sentence))
 
-    def _compute(self, batch: _Batch) -> tuple[StageRun, RoutingState]:
+    def _compute(self, batch: _Batch) -> tuple[StageResult, RoutingState]:
         rows, manifest = batch.rows, self._engine.manifest
         if batch.stage == 1:
             rules = [row.job.rule for row in rows]
@@ -357,7 +357,7 @@ class Scheduler:
             state = RoutingState.gather(places)
         return run_stage(self._engine, batch.stage, _gather(rows), state), state
 
-    def _answer(self, batch: _Batch, run: StageRun, state: RoutingState) -> None:
+    def _answer(self, batch: _Batch, run: StageResult, state: RoutingState) -> None:
         now = time.monotonic()
         goes_on = np.zeros(len(batch.rows), dtype=bool)
         goes_on[run.on] = True
@@ -386,7 +386,7 @@ class Scheduler:
                     self._run_seconds += _RUN_MEMORY * (took - self._run_seconds)
         self._resolve(finished)
         waited = np.array([batch.taken_at - row.queued_at for row in batch.rows])
-        self._report(BatchReport(batch.stage, len(batch.rows), waited, run.graphs, answers))
+        self._report(BatchReport(batch.stage, len(batch.rows), waited, run.seconds, answers))
 
     def _fail(self, batch: _Batch, error: RideError) -> None:
         jobs = [row.job for row in batch.rows]

@@ -1,32 +1,21 @@
-"""One stage of the model: an expert, what must come before it, and the router that follows.
+"""One stage of the model on a batch, and what batches of each stage cost here.
 
-Stage 1 is the backbone, expert 1 and router 1; stage i is expert i and router i. Between stages
-rows of different requests may meet; within one they stay together.
+Between stages rows of different requests may meet; within one they stay together.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engine import Engine, Features, host
-from serving.routing import (
-    ExpertCall,
-    ExpertOutput,
-    Float,
-    RouterCall,
-    RoutingState,
-    Rows,
-    drive,
-)
-
-Result = TypeVar("Result")
+from serving.engine import Engine, StageInputs, host
+from serving.routing import RoutingState, Rows
 
 _WORTH_IT = 0.97
 """A larger batch must take less than this share of a smaller one's time a row."""
@@ -39,30 +28,22 @@ _MOST_SECONDS_MEASURING = 0.5
 _LARGEST_BATCH = 256
 
 
-class GraphRun(NamedTuple):
-    """A graph that ran: its model name, on how many rows, for how long."""
-
-    graph: str
-    rows: int
-    seconds: float
-
-
 @dataclass(frozen=True)
-class StageRun:
+class StageResult:
     """What a stage did with a batch of N rows.
 
     Attributes:
         on: the rows that go on to the next stage.
         features: fp32 [N, ..], what the next stage takes; they may still be on the device.
-        graphs: what ran, in order.
+        seconds: that the stage's graph took.
     """
 
     on: Rows
-    features: Features
-    graphs: tuple[GraphRun, ...]
+    features: StageInputs
+    seconds: float
 
 
-def run_stage(engine: Engine, stage: int, inputs: NDArray[Any], state: RoutingState) -> StageRun:
+def run_stage(engine: Engine, stage: int, inputs: NDArray[Any], state: RoutingState) -> StageResult:
     """Take a batch through a stage (from 1), changing `state`.
 
     `inputs` are images, uint8 [N, H, W, 3], for stage 1 and features, fp32 [N, ..], for others.
@@ -70,30 +51,11 @@ def run_stage(engine: Engine, stage: int, inputs: NDArray[Any], state: RoutingSt
     Raises:
         InferenceError: if the runtime fails.
     """
-    graphs: list[GraphRun] = []
-
-    def timed(graph: str, rows: int, run: Callable[[], Result]) -> Result:
-        start = time.perf_counter()
-        result = run()
-        graphs.append(GraphRun(graph, rows, time.perf_counter() - start))
-        return result
-
-    features: Features = inputs
-    if stage == 1:
-        features = timed("backbone", len(inputs), lambda: engine.run_backbone(inputs))
-
-    def run_expert(call: ExpertCall) -> ExpertOutput:
-        name, rows = f"expert_{call.expert}", len(call.rows)
-        return timed(name, rows, lambda: engine.run_expert(call.expert, features))
-
-    def run_router(call: RouterCall) -> Float:
-        name, rows = f"router_{call.router}", len(call.rows)
-        return timed(
-            name, rows, lambda: engine.run_router(call.router, call.embedding, call.prefix_logits)
-        )
-
-    on = drive(state.advance(stage, np.arange(len(inputs))), run_expert, run_router)
-    return StageRun(on, features, tuple(graphs))
+    call = state.call(stage, np.arange(len(inputs)))
+    start = time.perf_counter()
+    run = engine.run_stage(call, inputs)
+    seconds = time.perf_counter() - start
+    return StageResult(state.advance(call, run.output), run.features, seconds)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from serving.manifest import graph_model
 from serving.scheduler import BatchReport
 
 _NS = 1e9
@@ -78,18 +79,17 @@ class Statistics:
         self._lock = threading.Lock()
 
     def observe_batch(self, report: BatchReport) -> None:
-        """Count a batch for each graph that ran; waiting is the first graph's."""
-        waited = float(report.queue_seconds.sum())
+        """Count a batch for the graph of its stage."""
+        rows, waited = report.rows, float(report.queue_seconds.sum())
+        computed = rows * report.seconds
         with self._lock:
-            for name, rows, seconds in report.graphs:
-                model = self._models[name]
-                model.executed(rows, seconds)
-                model.durations["queue"].add(rows, waited)
-                model.durations["compute_infer"].add(rows, rows * seconds)
-                model.durations["success"].add(rows, waited + rows * seconds)
-                for kind in ("compute_input", "compute_output"):
-                    model.durations[kind].add(rows, 0.0)
-                waited = 0.0
+            graph = self._models[graph_model(report.stage)]
+            graph.executed(rows, report.seconds)
+            graph.durations["queue"].add(rows, waited)
+            graph.durations["compute_infer"].add(rows, computed)
+            graph.durations["success"].add(rows, waited + computed)
+            for kind in ("compute_input", "compute_output"):
+                graph.durations[kind].add(rows, 0.0)
 
     def observe_request(self, model: str, rows: int, times: RequestTimes) -> None:
         """Count an answered request to a model that clients call."""

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from serving.manifest import graph_models, graph_path, load_manifest, manifest_path
+from serving.manifest import graph_models, graph_path, manifest_path
+from serving.manifest_json import load_manifest
 
 
 def add_version(
@@ -20,6 +21,8 @@ def add_version(
         target = repository / graph_path(name, version)
         target.parent.mkdir()
         shutil.copy(repository / graph_path(name, 1), target)
+    for folder in repository.glob("ride_*/1"):
+        shutil.copytree(folder, folder.with_name(str(version)))
     content = json.loads(manifest.to_json())
     content["graphs"] = {
         path.replace("/1/", f"/{version}/"): digest for path, digest in content["graphs"].items()

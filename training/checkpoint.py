@@ -22,7 +22,8 @@ from typing import IO, Any
 
 import torch
 
-from serving.manifest import Gear, parse_gears
+from serving.manifest import Gear
+from serving.manifest_json import parse_gears
 from training.config import TrainingConfig
 from training.errors import CheckpointError
 from training.losses.balanced_softmax import expert_adjustments, prefix_corrections

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from serving.manifest import parse_gears
+from serving.manifest_json import parse_gears
 from serving.routing import Routed, RoutingRule
 from training.checkpoint import Checkpoint, load_finished
 from training.costs import multiply_adds

@@ -19,16 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from serving.manifest import MultiplyAdds
-from serving.routing import (
-    ExpertCall,
-    ExpertOutput,
-    Float,
-    Routed,
-    RouterCall,
-    RoutingRule,
-    drive,
-    route,
-)
+from serving.routing import Float, Routed, RoutingRule, StageCall, StageOutput, drive, route
 from training.checkpoint import Checkpoint, replacing
 from training.costs import multiply_adds
 from training.errors import DataError
@@ -121,17 +112,14 @@ def route_cached(logits: Float, scores: Float, rule: RoutingRule) -> Routed:
 
     Args: logits [K, N, C] of every expert; scores [K-1, N] of every router.
     """
-    _, count, classes = logits.shape
+    experts, count, classes = logits.shape
 
-    def run_expert(call: ExpertCall) -> ExpertOutput:
-        rows = logits[call.expert - 1, call.rows]
-        return ExpertOutput(rows, np.empty((len(call.rows), 0), dtype=np.float32))
+    def run_stage(call: StageCall) -> StageOutput:
+        i = call.stage - 1
+        score = scores[i, call.rows] if call.stage < experts else None
+        return StageOutput(logits[i, call.rows], score)
 
-    def run_router(call: RouterCall) -> Float:
-        asked: Float = scores[call.router - 1, call.rows]
-        return asked
-
-    return drive(route(count, classes, rule), run_expert, run_router)
+    return drive(route(count, classes, rule), run_stage)
 
 
 def evaluate(

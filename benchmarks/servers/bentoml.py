@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from benchmarks.environments import ORT
 from benchmarks.images import Images
-from benchmarks.servers.contender import CHECKOUT, ORT, Contender, HttpWay, Place, Start
+from benchmarks.servers.contender import CHECKOUT, Contender, HttpWay, Place, Start
 
 _BOUNDARY = "ride-benchmark-boundary"
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.servers import bentoml, fastapi_torch, litserve, mlserver, ray_serve
+from benchmarks.servers import bentoml, fastapi_torch, litserve, mlserver, ray_serve, triton
 from benchmarks.servers.contender import Contender
-from benchmarks.servers.triton import contenders as triton
 
 CONTENDERS: dict[str, Contender] = {
     contender.name: contender

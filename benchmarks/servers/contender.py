@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,16 +19,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.errors import ServerFailed, ToolMissing
+from benchmarks.environments import environment
+from benchmarks.errors import ServerFailed
 from benchmarks.http_load import allow_many_files
 from benchmarks.images import Images
 from benchmarks.perf_analyzer import TOOLS, Protocol
+from benchmarks.ports import free_ports
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 REPOSITORY_VARIABLE = "RIDE_BENCH_REPOSITORY"
-ORT = "onnxruntime==1.31.1"
-"""The runtime in every server's environment: the release that constraints.txt has for ours."""
-
 _START_TIMEOUT_S = 120
 _STOP_TIMEOUT_S = 20
 
@@ -144,7 +142,7 @@ def running(
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    port, grpc_port, metrics_port = _free_ports(3)
+    port, grpc_port, metrics_port = free_ports(3)
     cores = len(os.sched_getaffinity(0))
     place = Place(python, repository.resolve(), folder, port, grpc_port, metrics_port, cores)
     start = contender.start(place)
@@ -184,33 +182,8 @@ def environment_for(contender: Contender, tools: Path = TOOLS) -> Path:
     """
     if not contender.requirements:
         return Path(sys.executable)
-    folder = tools / "servers" / contender.requirements[0].partition("==")[0].partition("[")[0]
-    python, stamp = folder / "bin" / "python", folder / "installed.txt"
-    wanted = "\n".join(contender.requirements)
-    if stamp.is_file() and stamp.read_text() == wanted:
-        return python
-    _install([sys.executable, "-m", "venv", "--clear", str(folder)])
-    _install([str(python), "-m", "pip", "install", "--quiet", *contender.requirements])
-    stamp.write_text(wanted)
-    return python
-
-
-def _install(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
-        raise ToolMissing(f"can't be installed: {lines[-1].strip()}")
-
-
-def _free_ports(count: int) -> list[int]:
-    listeners = [socket.socket() for _ in range(count)]
-    try:
-        for listener in listeners:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in listeners]
-    finally:
-        for listener in listeners:
-            listener.close()
+    package = contender.requirements[0].partition("==")[0].partition("[")[0]
+    return environment(tools / "servers" / package, contender.requirements)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 
+from benchmarks.environments import ORT
 from benchmarks.images import Images
-from benchmarks.servers.contender import ORT, Contender, HttpWay, Place, Start
+from benchmarks.servers.contender import Contender, HttpWay, Place, Start
 
 
 def _bodies(images: Images) -> list[bytes]:

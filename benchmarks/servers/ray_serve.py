@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.servers.contender import ORT, Contender, HttpWay, Place, Start
+from benchmarks.environments import ORT
+from benchmarks.servers.contender import Contender, HttpWay, Place, Start
 from benchmarks.servers.ride import files
 
 

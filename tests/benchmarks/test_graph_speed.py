@@ -32,7 +32,7 @@ def test_the_fastest_run_of_each_counts() -> None:
 def test_there_is_a_row_for_each_graph_and_batch_size(repository: Path) -> None:
     engine = load_engine(repository)
     table = [line.split("|") for line in rows(engine, engine, seconds=0)]
-    graphs = ("backbone", "expert_1", "expert_2", "expert_3")
+    graphs = ("stage_1", "stage_2", "stage_3")
     assert [(line[1].strip(" `"), int(line[2])) for line in table] == [
         (graph, batch) for graph in graphs for batch in (1, 8)
     ]

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from serving.manifest import GEARS, Manifest, latest_version, load_manifest
+from serving.manifest import GEARS, Manifest, latest_version
+from serving.manifest_json import load_manifest
 from tests.running_server import RunningServer
 from training.checkpoint import load_checkpoint
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from export.graphs import Graph, TensorSpec, split_model, write_graph
+from export.graphs import Graph, Scoring, TensorSpec, split_model, write_graph
 from serving.engine import Engine, load_engine
 from serving.manifest import graph_models
 from tests.short_networks import ONE_OF_EACH_KIND, shorten
@@ -38,12 +39,8 @@ def random_input(spec: TensorSpec, batch: int) -> np.ndarray:
 def test_a_model_is_cut_into_the_graphs_of_a_repository(graphs: list[Graph]) -> None:
     assert [graph.name for graph in graphs] == graph_models(num_experts=2)
     assert [spec.shape for graph in graphs for spec in graph.outputs] == [
-        (16, 32, 32),
-        (10,),
-        (48,),
-        (),
-        (10,),
-        (48,),
+        *((16, 32, 32), (10,), (48,), ()),
+        *((10,), (48,)),
     ]
 
 
@@ -70,13 +67,10 @@ def test_every_kind_of_network_can_be_exported(
     shorten(monkeypatch)
     torch.manual_seed(0)
     config = ModelConfig(backbone=family, num_classes=5, num_experts=2, router_top_logits=5)
-    backbone, expert, *_ = split_model(RideModel(config).eval(), 64)
-    for graph in (backbone, expert):
-        path = tmp_path / f"{graph.name}.onnx"
-        write_graph(graph, path)
-        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-        for batch in (1, 3):
-            require_equal(graph, session, batch)
+    first, _ = split_model(RideModel(config).eval(), 64)
+    session = exported(first, tmp_path)
+    for batch in (1, 3):
+        require_equal(first, session, batch)
 
 
 @pytest.mark.parametrize("kind", RouterKind)
@@ -84,19 +78,40 @@ def test_every_router_can_be_exported(kind: RouterKind, tmp_path: Path) -> None:
     """With both inputs, whether it looks at them or not."""
     torch.manual_seed(0)
     config = ModelConfig(num_classes=10, num_experts=3, router_kind=kind)
-    routers = [
-        graph
-        for graph in split_model(RideModel(config).eval(), 8)
-        if graph.name.startswith("router_")
-    ]
-    assert len(routers) == 2
-    for graph in routers:
-        path = tmp_path / f"{graph.name}.onnx"
-        write_graph(graph, path)
-        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-        assert [node.name for node in session.get_inputs()] == ["embedding", "prefix_logits"]
+    model = RideModel(config).eval()
+    _, size = model.experts[0](model.backbone(torch.zeros(1, 3, 8, 8)))[1].shape
+    examples = (torch.zeros(2, size), torch.zeros(2, 10))
+    inputs = (TensorSpec("embedding", "float32", (size,)), TensorSpec("sum", "float32", (10,)))
+    for i, router in enumerate(model.routers, start=1):
+        module = Scoring(router, i, torch.arange(10.0)).eval()
+        outputs = (TensorSpec("score", "float32", ()),)
+        graph = Graph(f"router_{i}", module, examples, inputs, outputs)
+        session = exported(graph, tmp_path)
+        assert [node.name for node in session.get_inputs()] == ["embedding", "sum"]
         for batch in (1, 2, 7):
             require_equal(graph, session, batch)
+
+
+def test_a_router_scores_the_corrected_mean_of_all_experts_so_far(finished: Checkpoint) -> None:
+    config = replace(finished.config.model, num_experts=3)
+    torch.manual_seed(0)
+    model = RideModel(config).eval()
+    corrections = torch.randn(3, 10)
+    image = torch.from_numpy(random_input(TensorSpec("image", "uint8", (8, 8, 3)), 4))
+    first, second, _ = split_model(model, 8, corrections.tolist())
+    with torch.no_grad():
+        features, logits, embedding, score = first.module(image)
+        expected = model.routers[0](embedding, logits + corrections[0])
+        torch.testing.assert_close(score, expected)
+        own, embedding, score = second.module(features, logits)
+        expected = model.routers[1](embedding, (logits + own) / 2 + corrections[1])
+        torch.testing.assert_close(score, expected)
+
+
+def exported(graph: Graph, folder: Path) -> ort.InferenceSession:
+    path = folder / f"{graph.name}.onnx"
+    write_graph(graph, path)
+    return ort.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
 def require_equal(graph: Graph, session: ort.InferenceSession, batch: int) -> None:
@@ -107,4 +122,4 @@ def require_equal(graph: Graph, session: ort.InferenceSession, batch: int) -> No
     expected = expected if isinstance(expected, tuple) else (expected,)
     for mine, theirs in zip(actual, expected, strict=True):
         assert mine.shape == theirs.shape
-        np.testing.assert_allclose(mine, theirs.numpy(), atol=1e-4, rtol=0)
+        np.testing.assert_allclose(mine, theirs.numpy(), atol=1e-4, rtol=1e-5)

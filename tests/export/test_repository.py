@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from export.errors import ExportError
-from export.graphs import split_model
+from export.graphs import Graph, TensorSpec
 from export.repository import StagedVersion, next_version, publish, staged_version
 from export.session import build_manifest
-from serving.manifest import latest_version, load_manifest, versions
+from serving.manifest import latest_version, versions
+from serving.manifest_json import load_manifest
 from training.checkpoint import Checkpoint
 
 
@@ -45,7 +47,7 @@ def test_an_export_lists_the_checksum_of_every_graph(repository: Path) -> None:
         str(path.relative_to(repository)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in repository.glob("*/1/model.onnx")
     }
-    assert len(manifest.graphs) == 4
+    assert len(manifest.graphs) == 2
 
 
 def test_nothing_is_left_beside_a_published_repository(repository: Path) -> None:
@@ -54,13 +56,14 @@ def test_nothing_is_left_beside_a_published_repository(repository: Path) -> None
 
 def test_nothing_is_left_of_an_export_that_fails(finished: Checkpoint, tmp_path: Path) -> None:
     model = finished.build_model()
-    router = [graph for graph in split_model(model, 32) if graph.name == "router_1"]
+    row = (TensorSpec("row", "float32", (3,)),)
+    small = Graph("stage_2", torch.nn.Softmax(dim=1), (torch.zeros(2, 3),), row, row)
     target = tmp_path / "model_repository"
     with (
         pytest.raises(ExportError, match="parity"),
-        staged_version(router, build_manifest(finished, model, {}), target) as staged,
+        staged_version([small], build_manifest(finished, model, {}), target) as staged,
     ):
-        assert (staged.directory / "router_1" / "1" / "model.onnx").is_file()
+        assert (staged.directory / "stage_2" / "1" / "model.onnx").is_file()
         assert not target.exists()
         raise ExportError("parity")
     assert list(tmp_path.iterdir()) == []
@@ -80,8 +83,8 @@ def test_the_next_version_joins_the_ones_before(
 def test_a_version_that_fails_half_way_is_taken_back(
     repository: Path, existing: Path, tmp_path: Path
 ) -> None:
-    (existing / "router_1" / "2").mkdir()
-    (existing / "router_1" / "2" / "something").write_text("in the way")
+    (existing / "stage_2" / "2").mkdir()
+    (existing / "stage_2" / "2" / "something").write_text("in the way")
     before = snapshot(existing)
     with pytest.raises(ExportError, match="can't add a version"):
         publish(staged_copy(repository, tmp_path, 2), existing)
@@ -93,7 +96,7 @@ def test_a_model_of_another_shape_is_no_next_version(
     repository: Path, existing: Path, tmp_path: Path
 ) -> None:
     staged = staged_copy(repository, tmp_path, 2)
-    config = staged.directory / "expert_1" / "config.pbtxt"
+    config = staged.directory / "stage_1" / "config.pbtxt"
     config.write_text(config.read_text().replace("dims: 10", "dims: 11"))
     before = snapshot(existing)
     with pytest.raises(ExportError, match="other experts or shapes"):

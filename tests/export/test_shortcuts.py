@@ -26,6 +26,6 @@ def test_the_convolution_gives_the_same_numbers(channels: int, wider: int, size:
         torch.testing.assert_close(changed(features), padded(features), rtol=0, atol=0)
 
 
-def test_the_exported_experts_have_only_what_can_be_fused(repository: Path) -> None:
-    graph = onnx.load(repository / "expert_1" / "1" / "model.onnx").graph
+def test_the_exported_stages_have_only_what_can_be_fused(repository: Path) -> None:
+    graph = onnx.load(repository / "stage_1" / "1" / "model.onnx").graph
     assert not {"Slice", "Pad"} & {node.op_type for node in graph.node}

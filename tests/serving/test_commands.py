@@ -49,7 +49,7 @@ def call_ride(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def altered(repository_copy: Path) -> Path:
     """A repository with one graph that is a byte longer."""
-    with (repository_copy / "expert_2" / "1" / "model.onnx").open("ab") as file:
+    with (repository_copy / "stage_2" / "1" / "model.onnx").open("ab") as file:
         file.write(b"\0")
     return repository_copy
 
@@ -59,7 +59,7 @@ def test_serve_refuses_a_repository_that_is_not_there(run_ride: Ride, tmp_path: 
 
 
 def test_serve_refuses_an_altered_graph(run_ride: Ride, altered: Path) -> None:
-    assert_fails(run_ride("serve", altered, "--port", 0), "expert_2/1/model.onnx was altered")
+    assert_fails(run_ride("serve", altered, "--port", 0), "stage_2/1/model.onnx was altered")
 
 
 def test_serve_refuses_a_file_that_is_no_manifest(call_ride: Ride, repository_copy: Path) -> None:
@@ -230,4 +230,4 @@ def test_classify_refuses_parameters_out_of_range_once(
 
 def test_classify_refuses_an_altered_repository(call_ride: Ride, altered: Path, good: Path) -> None:
     done = call_ride("classify", "--repository", altered, good)
-    assert_fails(done, "expert_2/1/model.onnx was altered")
+    assert_fails(done, "stage_2/1/model.onnx was altered")

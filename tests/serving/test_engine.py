@@ -77,8 +77,7 @@ def test_the_answer_is_the_softmax_of_the_mean_of_the_experts_used(
     engine: Engine, pixels: Pixels, mixed: RoutingRule
 ) -> None:
     routed = engine.classify(pixels, mixed)
-    features = engine.run_backbone(pixels)
-    logits = np.stack([engine.run_expert(i, features).logits for i in range(1, 4)])
+    logits = np.stack([output.logits for _, output in engine.every_stage(pixels)])
     for row, used in enumerate(routed.experts_used):
         mean = logits[:used, row].astype(np.float64).mean(axis=0)
         powers = np.exp(mean - mean.max())
@@ -258,15 +257,17 @@ def test_one_altered_byte_in_any_graph_is_found(repository_copy: Path, engine: E
 
 @pytest.mark.parametrize("content", [b"", b"not a graph", b"\x00" * 1000])
 def test_a_file_that_is_no_graph_is_named(repository_copy: Path, content: bytes) -> None:
-    replace_graph(repository_copy, "expert_2", content)
-    with pytest.raises(ModelRepositoryError, match=r"expert_2/1/model.onnx (is not a|must have)"):
+    replace_graph(repository_copy, "stage_2", content)
+    with pytest.raises(ModelRepositoryError, match=r"stage_2/1/model.onnx (is not a|must have)"):
         load_engine(repository_copy)
 
 
 def test_a_graph_with_other_inputs_and_outputs_is_named(repository_copy: Path) -> None:
-    replace_graph(repository_copy, "router_1", graph_file(repository_copy, "expert_1").read_bytes())
+    replace_graph(repository_copy, "stage_2", graph_file(repository_copy, "stage_3").read_bytes())
     with pytest.raises(
-        ModelRepositoryError, match=r"router_1/1/model.onnx must have inputs \['embedding', "
+        ModelRepositoryError,
+        match=r"stage_2/1/model.onnx must have inputs \['features', 'prefix_sum'\] and outputs "
+        r"\['embedding', 'logits', 'score'\], not \['features'\] and",
     ):
         load_engine(repository_copy)
 
@@ -279,15 +280,15 @@ def test_class_names_that_do_not_fit_the_logits_are_found(repository_copy: Path)
     change_manifest(repository_copy, drop_last_class)
     with pytest.raises(
         ModelRepositoryError,
-        match=r"manifest.json in .* do not fit together: .* expert_1 .*\[1, 100\].*\[1, 99\]",
+        match=r"manifest.json in .* do not fit together: .* stage_1 .*\[1, 100\].*\[1, 99\]",
     ):
         load_engine(repository_copy)
 
 
-def test_an_image_size_that_does_not_fit_the_backbone_is_found(repository_copy: Path) -> None:
+def test_an_image_size_that_does_not_fit_the_graph_is_found(repository_copy: Path) -> None:
     size = {"height": 31, "width": 31, "resize_shorter_side": 31, "interpolation": "bilinear"}
     change_manifest(repository_copy, lambda manifest: manifest.update(image=size))
-    with pytest.raises(ModelRepositoryError, match=r"do not fit together: .* backbone failed"):
+    with pytest.raises(ModelRepositoryError, match=r"do not fit together: .* stage_1 failed"):
         load_engine(repository_copy)
 
 
@@ -301,21 +302,33 @@ def test_an_image_size_that_does_not_fit_the_backbone_is_found(repository_copy: 
         (np.full((1, 100), np.nan, dtype=np.float32), "not numbers"),
     ],
 )
-def test_an_expert_whose_logits_do_not_fit_is_found(
-    repository_copy: Path, engine: Engine, logits: NDArray[Any], sentence: str
+def test_a_stage_whose_logits_do_not_fit_is_found(
+    repository_copy: Path, logits: NDArray[Any], sentence: str
 ) -> None:
-    grey = np.zeros((1, 32, 32, 3), dtype=np.uint8)
-    features = engine.run_backbone(grey)
-    outputs = {"logits": logits, "embedding": engine.run_expert(2, features).embedding}
-    graph = constant_graph({"features": features.ndim}, outputs)
-    replace_graph(repository_copy, "expert_2", graph)
-    with pytest.raises(ModelRepositoryError, match=f"expert_2 gives .*{sentence}"):
+    embedding = np.zeros((1, 48), dtype=np.float32)
+    graph = constant_graph({"features": 4}, {"logits": logits, "embedding": embedding})
+    replace_graph(repository_copy, "stage_3", graph)
+    with pytest.raises(ModelRepositoryError, match=f"stage_3 gives .*{sentence}"):
         load_engine(repository_copy)
 
 
-def test_a_router_whose_scores_do_not_fit_is_found(repository_copy: Path) -> None:
-    scores = {"score": np.zeros((1, 1), dtype=np.float32)}
-    graph = constant_graph({"embedding": 2, "prefix_logits": 2}, scores)
-    replace_graph(repository_copy, "router_1", graph)
-    with pytest.raises(ModelRepositoryError, match=r"router_1 gives score .*shape \[1, 1\]"):
+@pytest.mark.parametrize(
+    ("output", "tensor", "sentence"),
+    [
+        ("score", np.zeros((1, 1), dtype=np.float32), r"score .*shape \[1, 1\]"),
+        ("score", np.full(1, np.nan, dtype=np.float32), "not numbers"),
+        ("features", np.zeros((2, 16, 32, 32), dtype=np.float32), r"features .*shape \[2,"),
+        ("features", np.zeros((1, 16, 32, 32), dtype=np.float64), "features .*float64"),
+    ],
+)
+def test_scores_and_features_that_do_not_fit_are_found(
+    repository_copy: Path, output: str, tensor: NDArray[Any], sentence: str
+) -> None:
+    shapes = {"features": (1, 16, 32, 32), "logits": (1, 100), "embedding": (1, 48), "score": (1,)}
+    outputs: dict[str, NDArray[Any]] = {
+        name: np.zeros(shape, dtype=np.float32) for name, shape in shapes.items()
+    }
+    graph = constant_graph({"image": 4}, {**outputs, output: tensor})
+    replace_graph(repository_copy, "stage_1", graph)
+    with pytest.raises(ModelRepositoryError, match=f"stage_1 gives .*{sentence}"):
         load_engine(repository_copy)

@@ -25,12 +25,11 @@ from serving.manifest import (
     graph_models,
     graph_path,
     latest_version,
-    load_manifest,
     manifest_path,
-    parse_manifest,
     read_graph,
     versions,
 )
+from serving.manifest_json import load_manifest, parse_manifest
 
 GEAR = {
     "thresholds": [0.25, 0.5],
@@ -82,12 +81,9 @@ def at(*keys: str | int, value: object) -> Change:
 
 
 def with_gears(*changes: Change) -> Change:
-    """Makes it a manifest of version 2 with good gears, and then changes something in it."""
+    """Gives it good gears, and then changes something in it."""
 
     def alter(document: dict[str, Any]) -> None:
-        document["schema_version"] = 2
-        document.pop("precision", None)
-        document.pop("quantization", None)
         document["gears"] = {name: copy.deepcopy(GEAR) for name in ("fast", "balanced", "full")}
         for change in changes:
             change(document)
@@ -96,10 +92,9 @@ def with_gears(*changes: Change) -> Change:
 
 
 def quantised(*changes: Change) -> Change:
-    """Makes it a good int8 manifest of version 3, and then changes something in it."""
+    """Makes it a good int8 manifest, and then changes something in it."""
 
     def alter(document: dict[str, Any]) -> None:
-        document["schema_version"] = 3
         document["precision"] = "int8"
         document["quantization"] = copy.deepcopy(QUANTIZATION)
         for change in changes:
@@ -128,23 +123,6 @@ def test_gears_are_read_and_survive_being_written(repository_copy: Path) -> None
     assert manifest.gears["fast"] == Gear(
         (0.25, 0.5), 1.5, 7.5e7, Accuracy(0.4, 0.6, 0.3, None), "10,000 test images"
     )
-    assert parse_manifest(json.loads(manifest.to_json())) == manifest
-
-
-def test_a_manifest_of_version_1_is_read_and_has_no_gears(repository_copy: Path) -> None:
-    change(
-        repository_copy,
-        with_gears(lambda document: document.pop("gears"), at("schema_version", value=1)),
-    )
-    manifest = load(repository_copy)
-    assert manifest.gears == {}
-    assert json.loads(manifest.to_json())["schema_version"] == 3
-
-
-def test_a_manifest_of_version_2_is_read_and_is_fp32(repository_copy: Path) -> None:
-    change(repository_copy, with_gears())
-    manifest = load(repository_copy)
-    assert (manifest.precision, manifest.quantization) == ("fp32", None)
     assert parse_manifest(json.loads(manifest.to_json())) == manifest
 
 
@@ -179,10 +157,8 @@ def test_the_cost_of_an_image_is_the_sum_of_what_it_ran() -> None:
 
 
 def test_graphs_come_in_the_order_in_which_an_image_meets_them() -> None:
-    assert graph_models(1) == ["backbone", "expert_1"]
-    assert graph_models(3) == [
-        *("backbone", "expert_1", "router_1", "expert_2", "router_2", "expert_3")
-    ]
+    assert graph_models(1) == ["stage_1"]
+    assert graph_models(3) == ["stage_1", "stage_2", "stage_3"]
 
 
 def test_the_latest_version_is_the_highest_number_with_a_manifest(tmp_path: Path) -> None:
@@ -213,8 +189,9 @@ def test_an_empty_folder_holds_no_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("alter", "sentence"),
     [
-        (at("schema_version", value=4), "schema_version is 4, and this server reads 1, 2 and 3"),
-        (quantised(at("schema_version", value=2)), "unknown fields: precision, quantization"),
+        (at("schema_version", value=5), "schema_version is 5, and this server reads 4"),
+        (at("schema_version", value=3), "split into other graphs: export the run again with `ride"),
+        (at("schema_version", value=1), "schema_version is 1, from when a model was split"),
         (quantised(lambda document: document.pop("precision")), "no field 'precision'"),
         (quantised(at("precision", value="int4")), "precision must be one of fp32, int8, fp16"),
         (quantised(at("precision", value=8)), "precision must be a text"),
@@ -255,7 +232,6 @@ def test_an_empty_folder_holds_no_model(tmp_path: Path) -> None:
             "routed has no field 'before'",
         ),
         (at("schema_version", value=0), "schema_version is 0"),
-        (with_gears(at("schema_version", value=1)), "unknown fields: gears"),
         (with_gears(lambda document: document.pop("gears")), "no field 'gears'"),
         (with_gears(at("gears", value=[])), "gears must be an object"),
         (with_gears(at("gears", value={"fast": GEAR})), "gears must be fast, balanced, full"),
@@ -324,13 +300,13 @@ def test_an_empty_folder_holds_no_model(tmp_path: Path) -> None:
         (at("evaluation", "accuracy", value=float("nan")), "NaN"),
         (at("provenance", value="me"), "provenance must be an object"),
         (at("graphs", value=[]), "graphs must be an object"),
-        (at("graphs", "backbone/1/model.onnx", value=None), "graphs of backbone/1/model.onnx"),
+        (at("graphs", "stage_1/1/model.onnx", value=None), "graphs of stage_1/1/model.onnx"),
         (at("graphs", "../../secret", value="00"), "right graphs: ../../secret"),
         (at("graphs", "/etc/passwd", value="00"), "right graphs: /etc/passwd"),
-        (at("graphs", "expert_4/1/model.onnx", value="00"), "right graphs: expert_4/1/model.onnx"),
+        (at("graphs", "stage_4/1/model.onnx", value="00"), "right graphs: stage_4/1/model.onnx"),
         (
-            lambda document: document["graphs"].pop("router_2/1/model.onnx"),
-            "right graphs: router_2/1/model.onnx",
+            lambda document: document["graphs"].pop("stage_2/1/model.onnx"),
+            "right graphs: stage_2/1/model.onnx",
         ),
     ],
 )
@@ -386,7 +362,7 @@ def test_a_version_that_is_not_there_is_named(repository: Path) -> None:
 def test_a_graph_is_read_only_as_it_was_written(repository_copy: Path) -> None:
     version = latest_version(repository_copy)
     manifest = load_manifest(repository_copy, version)
-    path = graph_path("expert_2", version)
+    path = graph_path("stage_2", version)
     whole = (repository_copy / path).read_bytes()
     assert read_graph(repository_copy, manifest, path) == whole
     (repository_copy / path).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))

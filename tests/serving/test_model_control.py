@@ -125,8 +125,8 @@ def test_a_new_version_answers_by_its_own_manifest(
 def test_a_damaged_version_is_left_alone_until_it_is_whole(
     polling: RunningServer, repository_copy: Path, pictures: tuple[bytes, ...]
 ) -> None:
-    graph = repository_copy / graph_path("expert_2", 2)
-    whole = (repository_copy / graph_path("expert_2", 1)).read_bytes()
+    graph = repository_copy / graph_path("stage_2", 2)
+    whole = (repository_copy / graph_path("stage_2", 1)).read_bytes()
     # The manifest comes last, so that the version is never seen whole before the damage is done.
     add_version(repository_copy, 2, lambda _: graph.write_bytes(whole[: len(whole) // 2]))
 

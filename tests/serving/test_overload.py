@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.manifest import Manifest, latest_version, load_manifest
+from serving.manifest import Manifest, latest_version
+from serving.manifest_json import load_manifest
 from serving.overload import GearLadder, OverloadControl
 from serving.routing import RoutingRule
 

@@ -35,9 +35,6 @@ def geared(
     document = json.loads(path.read_text())
     thresholds = {"fast": [1.0, 1.0], "balanced": [middle_threshold, 1.0], "full": [0.0, 0.0]}
     accuracy = {"overall": 0.4, "many": 0.6, "medium": 0.3, "few": None}
-    document["schema_version"] = 2
-    document.pop("precision", None)
-    document.pop("quantization", None)
     document["gears"] = {
         name: {
             "thresholds": thresholds[name],

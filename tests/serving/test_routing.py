@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from serving.routing import (
-    ExpertCall,
-    ExpertOutput,
     Float,
     Routed,
-    RouterCall,
     RoutingRule,
     RoutingState,
+    StageCall,
+    StageOutput,
     drive,
     route,
     softmax,
@@ -30,43 +29,39 @@ SCORES = (*THRESHOLDS, 1e-7, 0.1, 0.6, 0.9, float("nan"))
 
 @dataclass
 class Ensemble:
-    """Experts and routers as tables: what they say of a row depends on that row alone.
+    """Stages as tables: what they say of a row depends on that row alone.
 
-    logits [K, N, C], embeddings [K, N, 1], scores [K-1, N]. `asked` notes who was asked of what.
+    logits [K, N, C], scores [K-1, N]. `asked` notes which stages ran on a row.
     """
 
     logits: Float
-    embeddings: Float
     scores: Float
-    asked: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
+    asked: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def route(self, rows: NDArray[np.intp], rule: RoutingRule) -> Routed:
         """Route a batch made of some of the rows."""
+        routing = route(len(rows), self.logits.shape[2], rule)
+        return drive(routing, lambda call: self.run_stage(call, rows))
 
-        def run_expert(call: ExpertCall) -> ExpertOutput:
-            self._note(f"expert {call.expert}", rows[call.rows])
-            i = call.expert - 1
-            return ExpertOutput(
-                self.logits[i, rows[call.rows]], self.embeddings[i, rows[call.rows]]
-            )
+    def run_stage(self, call: StageCall, rows: NDArray[np.intp]) -> StageOutput:
+        """Answer a call about a batch made of these rows."""
+        i, asked = call.stage - 1, rows[call.rows]
+        for row, prefix_sum in zip(asked.tolist(), call.prefix_sum, strict=True):
+            self.asked[row].append(call.stage)
+            assert prefix_sum.tobytes() == self.prefix_sum(row, i).tobytes()
+        last = call.stage == len(self.logits)
+        return StageOutput(self.logits[i, asked], None if last else self.scores[i, asked])
 
-        def run_router(call: RouterCall) -> Float:
-            self._note(f"router {call.router}", rows[call.rows])
-            i = call.router - 1
-            assert call.embedding.tobytes() == self.embeddings[i, rows[call.rows]].tobytes()
-            for row, prefix_logits in zip(rows[call.rows], call.prefix_logits, strict=True):
-                assert prefix_logits.tobytes() == self.prefix(row, call.router, rule).tobytes()
-            scores: Float = self.scores[i, rows[call.rows]]
-            return scores
-
-        return drive(route(len(rows), self.logits.shape[2], rule), run_expert, run_router)
-
-    def prefix(self, row: int, experts: int, rule: RoutingRule) -> Float:
-        """Mean logits of experts 1..`experts` on one row, corrected."""
+    def prefix_sum(self, row: int, experts: int) -> Float:
+        """Logits of experts 1..`experts` on one row, added up in that order."""
         total = np.zeros(self.logits.shape[2], dtype=np.float32)
         for expert in range(experts):
             total = total + self.logits[expert, row]
-        mean: Float = total / np.float32(experts)
+        return total
+
+    def prefix(self, row: int, experts: int, rule: RoutingRule) -> Float:
+        """Mean logits of experts 1..`experts` on one row, corrected."""
+        mean: Float = self.prefix_sum(row, experts) / np.float32(experts)
         return mean if rule.corrections is None else mean + rule.corrections[experts - 1]
 
     def experts_of(self, row: int, rule: RoutingRule) -> int:
@@ -77,10 +72,6 @@ class Ensemble:
                 break
             expert += 1
         return expert
-
-    def _note(self, who: str, rows: NDArray[np.intp]) -> None:
-        for row in rows:
-            self.asked[int(row)].append(who)
 
 
 @st.composite
@@ -93,7 +84,6 @@ def ensembles(draw: st.DrawFn) -> Ensemble:
     scores = [draw(column) for _ in range(experts - 1)]
     return Ensemble(
         (generator.standard_normal((experts, rows, classes)) * scale).astype(np.float32),
-        generator.standard_normal((experts, rows, 1)).astype(np.float32),
         np.array(scores, dtype=np.float32).reshape(experts - 1, rows),
     )
 
@@ -149,16 +139,13 @@ def test_permuting_rows_permutes_answers(
 
 @settings(deadline=None)
 @given(ensembles_and_rules())
-def test_no_row_skips_an_expert_and_none_is_asked_twice(
+def test_no_row_skips_a_stage_and_none_is_asked_twice(
     case: tuple[Ensemble, RoutingRule],
 ) -> None:
     ensemble, rule = case
     routed = ensemble.route(every_row(ensemble), rule)
     for row, used in enumerate(routed.experts_used):
-        order = [f"{kind} {i}" for i in range(1, used + 1) for kind in ("expert", "router")]
-        # The last expert's router is asked only where the row might have gone on.
-        expected = order if used < rule.max_experts else order[:-1]
-        assert ensemble.asked[row] == expected
+        assert ensemble.asked[row] == list(range(1, used + 1))
 
 
 @settings(deadline=None)
@@ -193,7 +180,6 @@ def test_the_answer_is_the_softmax_of_the_last_corrected_prefix(
 def test_a_score_that_is_not_a_number_stops_a_row() -> None:
     ensemble = Ensemble(
         np.ones((3, 2, 4), dtype=np.float32),
-        np.zeros((3, 2, 1), dtype=np.float32),
         np.array([[np.nan, 0.9], [0.9, np.nan]], dtype=np.float32),
     )
     routed = ensemble.route(np.arange(2), RoutingRule((0.0, 0.0), 3))
@@ -203,7 +189,6 @@ def test_a_score_that_is_not_a_number_stops_a_row() -> None:
 def test_a_score_equal_to_the_threshold_stops_a_row() -> None:
     ensemble = Ensemble(
         np.ones((2, 3, 4), dtype=np.float32),
-        np.zeros((2, 3, 1), dtype=np.float32),
         np.array([[0.7, np.nextafter(np.float32(0.7), np.float32(1)), 0.0]], dtype=np.float32),
     )
     assert ensemble.route(np.arange(3), RoutingRule((0.7,), 2)).experts_used.tolist() == [1, 2, 1]
@@ -213,11 +198,11 @@ def test_a_score_equal_to_the_threshold_stops_a_row() -> None:
 
 @settings(deadline=None)
 @given(ensembles())
-def test_one_expert_at_most_asks_no_router(ensemble: Ensemble) -> None:
+def test_one_expert_at_most_keeps_no_score(ensemble: Ensemble) -> None:
     experts = len(ensemble.logits)
     routed = ensemble.route(every_row(ensemble), RoutingRule((0.0,) * (experts - 1), 1))
     assert set(routed.experts_used.tolist()) == {1}
-    assert {who for row in ensemble.asked.values() for who in row} == {"expert 1"}
+    assert {stage for row in ensemble.asked.values() for stage in row} == {1}
     assert routed.router_scores.shape == (len(routed), experts - 1)
     assert np.isnan(routed.router_scores).all()
 
@@ -225,7 +210,6 @@ def test_one_expert_at_most_asks_no_router(ensemble: Ensemble) -> None:
 def test_a_single_expert_has_no_router_scores() -> None:
     ensemble = Ensemble(
         np.ones((1, 3, 4), dtype=np.float32),
-        np.zeros((1, 3, 1), dtype=np.float32),
         np.empty((0, 3), dtype=np.float32),
     )
     routed = ensemble.route(np.arange(3), RoutingRule((), 1))
@@ -237,7 +221,6 @@ def test_a_single_expert_has_no_router_scores() -> None:
 def test_an_empty_batch_asks_for_nothing() -> None:
     ensemble = Ensemble(
         np.ones((2, 1, 4), dtype=np.float32),
-        np.zeros((2, 1, 1), dtype=np.float32),
         np.ones((1, 1), dtype=np.float32),
     )
     routed = ensemble.route(np.empty(0, dtype=np.intp), RoutingRule((0.5,), 2))
@@ -250,7 +233,6 @@ def test_an_empty_batch_asks_for_nothing() -> None:
 def test_answers_have_the_types_that_are_served() -> None:
     ensemble = Ensemble(
         np.ones((2, 1, 4), dtype=np.float32),
-        np.zeros((2, 1, 1), dtype=np.float32),
         np.ones((1, 1), dtype=np.float32),
     )
     routed = ensemble.route(np.arange(1), RoutingRule((0.5,), 2))
@@ -284,10 +266,10 @@ def test_a_rule_that_makes_no_sense_is_refused(
 
 @settings(deadline=None)
 @given(ensembles(), st.data())
-def test_rows_of_several_requests_can_meet_before_every_expert(
+def test_rows_of_several_requests_can_meet_before_every_stage(
     ensemble: Ensemble, data: st.DataObject
 ) -> None:
-    """Rows with rules of their own, advanced one expert at a time in batches of any make-up."""
+    """Rows with rules of their own, advanced one stage at a time in batches of any make-up."""
     experts, count, classes = ensemble.logits.shape
     rules = [
         RoutingRule(
@@ -301,28 +283,16 @@ def test_rows_of_several_requests_can_meet_before_every_expert(
     waiting[1] = [(row, start, row) for row in range(count)]
     answered: dict[int, bytes] = {}
     while any(waiting):
-        expert = data.draw(st.sampled_from([i for i in range(experts + 1) if waiting[i]]))
-        size = data.draw(st.integers(1, len(waiting[expert])))
-        batch = data.draw(st.permutations(waiting[expert]))[:size]
-        waiting[expert] = [row for row in waiting[expert] if row not in batch]
+        stage = data.draw(st.sampled_from([i for i in range(experts + 1) if waiting[i]]))
+        size = data.draw(st.integers(1, len(waiting[stage])))
+        batch = data.draw(st.permutations(waiting[stage]))[:size]
+        waiting[stage] = [row for row in waiting[stage] if row not in batch]
         state = RoutingState.gather([(state, place) for _, state, place in batch])
         names = np.array([row for row, _, _ in batch])
-
-        def run_expert(call: ExpertCall, names: NDArray[np.intp] = names) -> ExpertOutput:
-            i, rows = call.expert - 1, names[call.rows]
-            return ExpertOutput(ensemble.logits[i, rows], ensemble.embeddings[i, rows])
-
-        def run_router(call: RouterCall, names: NDArray[np.intp] = names) -> Float:
-            assert (
-                call.embedding.tobytes()
-                == ensemble.embeddings[call.router - 1, names[call.rows]].tobytes()
-            )
-            scores: Float = ensemble.scores[call.router - 1, names[call.rows]]
-            return scores
-
-        on = drive(state.advance(expert, np.arange(size)), run_expert, run_router)
+        call = state.call(stage, np.arange(size))
+        on = state.advance(call, ensemble.run_stage(call, names))
         for place in on:
-            waiting[expert + 1].append((int(names[place]), state, int(place)))
+            waiting[stage + 1].append((int(names[place]), state, int(place)))
         done = np.setdiff1d(np.arange(size), on)
         for row, answer in zip(names[done], answers(state.answers(done)), strict=True):
             assert int(row) not in answered

@@ -252,12 +252,12 @@ def assert_far_from_thresholds(routed: Routed, rule: RoutingRule) -> None:
 def test_a_graph_that_fails_fails_its_batch_and_the_next_one_is_answered(
     engine: Engine, pixels: Pixels
 ) -> None:
-    """Expert 2 is another graph, which its inputs do not fit."""
-    broken = replace(engine, sessions={**engine.sessions, "expert_2": engine.sessions["backbone"]})
+    """Stage 2 is another graph, which its inputs do not fit."""
+    broken = replace(engine, sessions={**engine.sessions, "stage_2": engine.sessions["stage_1"]})
 
     async def both() -> None:
         with scheduler_of(broken) as scheduler:
-            with pytest.raises(InferenceError, match="expert_2 failed"):
+            with pytest.raises(InferenceError, match="stage_2 failed"):
                 await scheduler.route(pixels[:3], broken.rule(threshold=0.0))
             routed = (await scheduler.route(pixels[:3], broken.rule(max_experts=1))).routed
             assert_answers(routed, engine.classify(pixels[:3], engine.rule(max_experts=1)))
@@ -306,7 +306,8 @@ def test_what_waits_is_told_in_seconds_of_work(engine: Engine, pixels: Pixels) -
 def test_features_may_stay_on_a_device_between_the_graphs(engine: Engine, pixels: Pixels) -> None:
     """IO binding as on an accelerator, with the CPU as the device."""
     bound, rule = replace(engine, device="cpu"), engine.rule(threshold=0.5)
-    assert not isinstance(bound.run_backbone(pixels[:2]), np.ndarray)
+    (_, _), (feeds, _), _ = bound.every_stage(pixels[:2])
+    assert not isinstance(feeds["features"], np.ndarray)
     assert_answers(bound.classify(pixels, rule), engine.classify(pixels, rule))
 
     async def scheduled() -> Routed:

@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from serving.engine import Engine, load_engine
+from serving.engine import Engine, host, load_engine
 from serving.errors import SettingsError
 from serving.providers import Provider
 from serving.routing import RoutingState
@@ -23,7 +23,7 @@ Pixels = NDArray[np.uint8]
 
 def has_cuda(repository: Path) -> bool:
     session = ort.InferenceSession(
-        repository / "router_1" / "1" / "model.onnx", providers=["CUDAExecutionProvider"]
+        repository / "stage_3" / "1" / "model.onnx", providers=["CUDAExecutionProvider"]
     )
     return "CUDAExecutionProvider" in session.get_providers()
 
@@ -69,13 +69,10 @@ def test_stages_one_after_the_other_are_the_engines_answer(engine: Engine, pixel
     rule, images = engine.rule(threshold=0.0), pixels[:5]
     state = RoutingState.start([rule] * 5, engine.manifest.num_experts, engine.manifest.num_classes)
     inputs: NDArray[Any] = images
-    ran: list[str] = []
     for stage in range(1, engine.manifest.num_experts + 1):
         run = run_stage(engine, stage, inputs, state)
-        ran += [graph.graph for graph in run.graphs]
-        assert all(graph.rows == 5 and graph.seconds > 0 for graph in run.graphs)
-        inputs = run.features
-    assert ran == ["backbone", "expert_1", "router_1", "expert_2", "router_2", "expert_3"]
+        assert run.seconds > 0
+        inputs = host(run.features)
     assert not len(run.on)
     answers, expected = state.answers(np.arange(5)), engine.classify(images, rule)
     np.testing.assert_allclose(answers.probabilities, expected.probabilities, atol=1e-6)

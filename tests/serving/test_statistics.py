@@ -50,10 +50,7 @@ def gained(before: Counts, after: Counts, model: str, *path: str) -> int:
 
 def test_every_model_and_graph_is_listed(counts: Callable[[], Counts]) -> None:
     models = counts()
-    assert set(models) == {
-        "ride", "ride_image",
-        "backbone", "expert_1", "expert_2", "expert_3", "router_1", "router_2",
-    }  # fmt: skip
+    assert set(models) == {"ride", "ride_image", "stage_1", "stage_2", "stage_3"}
     assert {model["version"] for model in models.values()} == {"1"}
 
 
@@ -66,20 +63,19 @@ def test_images_are_counted_in_every_graph_that_they_ran_through(
     after = counts()
     size = len(pictures)
     for graph, rows in {
-        "ride_image": size, "ride": 0, "backbone": size, "expert_1": size, "router_1": size,
-        "expert_2": size, "router_2": 0, "expert_3": 0,
+        "ride_image": size, "ride": 0, "stage_1": size, "stage_2": size, "stage_3": 0,
     }.items():  # fmt: skip
         assert gained(before, after, graph, "inference_count") == rows
     assert gained(before, after, "ride_image", "execution_count") == 1
     assert gained(before, after, "ride_image", "inference_stats", "success", "count") == 1
-    for graph in ("backbone", "expert_1", "expert_2"):
+    for graph in ("stage_1", "stage_2"):
         assert 1 <= gained(before, after, graph, "execution_count") <= size
         for kind in ("success", "compute_infer", "queue"):
             assert gained(before, after, graph, "inference_stats", kind, "count") == size
         assert gained(before, after, graph, "inference_stats", "compute_infer", "ns") > 0
-    sizes = after["expert_2"]["batch_stats"]
+    sizes = after["stage_2"]["batch_stats"]
     assert sum(int(s["batch_size"]) * int(s["compute_infer"]["count"]) for s in sizes) == int(
-        after["expert_2"]["inference_count"]
+        after["stage_2"]["inference_count"]
     )
 
 
@@ -105,9 +101,9 @@ def test_failures_are_counted(counts: Callable[[], Counts], server: RunningServe
 
 
 def test_statistics_of_one_model(server: RunningServer) -> None:
-    for path in ("/v2/models/expert_1/stats", "/v2/models/expert_1/versions/1/stats"):
+    for path in ("/v2/models/stage_1/stats", "/v2/models/stage_1/versions/1/stats"):
         [model] = server.get(path).json()["model_stats"]
-        assert model["name"] == "expert_1"
+        assert model["name"] == "stage_1"
     for path in ("/v2/models/resnet/stats", "/v2/models/ride/versions/9/stats"):
         assert server.get(path).status_code == 404
     client = tritonclient.grpc.InferenceServerClient(server.grpc_address)
@@ -118,10 +114,10 @@ def test_statistics_of_one_model(server: RunningServer) -> None:
 
 
 def test_graphs_are_described_and_take_no_requests(server: RunningServer, pixels: Pixels) -> None:
-    metadata = server.get("/v2/models/router_1").json()
-    assert [tensor["name"] for tensor in metadata["inputs"]] == ["embedding", "prefix_logits"]
-    assert metadata["outputs"] == [{"name": "score", "datatype": "FP32", "shape": [-1]}]
-    assert server.get("/v2/models/expert_2/config").json()["name"] == "expert_2"
-    response = server.post("/v2/models/backbone/infer", json={})
+    metadata = server.get("/v2/models/stage_2").json()
+    assert [tensor["name"] for tensor in metadata["inputs"]] == ["features", "prefix_sum"]
+    assert metadata["outputs"][-1] == {"name": "score", "datatype": "FP32", "shape": [-1]}
+    assert server.get("/v2/models/stage_2/config").json()["name"] == "stage_2"
+    response = server.post("/v2/models/stage_1/infer", json={})
     assert response.status_code == 400
     assert "send requests there" in response.json()["error"]

@@ -18,7 +18,8 @@ import pytest
 
 from serving.engine import Engine
 from serving.images import ImageLimits, decode_image
-from serving.manifest import load_manifest, manifest_path
+from serving.manifest import manifest_path
+from serving.manifest_json import load_manifest
 from tests.running_server import RunningServer, running_server
 from tests.serving.scripted_triton import ScriptedTriton, Tensors, scripted_triton
 

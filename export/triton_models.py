@@ -1,0 +1,156 @@
+"""The models around the graphs in Triton: what clients call, and what decodes images for them.
+
+    ride        a Python model: takes images through the stages
+    ride_image  an ensemble: ride_decoding, a Python model, then ride
+
+Triton makes batches of several requests for `ride`, so its configuration leaves out the first
+dimension of every tensor, and has to call `experts_used` [1] where its answer is [N].
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tritonclient.grpc import model_config_pb2 as triton
+
+from export.config_pbtxt import CONFIG_FILE, as_text, instance_group, latest
+from export.placement import Placement, Target
+from serving.in_triton import MAX_BATCH_SIZE
+from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME, Manifest
+from serving.scheduler import DEFAULT_PRIORITY
+from serving.urgency import LAST_PRIORITY
+
+DECODING_MODEL = "ride_decoding"
+TRITON_MODELS = (DECODING_MODEL, IMAGE_MODEL_NAME)
+"""Folders of their own, besides that of `ride`, where the manifest lies."""
+
+LABELS_FILE = "labels.txt"
+_MOST_WAITING = 4_096
+_KEEP = ".keep"
+"""An ensemble's version is a folder without a file, which git would not keep."""
+
+_MODEL_PY = '''"""`{name}` in Triton's Python backend: serving/in_triton/{module}.py."""
+
+import sys
+from pathlib import Path
+
+try:
+    import serving.in_triton
+except ModuleNotFoundError:  # not installed in Triton's Python: perhaps this is in a checkout
+    sys.path.append(str(Path(__file__).resolve().parents[3]))
+
+from serving.in_triton.{module} import {model} as TritonPythonModel  # noqa: E402, F401
+'''
+
+
+def write_triton_models(
+    directory: Path, manifest: Manifest, version: int, placement: Placement
+) -> None:
+    """Write them into a repository's folder, beside the graphs and the manifest."""
+    for config in (
+        _routing(manifest, placement),
+        _decoding(manifest, placement),
+        _image_ensemble(manifest),
+    ):
+        folder = directory / config.name / str(version)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder.parent / CONFIG_FILE).write_text(as_text(config))
+    _write_model_py(directory, version, MODEL_NAME, "routing_model", "RoutingModel")
+    _write_model_py(directory, version, DECODING_MODEL, "decoding_model", "DecodingModel")
+    (directory / IMAGE_MODEL_NAME / str(version) / _KEEP).touch()
+    labels = "".join(f"{name}\n" for name in manifest.class_names)
+    for model in (MODEL_NAME, IMAGE_MODEL_NAME):
+        (directory / model / LABELS_FILE).write_text(labels, encoding="utf-8")
+
+
+def _write_model_py(directory: Path, version: int, name: str, module: str, model: str) -> None:
+    text = _MODEL_PY.format(name=name, module=module, model=model)
+    (directory / name / str(version) / "model.py").write_text(text)
+
+
+def _routing(manifest: Manifest, placement: Placement) -> triton.ModelConfig:
+    gpu = placement.target is not Target.CPU
+    spec = manifest.image
+    return triton.ModelConfig(
+        name=MODEL_NAME,
+        backend="python",
+        max_batch_size=MAX_BATCH_SIZE,
+        version_policy=latest(1),
+        input=[triton.ModelInput(name="image", **_pixels(spec.height, spec.width, 3))],
+        output=_answers(manifest),
+        instance_group=[instance_group(placement.instances, gpu=gpu)],
+        dynamic_batching=triton.ModelDynamicBatching(
+            priority_levels=LAST_PRIORITY,
+            default_priority_level=DEFAULT_PRIORITY,
+            default_queue_policy=triton.ModelQueuePolicy(
+                timeout_action=triton.ModelQueuePolicy.REJECT,
+                allow_timeout_override=True,
+                max_queue_size=_MOST_WAITING,
+            ),
+        ),
+    )
+
+
+def _decoding(manifest: Manifest, placement: Placement) -> triton.ModelConfig:
+    spec = manifest.image
+    return triton.ModelConfig(
+        name=DECODING_MODEL,
+        backend="python",
+        version_policy=latest(1),
+        input=[_FILES],
+        output=[triton.ModelOutput(name="image", **_pixels(-1, spec.height, spec.width, 3))],
+        instance_group=[instance_group(placement.instances)],
+    )
+
+
+def _image_ensemble(manifest: Manifest) -> triton.ModelConfig:
+    """Without batches of several requests: it has the dimension of images itself."""
+    answers = _answers(manifest)
+    names = [answer.name for answer in answers]
+    for answer in answers:
+        answer.dims[:] = [-1] if answer.name == _EXPERTS_USED else [-1, *answer.dims]
+    return triton.ModelConfig(
+        name=IMAGE_MODEL_NAME,
+        platform="ensemble",
+        version_policy=latest(1),
+        input=[_FILES],
+        output=answers,
+        ensemble_scheduling=triton.ModelEnsembling(
+            step=[
+                _step(DECODING_MODEL, ["image_bytes"], ["image"]),
+                _step(MODEL_NAME, ["image"], names),
+            ]
+        ),
+    )
+
+
+def _step(model: str, inputs: list[str], outputs: list[str]) -> triton.ModelEnsembling.Step:
+    return triton.ModelEnsembling.Step(
+        model_name=model,
+        model_version=-1,
+        input_map={tensor: tensor for tensor in inputs},
+        output_map={tensor: tensor for tensor in outputs},
+    )
+
+
+_FILES = triton.ModelInput(name="image_bytes", data_type=triton.TYPE_STRING, dims=[-1])
+_EXPERTS_USED = "experts_used"
+
+
+def _answers(manifest: Manifest) -> list[triton.ModelOutput]:
+    """Of one image."""
+    probabilities = _output("probabilities", triton.TYPE_FP32, manifest.num_classes)
+    probabilities.label_filename = LABELS_FILE
+    return [
+        probabilities,
+        _output(_EXPERTS_USED, triton.TYPE_INT32, 1),
+        _output("router_scores", triton.TYPE_FP32, manifest.num_experts - 1),
+    ]
+
+
+def _output(name: str, datatype: int, *dims: int) -> triton.ModelOutput:
+    return triton.ModelOutput(name=name, data_type=datatype, dims=dims)
+
+
+def _pixels(*dims: int) -> dict[str, object]:
+    return {"data_type": triton.TYPE_UINT8, "dims": dims}

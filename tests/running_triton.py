@@ -1,0 +1,106 @@
+"""A real Triton in a process of its own, on ports of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from benchmarks.local_triton.install import install
+from benchmarks.local_triton.launch import Ports, triton_launch
+from benchmarks.ports import free_ports
+
+_START_TIMEOUT_S = 90
+_STOP_TIMEOUT_S = 30
+
+
+class RunningTriton:
+    """Triton on a model repository; it can be killed and started again on the same ports."""
+
+    def __init__(self, repository: Path, folder: Path, flags: Sequence[str] = ()) -> None:
+        self.ports = Ports(*free_ports(3))
+        self.log = folder / "triton.log"
+        self._launch = triton_launch(install(), repository, folder, self.ports, flags)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.http}"
+
+    @property
+    def http_address(self) -> str:
+        return f"127.0.0.1:{self.ports.http}"
+
+    @property
+    def grpc_address(self) -> str:
+        return f"127.0.0.1:{self.ports.grpc}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def metrics(self) -> str:
+        """The text of /metrics."""
+        return httpx.get(f"http://127.0.0.1:{self.ports.metrics}/metrics").text
+
+    def start(self) -> None:
+        """Start, and wait until every model is ready."""
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._launch.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self._launch.environment},
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            ended = self._process.poll()
+            assert ended is None, f"Triton ended with {ended}:\n{self.log.read_text()}"
+            try:
+                if httpx.get(f"{self.url}/v2/health/ready").is_success:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"Triton is not ready:\n{self.log.read_text()}")
+
+    def kill(self) -> None:
+        """End it at once, with the processes of its models."""
+        self._signal(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it as an operator does."""
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        os.killpg(process.pid, number)
+        try:
+            process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextmanager
+def running_triton(
+    repository: Path, folder: Path, flags: Sequence[str] = ()
+) -> Iterator[RunningTriton]:
+    """Start Triton, wait until it is ready, and stop it at the end."""
+    triton = RunningTriton(repository, folder, flags)
+    try:
+        triton.start()
+        yield triton
+    finally:
+        triton.stop()

@@ -1,0 +1,96 @@
+"""Triton's /metrics has ours, under the embedded server's names and with the same numbers."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from benchmarks.images import Images
+from serving.engine import Engine
+from tests.running_server import RunningServer
+from tests.running_triton import RunningTriton
+from tests.triton.conftest import Client
+
+SAMPLE = re.compile(r"^(ride_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
+BY_GRPC = pytest.mark.parametrize("client", ["grpc"], indirect=True)
+HANDED_OVER_WITHIN_S = 10.0
+
+
+def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Our samples by name and labels."""
+    found = {}
+    for name, labels, value in SAMPLE.findall(text):
+        pairs = frozenset(re.findall(r'(\w+)="([^"]*)"', labels))
+        if not name.endswith("_created"):
+            found[name, pairs] = float(value)
+    return found
+
+
+def total(text: str, name: str) -> float:
+    return sum(value for (its, _), value in samples(text).items() if its == name)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + HANDED_OVER_WITHIN_S
+    while not condition():
+        assert time.monotonic() < deadline, "the metrics never said so"
+        time.sleep(0.1)
+
+
+@BY_GRPC
+def test_answers_are_counted(
+    triton: RunningTriton, client: Client, images: Images, engine: Engine
+) -> None:
+    pixels = images.pixels[:200]
+    before = triton.metrics()
+    for part in np.split(pixels, 5):
+        client.infer("ride", client.image(part))
+    wait_for(
+        lambda: (
+            total(triton.metrics(), "ride_images_total") >= 200 + total(before, "ride_images_total")
+        )
+    )
+    after = triton.metrics()
+
+    def rise(name: str) -> float:
+        return total(after, name) - total(before, name)
+
+    routed, costs = engine.classify(pixels, engine.rule()), engine.manifest.multiply_adds
+    asked = np.isfinite(routed.router_scores)
+    spent = sum(
+        costs.spent(int(used), int(routers))
+        for used, routers in zip(routed.experts_used, asked.sum(axis=1), strict=True)
+    )
+    assert rise("ride_images_total") == 200
+    assert rise("ride_experts_per_image_count") == 200
+    assert rise("ride_experts_per_image_sum") == routed.experts_used.sum()
+    assert rise("ride_expert_runs_total") == routed.experts_used.sum()
+    assert rise("ride_expert_runs_avoided_total") == 600 - routed.experts_used.sum()
+    assert rise("ride_multiply_adds_total") == pytest.approx(spent)
+    assert rise("ride_multiply_adds_avoided_total") == pytest.approx(
+        200 * costs.all_experts - spent
+    )
+    assert rise("ride_router_score_count") == asked.sum()
+    assert rise("ride_router_score_sum") == pytest.approx(np.nansum(routed.router_scores), rel=1e-4)
+    assert rise("ride_requests_total") == 5
+
+
+@BY_GRPC
+def test_every_series_is_one_of_the_embedded_server_s(
+    triton: RunningTriton, client: Client, images: Images, server: RunningServer
+) -> None:
+    client.infer("ride", client.image(images.pixels[:64]))
+    server.post("/v1/classify", content=images.files[0])
+    wait_for(lambda: "ride_router_score_bucket" in triton.metrics())
+    theirs, ours = samples(triton.metrics()), samples(server.get("/metrics").text)
+    known = {(name, frozenset(label for label, _ in labels)) for name, labels in ours}
+    assert {(name, frozenset(label for label, _ in labels)) for name, labels in theirs} <= known
+    for name in ("ride_experts_per_image_bucket", "ride_router_score_bucket"):
+        bounds = {dict(labels)["le"] for its, labels in ours if its == name}
+        assert {dict(labels)["le"] for its, labels in theirs if its == name} == bounds
+    info = frozenset({("model", "ride"), ("version", "1")})
+    assert theirs["ride_model_info", info] == 1
