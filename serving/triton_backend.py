@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,15 @@ _CHANNEL_OPTIONS = [
 ]
 
 
-class _NotReady(Exception):
+@dataclass(frozen=True)
+class _Serving:
+    """A server that can be asked; see `TritonBackend`."""
+
+    model: ModelVersion
+    ready: bool
+
+
+class _NotServing(Exception):
     """Why a server can't be asked; `for_clients` where waiting does not help."""
 
     def __init__(self, reason: str, for_clients: str | None = None) -> None:
@@ -58,7 +67,8 @@ class TritonBackend:
 
     Attributes:
         address: HOST:PORT.
-        model: the version that it serves; None while it is not ready.
+        model: the version that it serves; None while it can't be asked.
+        ready: whether it says so itself, which means that every model is, so every expert too.
         in_doubt: whether it has to be checked first, because a call failed or none was made yet.
         for_clients: why it is not ready, where waiting does not help.
         state: the same in words, for its operator.
@@ -67,6 +77,7 @@ class TritonBackend:
     def __init__(self, address: str, versions: ModelVersions) -> None:
         self.address = address
         self.model: ModelVersion | None = None
+        self.ready = False
         self.in_doubt = True
         self.for_clients: str | None = None
         self.state = "not asked yet"
@@ -77,10 +88,10 @@ class TritonBackend:
         self._wake = asyncio.Event()
 
     def doubt(self, reason: str) -> None:
-        """A call was lost: have it checked at once; until then it is not ready."""
+        """A call was lost: have it checked at once; until then it is not asked."""
         if not self.in_doubt:
             logger.warning("Triton at %s was lost in a request: %.500r", self.address, reason)
-        self.model, self.in_doubt = None, True
+        self.model, self.ready, self.in_doubt = None, False, True
         self._wake.set()
 
     async def close(self) -> None:
@@ -88,9 +99,9 @@ class TritonBackend:
         await self._client.close()
 
     @property
-    def load(self) -> tuple[int, int]:
-        """What it has to do: requests under way; of equals, the one that waited longest is less."""
-        return self._under_way, self._last_turn
+    def rank(self) -> tuple[bool, int, int]:
+        """The least goes first: the ready, those with few requests, those who waited longest."""
+        return not self.ready, self._under_way, self._last_turn
 
     @contextmanager
     def busy(self, turn: int) -> Iterator[None]:
@@ -155,47 +166,50 @@ class TritonBackend:
                 async with asyncio.timeout(_CHECK_EVERY_S):
                     await self._wake.wait()
 
-    async def _checked(self) -> ModelVersion | _NotReady:
+    async def _checked(self) -> _Serving | _NotServing:
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT_S):
                 return await self._check()
-        except _NotReady as reason:
+        except _NotServing as reason:
             return reason
         except TimeoutError:
-            return _NotReady(f"it does not answer within {_CHECK_TIMEOUT_S:g} s")
+            return _NotServing(f"it does not answer within {_CHECK_TIMEOUT_S:g} s")
         except InferenceServerException as failure:
-            return _NotReady((failure.message() or "it refuses")[:_LONGEST_REASON])
+            return _NotServing((failure.message() or "it refuses")[:_LONGEST_REASON])
         except Exception as error:  # noqa: BLE001, whatever it answers, it is checked again
-            return _NotReady(f"its answer can't be read: {error!r}")
+            return _NotServing(f"its answer can't be read: {error!r}")
 
-    async def _check(self) -> ModelVersion:
-        """The version that it serves.
+    async def _check(self) -> _Serving:
+        """What it serves.
 
         Raises:
-            _NotReady: if it serves none.
+            _NotServing: if it serves nothing.
         """
-        if not await self._client.is_server_ready():
-            raise _NotReady("it says so itself")
+        ready = await self._client.is_server_ready()
         metadata = await self._client.get_model_metadata(MODEL_NAME)
         number = _newest(metadata.versions)
         if not await self._client.is_model_ready(MODEL_NAME, str(number)):
-            raise _NotReady(f"version {number} of its model {MODEL_NAME!r} is not")
+            raise _NotServing(f"version {number} of its model {MODEL_NAME!r} is not")
         try:
-            return await self._versions.find(number)
+            return _Serving(await self._versions.find(number), ready)
         except ModelRepositoryError as error:
-            raise _NotReady(
+            raise _NotServing(
                 f"it serves version {number}, and {error}",
                 f"Triton serves version {number} of the model, "
                 "which is not in this server's model repository",
             ) from None
 
-    def _settle(self, verdict: ModelVersion | _NotReady) -> None:
+    def _settle(self, verdict: _Serving | _NotServing) -> None:
         self.in_doubt = False
-        if isinstance(verdict, ModelVersion):
-            self.model, self.for_clients = verdict, None
-            self._tell(logging.INFO, f"ready with version {verdict.number}")
+        if isinstance(verdict, _Serving):
+            self.model, self.ready, self.for_clients = verdict.model, verdict.ready, None
+            if verdict.ready:
+                self._tell(logging.INFO, f"ready with version {verdict.model.number}")
+            else:
+                number = verdict.model.number
+                self._tell(logging.WARNING, f"not ready, though it serves version {number}")
         else:
-            self.model, self.for_clients = None, verdict.for_clients
+            self.model, self.ready, self.for_clients = None, False, verdict.for_clients
             level = logging.ERROR if verdict.for_clients else logging.WARNING
             self._tell(level, f"not ready: {verdict}")
 
@@ -209,5 +223,5 @@ def _newest(versions: Iterable[str]) -> int:
     """What Triton takes where a request names no version."""
     numbers = [int(version) for version in versions if _VERSION.fullmatch(version)]
     if not numbers:
-        raise _NotReady(f"it names no version of its model {MODEL_NAME!r}")
+        raise _NotServing(f"it names no version of its model {MODEL_NAME!r}")
     return max(numbers)

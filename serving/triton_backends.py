@@ -48,13 +48,12 @@ class TritonBackends:
     @property
     def ready(self) -> bool:
         """Whether a server is."""
-        return any(backend.model for backend in self._backends)
+        return any(backend.ready for backend in self._backends)
 
     @property
     def models(self) -> dict[int, Manifest]:
-        """The versions that servers are ready with, as a rule one."""
-        models = [backend.model for backend in self._backends if backend.model]
-        return {model.number: model.manifest for model in models}
+        """The versions that servers serve, as a rule one."""
+        return {model.number: model.manifest for _, model in self._askable}
 
     @property
     def state(self) -> str:
@@ -65,18 +64,18 @@ class TritonBackends:
         """For a request, before anything is spent on it.
 
         Raises:
-            NoBackend: if no server is ready, nor in doubt.
+            NoBackend: if no server can be asked, and none is in doubt.
         """
-        if not self.ready and not self._in_doubt:
+        if not self._askable and not self._in_doubt:
             raise self._no_backend()
 
     async def answer(
         self, ask: Callable[[TritonBackend, ModelVersion], Awaitable[Result]]
     ) -> Result:
-        """What `ask` makes of a ready server; where that one is lost, of another or once more.
+        """What `ask` makes of a server; where that one is lost, of another or once more.
 
         Raises:
-            NoBackend: if no server is ready, or several were lost.
+            NoBackend: if no server can be asked, or several were lost.
         """
         lost: list[TritonBackend] = []
         for _ in range(self._tries):
@@ -90,15 +89,19 @@ class TritonBackends:
         raise NoBackend("the Triton servers failed on this request; try again in a moment")
 
     async def _choose(self, lost: Collection[TritonBackend]) -> tuple[TritonBackend, ModelVersion]:
-        """The ready server with the least to do, if there are several one that was not lost."""
-        if not self.ready:
+        """The server that comes first by rank, if there are several one that was not lost."""
+        if not self._askable:
             async with self._changed:
-                await self._changed.wait_for(lambda: self.ready or not self._in_doubt)
-        ready = [(backend, backend.model) for backend in self._backends if backend.model]
-        if not ready:
+                await self._changed.wait_for(lambda: self._askable or not self._in_doubt)
+        choices = self._askable
+        if not choices:
             raise self._no_backend()
-        others = [choice for choice in ready if choice[0] not in lost]
-        return min(others or ready, key=lambda choice: choice[0].load)
+        others = [choice for choice in choices if choice[0] not in lost]
+        return min(others or choices, key=lambda choice: choice[0].rank)
+
+    @property
+    def _askable(self) -> list[tuple[TritonBackend, ModelVersion]]:
+        return [(backend, backend.model) for backend in self._backends if backend.model]
 
     @property
     def _in_doubt(self) -> bool:

@@ -60,7 +60,7 @@ class TritonFront:
         """Look at a request before its images are read; the value classifies them.
 
         Raises:
-            NoBackend: if no Triton server is ready.
+            NoBackend: if no Triton server can be asked.
         """
         self._backends.require_one()
         yield partial(self._classify, parameters)
@@ -74,7 +74,7 @@ class TritonFront:
             InvalidRequest: for no or too many images, a bad one, or parameters out of range.
             DeadlineExceeded: if it takes longer than a request may.
             Overloaded: if too many images wait already, here or there.
-            NoBackend: if no Triton server is ready, or several were lost.
+            NoBackend: if no Triton server can be asked, or several were lost.
             BackendFault: if one failed, or its answer does not fit the model.
         """
         prepared = _PreparedImages(self._decoders, images)

@@ -23,6 +23,7 @@ class ScriptedTriton:
 
     Attributes:
         address: HOST:PORT.
+        ready: what it says of itself.
         versions: what it says that it serves; none for a model that is not ready.
         infer: makes the answer of a request; it may abort the call, or give raw bytes.
         requests: those that it got.
@@ -30,6 +31,7 @@ class ScriptedTriton:
 
     def __init__(self, num_classes: int, num_experts: int) -> None:
         self.address = ""
+        self.ready = True
         self.versions = ["1"]
         self.requests: list[Any] = []
         self._classes, self._experts = num_classes, num_experts
@@ -58,7 +60,7 @@ class ScriptedTriton:
         return message
 
     def server_ready(self, *_: Any) -> Any:
-        return service_pb2.ServerReadyResponse(ready=True)
+        return service_pb2.ServerReadyResponse(ready=self.ready)
 
     def model_ready(self, *_: Any) -> Any:
         return service_pb2.ModelReadyResponse(ready=bool(self.versions))

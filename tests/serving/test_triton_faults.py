@@ -22,9 +22,9 @@ from serving.manifest import manifest_path
 from serving.manifest_json import load_manifest
 from tests.running_server import RunningServer, running_server
 from tests.serving.scripted_triton import ScriptedTriton, Tensors, scripted_triton
+from tests.waiting import WAIT_S, wait_until
 
 CLASSIFY = "/v1/classify"
-WAIT_S = 20
 TIMEOUT_S = 3
 
 
@@ -74,19 +74,13 @@ def shared_front(
 @pytest.fixture
 def front(shared_front: RunningServer, triton: ScriptedTriton) -> RunningServer:
     """With a Triton that is well again."""
-    triton.infer, triton.versions = triton.good, ["1"]
+    triton.infer, triton.versions, triton.ready = triton.good, ["1"], True
+    wait_until(lambda: shared_front.get("/v2/health/ready").is_success)
     wait_until(
         lambda: 'ride_model_info{model="ride",version="1"}' in shared_front.get("/metrics").text
     )
     triton.requests.clear()
     return shared_front
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def assert_refused(response: httpx.Response, status: int, sentence: str) -> None:
@@ -313,6 +307,15 @@ def test_another_version_is_asked_at_once_with_its_own_image_size_and_class_name
     assert triton.requests[1].raw_input_contents[0] == pixels.tobytes()
     assert list(triton.requests[1].inputs[0].shape) == [1, 40, 48, 3]
     assert 'ride_model_info{model="ride",version="2"} 1.0' in front.get("/metrics").text
+
+
+def test_a_server_that_is_not_ready_is_asked_all_the_same_where_there_is_no_other(
+    front: RunningServer, triton: ScriptedTriton, pictures: tuple[bytes, ...]
+) -> None:
+    """So is Triton while it loads a version: what it serves goes on."""
+    triton.ready = False
+    wait_until(lambda: front.get("/v2/health/ready").status_code == 503)
+    assert front.post(CLASSIFY, content=pictures[0]).status_code == 200
 
 
 # Nonsense

@@ -6,8 +6,7 @@ An embedded server stands for Triton: its gRPC is the same.
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -17,10 +16,10 @@ from numpy.typing import NDArray
 
 from serving.engine import Engine
 from tests.running_server import RunningServer, running_server
+from tests.waiting import wait_until
 
 Pixels = NDArray[np.uint8]
 CLASSIFY = "/v1/classify"
-WAIT_S = 20
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +41,6 @@ def as_files(pictures: tuple[bytes, ...]) -> list[tuple[str, tuple[str, bytes, s
 def samples(server: RunningServer) -> dict[str, float]:
     lines = (line.rpartition(" ") for line in server.get("/metrics").text.splitlines())
     return {name: float(value) for name, _, value in lines if not name.startswith("#")}
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # Answers

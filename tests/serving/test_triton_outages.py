@@ -21,10 +21,10 @@ import httpx
 import pytest
 
 from tests.running_server import RunningServer, running_server
+from tests.waiting import WAIT_S, wait_until
 
 CLASSIFY = "/v1/classify"
 CLIENTS = 8
-WAIT_S = 20
 
 Start = Callable[..., AbstractContextManager[RunningServer]]
 
@@ -102,13 +102,6 @@ class Load:
                 if response.status_code != 200:
                     assert response.headers["retry-after"] == "1"
                     time.sleep(0.02)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def is_ready(front: RunningServer) -> bool:
