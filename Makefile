@@ -1,5 +1,6 @@
 # make serve    set up what serving needs, then serve the bundled model on http://127.0.0.1:8000
 # make test     set up everything, then run every test
+# make triton   serve the bundled model by a real Triton on free loopback ports
 # make lint     formatting, lint, types, import contracts
 # make format   rewrite the sources the way `make lint` wants them
 
@@ -7,14 +8,17 @@ PYTHON ?= python3
 SERVE_ENV := .venv
 DEV_ENV := .venv-dev
 
-.PHONY: serve test lint format constraints python perf-analyzer
+.PHONY: serve test triton lint format constraints python perf-analyzer triton-environment
 .DELETE_ON_ERROR:
 
 serve: $(SERVE_ENV)/installed
 	$(SERVE_ENV)/bin/ride serve model_repository
 
-test: $(DEV_ENV)/installed perf-analyzer
+test: $(DEV_ENV)/installed perf-analyzer triton-environment
 	$(DEV_ENV)/bin/pytest
+
+triton: $(SERVE_ENV)/installed
+	$(SERVE_ENV)/bin/python -m benchmarks.local_triton model_repository
 
 lint: $(DEV_ENV)/installed
 	$(DEV_ENV)/bin/ruff format --check .
@@ -43,6 +47,10 @@ $(DEV_ENV)/installed: pyproject.toml constraints.txt | python
 # that it needs. It is for Linux on x86-64; elsewhere its tests are skipped.
 perf-analyzer: $(DEV_ENV)/installed
 	$(DEV_ENV)/bin/python -m benchmarks.perf_analyzer
+
+# A real Triton for tests, into .tools: for Linux on x86-64; elsewhere its tests are skipped.
+triton-environment: $(DEV_ENV)/installed
+	$(DEV_ENV)/bin/python -m benchmarks.local_triton --install-only
 
 # Python 3.11 or newer that can make virtual environments (Debian ships that part separately).
 python:

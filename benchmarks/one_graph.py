@@ -16,21 +16,24 @@ from serving.manifest import graph_models, graph_path
 from serving.manifest_json import load_manifest
 
 INPUT, OUTPUT = "image", "probabilities"
+_SOURCES = {"features": "features", "prefix_sum": "logits"}
+"""Without its router, a stage looks at no more of the sum than how many rows it has."""
 
 
 def merge_experts(repository: Path, version: int) -> onnx.ModelProto:
     """Merge the experts of all stages of a model version; routers and corrections stay out."""
     manifest = load_manifest(repository, version)
     first, *others = graph_models(manifest.num_experts)
-    passed_on = ["features"] if others else []
-    merged = _experts_part(repository, first, version, "image", [*passed_on, "logits"])
+    passed_on = ["features", "logits"] if others else ["logits"]
+    merged = _without_router(repository, first, version, passed_on)
     logits = ["logits"]
     for name in others:
-        part = _experts_part(repository, name, version, "features", ["logits"])
+        part = _without_router(repository, name, version, ["logits"])
+        inputs = [value.name for value in part.graph.input]
         merged = compose.merge_models(
             merged,
             compose.add_prefix(part, f"{name}_"),
-            io_map=[("features", f"{name}_features")],
+            io_map=[(_SOURCES[each], f"{name}_{each}") for each in inputs],
             outputs=["features", *logits, f"{name}_logits"],
         )
         logits.append(f"{name}_logits")
@@ -44,9 +47,10 @@ def merge_experts(repository: Path, version: int) -> onnx.ModelProto:
     return merged
 
 
-def _experts_part(
-    repository: Path, name: str, version: int, entry: str, outputs: list[str]
+def _without_router(
+    repository: Path, name: str, version: int, outputs: list[str]
 ) -> onnx.ModelProto:
     """A stage's graph without what only its router needs."""
     stage = onnx.load(repository / graph_path(name, version))
-    return onnx.utils.Extractor(stage).extract_model([entry], outputs)
+    inputs = [value.name for value in stage.graph.input]
+    return onnx.utils.Extractor(stage).extract_model(inputs, outputs)

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from export.errors import ExportError
+from export.ties import near_threshold
 from serving.engine import Engine
-from serving.routing import Float, Routed
+from serving.routing import Float, Routed, RoutingRule
 from training.evaluation import route_cached
 from training.model import RideModel
-from training.outputs import collect_outputs, router_scores
+from training.outputs import Outputs, collect_outputs, router_scores
 
 MAX_LOGIT_DIFFERENCE = 1e-4
-NEAR_THRESHOLD = 1e-3
 _RANDOM_IMAGES = 256
 _BATCH_SIZES = (1, 2, 7, 64)
 _TORCH_BATCH = 500
@@ -56,17 +56,14 @@ def check_parity(model: RideModel, engine: Engine, images: NDArray[np.uint8]) ->
         ExportError: if logits differ by more than 1e-4, or an image takes other experts although
             none of its router scores is within 1e-3 of a threshold.
     """
-    expected = collect_outputs(model, _torch_batches(images), _CPU)
+    expected, routed = run_torch(model, images, engine.rule())
     difference = float(np.abs(expected.logits - _run_graphs(engine, images)).max())
     if not difference <= MAX_LOGIT_DIFFERENCE:
         raise ExportError(
             f"the exported graphs' logits differ from torch's by {difference:.2g}, "
             f"more than {MAX_LOGIT_DIFFERENCE:.0e}"
         )
-    rule = engine.rule()
-    scores = router_scores(model.routers, expected, _CPU, rule.corrections)
-    routed = route_cached(expected.logits, scores, rule)
-    near = _near_threshold(routed, engine.manifest.thresholds)
+    near = near_threshold(routed.router_scores, engine.manifest.thresholds).any(axis=1)
     other = np.flatnonzero((_classify(engine, images) != routed.experts_used) & ~near)
     if len(other):
         raise ExportError(
@@ -74,6 +71,19 @@ def check_parity(model: RideModel, engine: Engine, images: NDArray[np.uint8]) ->
             f"the first of them image {other[0]}"
         )
     return Parity(len(images), difference, int(near.sum()))
+
+
+def run_torch(
+    model: RideModel, images: NDArray[np.uint8], rule: RoutingRule
+) -> tuple[Outputs, Routed]:
+    """What experts say of images, uint8 [N, H, W, 3], and the answers that a rule makes of it.
+
+    Raises:
+        DataError: if there are no images.
+    """
+    outputs = collect_outputs(model, _torch_batches(images), _CPU)
+    scores = router_scores(model.routers, outputs, _CPU, rule.corrections)
+    return outputs, route_cached(outputs.logits, scores, rule)
 
 
 def _torch_batches(images: NDArray[np.uint8]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -101,8 +111,3 @@ def _batches(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     head = [batch for batch in np.split(images[: ends[-1]], ends[:-1]) if len(batch)]
     size = _BATCH_SIZES[-1]
     return head + [images[i : i + size] for i in range(ends[-1], len(images), size)]
-
-
-def _near_threshold(routed: Routed, thresholds: tuple[float, ...]) -> NDArray[np.bool_]:
-    distance = np.abs(routed.router_scores - np.array(thresholds, dtype=np.float32))
-    return np.asarray(np.any(distance <= NEAR_THRESHOLD, axis=1))  # NaN is near nothing

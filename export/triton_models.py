@@ -26,20 +26,23 @@ TRITON_MODELS = (DECODING_MODEL, IMAGE_MODEL_NAME)
 
 LABELS_FILE = "labels.txt"
 _MOST_WAITING = 4_096
+_LONGEST_WAIT_US = 600_000_000
+"""A request may ask for less; with no limit of its own Triton would not listen."""
 _KEEP = ".keep"
 """An ensemble's version is a folder without a file, which git would not keep."""
 
 _MODEL_PY = '''"""`{name}` in Triton's Python backend: serving/in_triton/{module}.py."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-try:
-    import serving.in_triton
-except ModuleNotFoundError:  # not installed in Triton's Python: perhaps this is in a checkout
+if find_spec("serving") is None:  # not installed in Triton's Python: perhaps this is in a checkout
     sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from serving.in_triton.{module} import {model} as TritonPythonModel  # noqa: E402, F401
+from serving.in_triton.{module} import {model} as TritonPythonModel
+
+__all__ = ["TritonPythonModel"]
 '''
 
 
@@ -84,6 +87,7 @@ def _routing(manifest: Manifest, placement: Placement) -> triton.ModelConfig:
             default_priority_level=DEFAULT_PRIORITY,
             default_queue_policy=triton.ModelQueuePolicy(
                 timeout_action=triton.ModelQueuePolicy.REJECT,
+                default_timeout_microseconds=_LONGEST_WAIT_US,
                 allow_timeout_override=True,
                 max_queue_size=_MOST_WAITING,
             ),

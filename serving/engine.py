@@ -30,14 +30,7 @@ from serving.manifest import (
 )
 from serving.manifest_json import load_manifest
 from serving.providers import Provider, open_session
-from serving.routing import (
-    Routed,
-    RoutingRule,
-    StageCall,
-    StageOutput,
-    drive,
-    route,
-)
+from serving.routing import Routed, RoutingRule, StageCall, StageOutput, drive, route
 from serving.rules import routing_rule
 
 Features: TypeAlias = NDArray[np.float32] | ort.OrtValue
@@ -166,9 +159,6 @@ class Engine:
             yield self.feeds(call, inputs), run.output
             inputs, prefix_sum = run.features, prefix_sum + run.output.logits
 
-    def _signature(self, stage: int) -> Signature:
-        return Signature.of(stage, self.manifest.num_experts)
-
     def check(self, images: NDArray[np.uint8]) -> None:
         """Raise InvalidRequest unless this is a tensor that the model takes."""
         spec = self.manifest.image
@@ -179,6 +169,9 @@ class Engine:
                 f"images must have the shape [N, {spec.height}, {spec.width}, 3], "
                 f"not {list(images.shape)}"
             )
+
+    def _signature(self, stage: int) -> Signature:
+        return Signature.of(stage, self.manifest.num_experts)
 
     def _run(self, model: str, feeds: Feeds, outputs: list[str]) -> dict[str, Any]:
         with _failing_as(model):

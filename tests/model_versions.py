@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from serving.manifest import graph_models, graph_path, manifest_path
+from serving.manifest import FILE_NAME, manifest_path
 from serving.manifest_json import load_manifest
 
 
@@ -17,19 +17,15 @@ def add_version(
 ) -> None:
     """Copy version 1, its manifest last and in one step, as `ride export` does."""
     manifest = load_manifest(repository, 1)
-    for name in graph_models(manifest.num_experts):
-        target = repository / graph_path(name, version)
-        target.parent.mkdir()
-        shutil.copy(repository / graph_path(name, 1), target)
-    for folder in repository.glob("ride_*/1"):
-        shutil.copytree(folder, folder.with_name(str(version)))
+    for folder in repository.glob("*/1"):
+        but_the_manifest = shutil.ignore_patterns(FILE_NAME)
+        shutil.copytree(folder, folder.with_name(str(version)), ignore=but_the_manifest)
     content = json.loads(manifest.to_json())
     content["graphs"] = {
         path.replace("/1/", f"/{version}/"): digest for path, digest in content["graphs"].items()
     }
     alter(content)
     path = manifest_path(repository, version)
-    path.parent.mkdir()
     beside = path.with_suffix(".new")
     beside.write_text(json.dumps(content))
     beside.rename(path)

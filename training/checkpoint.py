@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
-import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -26,6 +23,7 @@ from serving.manifest import Gear
 from serving.manifest_json import parse_gears
 from training.config import TrainingConfig
 from training.errors import CheckpointError
+from training.files import replacing
 from training.losses.balanced_softmax import expert_adjustments, prefix_corrections
 from training.model import RideModel
 
@@ -229,19 +227,3 @@ def _check_routing(checkpoint: Checkpoint) -> None:
             raise ValueError("there must be one threshold for each expert but the last")
         if not all(type(value) is float and 0 <= value <= 1 for value in thresholds):
             raise ValueError("every threshold must lie between 0 and 1")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file beside `path`; at a clean end it takes the place of `path` in one step."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from serving.manifest import MultiplyAdds
 from serving.routing import Float, Routed, RoutingRule, StageCall, StageOutput, drive, route
-from training.checkpoint import Checkpoint, replacing
+from training.checkpoint import Checkpoint
 from training.costs import multiply_adds
 from training.errors import DataError
+from training.files import replacing
 from training.outputs import expert_outputs, router_scores
 
 FILE_NAME = "evaluation.json"

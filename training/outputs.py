@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from serving.routing import Float
 from training.augmentation import to_unit_range
-from training.checkpoint import replacing
 from training.errors import DataError
+from training.files import replacing
 from training.model import RideModel, prefix_means
 
 _CHUNK = 1_000

@@ -21,12 +21,12 @@ from training.checkpoint import (
     Stage,
     load_checkpoint,
     load_finished,
-    replacing,
     save_checkpoint,
 )
 from training.config import DiversityForm, LossConfig, ModelConfig
 from training.data import ImageSet
 from training.errors import CheckpointError
+from training.files import replacing
 from training.loop import new_checkpoint
 from training.presets import preset
 
