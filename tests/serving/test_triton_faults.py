@@ -216,7 +216,7 @@ def test_a_deadline_that_passes_ends_the_request_here_and_there(
     ended = threading.Event()
 
     def slow(request: Any, context: Any) -> Any:
-        assert context.time_remaining() <= TIMEOUT_S
+        assert context.time_remaining() < TIMEOUT_S + 0.5  # gRPC rounds it
         context.add_callback(ended.set)
         ended.wait(WAIT_S)
         return triton.good(request, context)

@@ -101,7 +101,7 @@ class Load:
                 self.statuses[response.status_code] += 1
                 if response.status_code != 200:
                     assert response.headers["retry-after"] == "1"
-                    time.sleep(0.02)
+                    time.sleep(0.1)
 
 
 def is_ready(front: RunningServer) -> bool:
