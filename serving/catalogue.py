@@ -35,7 +35,7 @@ class Catalogue:
 
     def __init__(self, engine: Engine) -> None:
         manifest, version = engine.manifest, str(engine.version)
-        answers = _answers(manifest)
+        answers = answer_tensors(manifest)
         self._version = version
         self._clients = {
             MODEL_NAME: ModelDescription(MODEL_NAME, version, (_pixels(manifest),), answers),
@@ -85,7 +85,8 @@ def _pixels(manifest: Manifest) -> TensorSpec:
 _FILES = TensorSpec("image_bytes", Datatype.BYTES, (-1,))
 
 
-def _answers(manifest: Manifest) -> tuple[TensorSpec, ...]:
+def answer_tensors(manifest: Manifest) -> tuple[TensorSpec, ...]:
+    """What comes of N images: probabilities, experts_used, router_scores."""
     return (
         TensorSpec("probabilities", Datatype.FP32, (-1, manifest.num_classes)),
         TensorSpec("experts_used", Datatype.INT32, (-1,)),

@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from serving.classification import Classification, EncodedImage, check_top_k
 from serving.errors import RideError
 from serving.parameters import DEFAULT_TOP_K, CostParameters, parse_cost_parameters
 from serving.providers import Provider
-from serving.service import Classification, ClassificationService, EncodedImage
+from serving.service import ClassificationService
 from serving.settings import DEFAULT_GRPC_PORT, MEBIBYTE, ModelControl, Settings
 
 _DEFAULTS = Settings()
@@ -117,13 +118,28 @@ def serve(
             help="Let any client have shared memory of this machine read and written.",
         ),
     ] = _DEFAULTS.shared_memory,
+    triton: Annotated[
+        str,
+        typer.Option(
+            envvar="RIDE_TRITON",
+            metavar="HOST:PORT[,HOST:PORT..]",
+            help="Triton servers (their gRPC ports) that run the model in place of this process, "
+            "which then decodes images and serves HTTP only.",
+        ),
+    ] = "",
+    request_timeout_ms: Annotated[
+        float,
+        typer.Option(
+            envvar="RIDE_REQUEST_TIMEOUT_MS",
+            help="Time for Triton servers to answer a request, all tries together (--triton); "
+            "beyond it, status 504.",
+        ),
+    ] = _DEFAULTS.request_timeout_s * 1_000,
 ) -> None:
     """Serve a model repository over HTTP and gRPC.
 
     Example: ride serve model_repository --port 8000
     """
-    from serving.app import serve as run_server  # the web framework is slow to import
-
     settings = Settings(
         host=host,
         port=port,
@@ -142,7 +158,14 @@ def serve(
         max_waiting_images=max_waiting_images,
         body_timeout_s=body_timeout_s,
         shared_memory=shared_memory,
+        triton=tuple(map(str.strip, triton.split(","))) if triton else (),
+        request_timeout_s=request_timeout_ms / 1_000,
     )
+    # The web framework is slow to import.
+    if settings.triton:
+        from serving.triton_app import serve as run_server
+    else:
+        from serving.app import serve as run_server
     run_server(repository, settings, Console())
 
 
@@ -199,7 +222,7 @@ async def _classify_files(
 ) -> tuple[list[Classification], list[str]]:
     live = service.host.live
     rule = live.rule(parameters)
-    live.engine.check_top_k(top_k)
+    check_top_k(live.engine.manifest, top_k)
     answers: list[Classification] = []
     failed: list[str] = []
     for file in files:

@@ -170,13 +170,6 @@ class Engine:
                 f"not {list(images.shape)}"
             )
 
-    def check_top_k(self, top_k: int) -> None:
-        """Raise InvalidRequest unless the model has that many classes."""
-        if not 1 <= top_k <= self.manifest.num_classes:
-            raise InvalidRequest(
-                f"top_k must lie between 1 and {self.manifest.num_classes}, not {top_k}"
-            )
-
     def _signature(self, stage: int) -> Signature:
         return Signature.of(stage, self.manifest.num_experts)
 

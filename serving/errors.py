@@ -14,6 +14,8 @@
     |-- RegionNotFound            a shared memory region that is not registered
     |-- RegionExists              a shared memory region's name that is taken
     |-- Overloaded                no room in the queue; try again later
+    |-- NoBackend                 no Triton server could answer; try again later
+    |-- BackendFault              a Triton server failed, or its answer does not fit the model
     |-- ModelRepositoryError      the model repository is missing, damaged or altered
     |-- SettingsError             a flag or setting that makes no sense
     `-- InferenceError            the runtime failed on valid input; our fault
@@ -67,6 +69,11 @@ class ModelControlRefused(RideError):
 class DeadlineExceeded(RideError):
     """The request's deadline passed before its answer was there."""
 
+    def __init__(
+        self, message: str = "the request's deadline passed before it was answered"
+    ) -> None:
+        super().__init__(message)
+
 
 class RegionNotFound(RideError):
     """A shared memory region that no client has registered."""
@@ -78,6 +85,17 @@ class RegionExists(RideError):
 
 class Overloaded(RideError):
     """The server has as much waiting work as it accepts."""
+
+    def __init__(self, message: str = "the server is busy; try again in a moment") -> None:
+        super().__init__(message)
+
+
+class NoBackend(RideError):
+    """None of the Triton servers behind this one could answer."""
+
+
+class BackendFault(RideError):
+    """A Triton server failed on a request, or answered what does not fit the model."""
 
 
 class ModelRepositoryError(RideError):

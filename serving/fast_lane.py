@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.http_errors import error_response
-from serving.http_inference import CLASSIFY_PATH, InferenceRoutes
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
+class FastRoute(Protocol):
+    """A route that finds its parameters in the request by itself."""
+
+    def endpoint(self, scope: Scope) -> Endpoint | None:
+        """What answers a POST request, if this route does."""
+
+
 class FastLane:
-    """ASGI middleware: calls the endpoints of `InferenceRoutes` for the paths that it knows.
+    """ASGI middleware: calls the endpoints of a few routes by itself.
 
     Everything else goes to the application, which has the same endpoints, for its documentation.
     Matching a request against every route and resolving its dependencies costs more than all that
     this server does for one image besides running the model.
     """
 
-    def __init__(self, app: ASGIApp, routes: InferenceRoutes) -> None:
+    def __init__(self, app: ASGIApp, *routes: FastRoute) -> None:
         self._app = app
         self._routes = routes
 
@@ -40,14 +47,7 @@ class FastLane:
     def _endpoint(self, scope: Scope) -> Endpoint | None:
         if scope["type"] != "http" or scope["method"] != "POST":
             return None
-        path: str = scope["path"]
-        if path == CLASSIFY_PATH:
-            return self._routes.classify
-        match path.split("/"):
-            case ["", "v2", "models", model, "infer"] if model:
-                scope["path_params"] = {"model": model}
-            case ["", "v2", "models", model, "versions", version, "infer"] if model and version:
-                scope["path_params"] = {"model": model, "version": version}
-            case _:
-                return None
-        return self._routes.infer
+        for route in self._routes:
+            if endpoint := route.endpoint(scope):
+                return endpoint
+        return None

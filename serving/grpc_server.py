@@ -59,6 +59,8 @@ CODE: dict[type[errors.RideError], grpc.StatusCode] = {
     errors.RegionNotFound: grpc.StatusCode.NOT_FOUND,
     errors.RegionExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.NoBackend: grpc.StatusCode.UNAVAILABLE,
+    errors.BackendFault: grpc.StatusCode.INTERNAL,
     errors.ModelRepositoryError: grpc.StatusCode.INTERNAL,
     errors.SettingsError: grpc.StatusCode.INTERNAL,
     errors.InferenceError: grpc.StatusCode.INTERNAL,

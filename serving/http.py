@@ -1,11 +1,12 @@
 """The HTTP application: translates between requests and `serving.service`, and nothing else.
 
 Two dialects: `POST /v1/classify` for images, and the Open Inference Protocol under `/v2` for
-tensors.
+tensors; in front of Triton, which speaks the second itself, only the first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version as distribution_version
 from typing import Any
 
@@ -17,30 +18,59 @@ from starlette.types import ASGIApp
 
 from serving.body_limit import BodyLimit
 from serving.fast_lane import FastLane
+from serving.http_classify import ClassifyRoute
 from serving.http_errors import ErrorBody, handle_errors
-from serving.http_inference import InferenceRoutes
+from serving.http_inference import InferRoute
 from serving.http_repository import repository_router, statistics_router
 from serving.http_shared_memory import shared_memory_router
 from serving.inference import InferenceModels
 from serving.inference_protocol import model_config, model_metadata, server_metadata
+from serving.metrics import Metrics
 from serving.request_metrics import RequestMetrics
-from serving.service import ClassificationService
+from serving.settings import Settings
+from serving.triton_front import TritonFront
 
 
 def create_app(models: InferenceModels) -> ASGIApp:
     """The HTTP application of models that are ready, with its limits and its metrics."""
-    service, settings = models.service, models.service.settings
-    routes = InferenceRoutes(models)
+    service = models.service
+    classify = ClassifyRoute(service, service.settings.max_images_per_request)
+    infer = InferRoute(models)
+    framework = _framework(
+        classify.router(),
+        infer.router(),
+        statistics_router(models),  # before the others: `stats` is no model
+        _health_router(lambda: service.host.ready),
+        _protocol_router(models),
+        repository_router(models),
+        shared_memory_router(models.shared_memory),
+        _operator_router(service.exposition),
+    )
+    return _bounded(FastLane(framework, classify, infer), service.settings, service.metrics)
+
+
+def create_front_app(front: TritonFront) -> ASGIApp:
+    """The HTTP application in front of Triton servers: images only, tensors are for Triton."""
+    classify = ClassifyRoute(front, front.settings.max_images_per_request)
+    framework = _framework(
+        classify.router(),
+        _health_router(lambda: front.ready),
+        _operator_router(front.exposition),
+    )
+    return _bounded(FastLane(framework, classify), front.settings, front.metrics)
+
+
+def _bounded(app: ASGIApp, settings: Settings, metrics: Metrics) -> ASGIApp:
     limited = BodyLimit(
-        FastLane(_framework(models, routes), routes),
+        app,
         max_bytes=settings.max_body_bytes,
         max_total_bytes=settings.max_total_body_bytes,
         timeout_s=settings.body_timeout_s,
     )
-    return RequestMetrics(limited, service.metrics)
+    return RequestMetrics(limited, metrics)
 
 
-def _framework(models: InferenceModels, routes: InferenceRoutes) -> FastAPI:
+def _framework(*routers: APIRouter) -> FastAPI:
     app = FastAPIOffline(  # /docs takes its scripts from this server, not from elsewhere
         title="ride-server",
         version=distribution_version("ride-server"),
@@ -52,32 +82,34 @@ def _framework(models: InferenceModels, routes: InferenceRoutes) -> FastAPI:
         },
     )
     handle_errors(app)
-    app.include_router(routes.router())
-    app.include_router(statistics_router(models))  # before the others: `stats` is no model
-    app.include_router(_protocol_router(models, app.version))
-    app.include_router(repository_router(models))
-    app.include_router(shared_memory_router(models.shared_memory))
-    app.include_router(_operator_router(models.service))
+    for router in routers:
+        app.include_router(router)
     return app
 
 
-def _protocol_router(models: InferenceModels, server_version: str) -> APIRouter:
+def _health_router(ready: Callable[[], bool]) -> APIRouter:
+    router = APIRouter(prefix="/v2/health", tags=["Open Inference Protocol"])
+
+    @router.get("/live")
+    async def is_live() -> Response:
+        """200 while the server runs."""
+        return Response(status_code=200)
+
+    @router.get("/ready")
+    async def is_ready() -> Response:
+        """200 while requests can be answered."""
+        return Response(status_code=200 if ready() else 503)
+
+    return router
+
+
+def _protocol_router(models: InferenceModels) -> APIRouter:
     router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 
     @router.get("")
     async def server() -> dict[str, Any]:
         """The server's name, version and extensions."""
-        return server_metadata(server_version, models.extensions)
-
-    @router.get("/health/live")
-    async def live() -> Response:
-        """200 while the server runs."""
-        return Response(status_code=200)
-
-    @router.get("/health/ready")
-    async def ready() -> Response:
-        """200 while a model is served; the server listens only once it is loaded and warm."""
-        return Response(status_code=200 if models.service.host.ready else 503)
+        return server_metadata(distribution_version("ride-server"), models.extensions)
 
     @router.get("/models/{model}")
     @router.get("/models/{model}/versions/{version}")
@@ -101,13 +133,13 @@ def _protocol_router(models: InferenceModels, server_version: str) -> APIRouter:
     return router
 
 
-def _operator_router(service: ClassificationService) -> APIRouter:
+def _operator_router(exposition: Callable[[], bytes]) -> APIRouter:
     router = APIRouter(tags=["operators"])
 
     @router.get("/metrics")
     async def metrics() -> Response:
         """Prometheus metrics."""
-        return Response(service.exposition(), media_type=CONTENT_TYPE_LATEST)
+        return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:

@@ -31,6 +31,8 @@ STATUS: dict[type[errors.RideError], int] = {
     errors.RegionNotFound: 404,
     errors.RegionExists: 409,
     errors.Overloaded: 503,
+    errors.NoBackend: 503,
+    errors.BackendFault: 502,
     errors.ModelRepositoryError: 500,
     errors.SettingsError: 500,
     errors.InferenceError: 500,

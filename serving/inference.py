@@ -15,13 +15,14 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 
 from serving.catalogue import ModelDescription, no_such_model
+from serving.classification import Answer, EncodedImage
 from serving.errors import InvalidRequest
 from serving.live_model import LiveModel
 from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME
 from serving.parameters import parse_cost_parameters, without_reserved
 from serving.routing import Routed, RoutingRule
 from serving.scheduler import Urgency
-from serving.service import Answer, ClassificationService, EncodedImage
+from serving.service import ClassificationService
 from serving.shared_memory import EXTENSION as SHARED_MEMORY
 from serving.shared_memory import Piece, Place, SharedMemoryRegions
 from serving.tensors import Array, Datatype, TensorSpec, decode_raw, encode_raw

@@ -10,7 +10,7 @@ from typing import Self
 from serving.catalogue import Catalogue
 from serving.engine import Engine, load_engine
 from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME, graph_models
-from serving.metrics import Metrics
+from serving.metrics import StageMetrics
 from serving.overload import GearLadder, OverloadControl
 from serving.parameters import CostParameters
 from serving.providers import Provider
@@ -26,7 +26,7 @@ _RULES_KEPT = 256
 class LiveModel:
     """A loaded, warm version. It closes itself once it is retired and nobody uses it any more."""
 
-    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, settings: Settings, metrics: StageMetrics) -> None:
         manifest = engine.manifest
         self.engine = engine
         self.catalogue = Catalogue(engine)
@@ -85,7 +85,7 @@ class LiveModel:
 
 
 def load_live_model(
-    repository: Path, version: int | None, settings: Settings, metrics: Metrics
+    repository: Path, version: int | None, settings: Settings, metrics: StageMetrics
 ) -> LiveModel:
     """Load a version (the latest unless one is named), try it out and warm it up.
 

@@ -1,8 +1,8 @@
-"""Prometheus metrics of the embedded server."""
+"""Prometheus metrics: of answers and requests, and of the stages where this process runs them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -25,24 +25,18 @@ class Metrics:
         def counter(metric: define.Metric) -> Counter:
             return Counter(metric.name, metric.help, metric.labels, registry=registry)
 
-        def histogram(metric: define.Metric) -> BatchHistogram:
-            return BatchHistogram(metric, registry)
-
         self._images = counter(define.IMAGES)
         self._degraded = Counter(
             "ride_images_degraded",
             "Images classified at reduced cost, because the server had too much to do.",
             registry=registry,
         )
-        self._experts_per_image = histogram(define.EXPERTS_PER_IMAGE)
+        self._experts_per_image = BatchHistogram(define.EXPERTS_PER_IMAGE, registry)
         self._runs = counter(define.EXPERT_RUNS)
         self._runs_avoided = counter(define.EXPERT_RUNS_AVOIDED)
         self._multiply_adds = counter(define.MULTIPLY_ADDS)
         self._multiply_adds_avoided = counter(define.MULTIPLY_ADDS_AVOIDED)
-        self._scores = histogram(define.ROUTER_SCORE)
-        self._batch_size = histogram(define.STAGE_BATCH_SIZE)
-        self._queue_seconds = histogram(define.STAGE_QUEUE_SECONDS)
-        self._compute_seconds = histogram(define.STAGE_COMPUTE_SECONDS)
+        self._scores = BatchHistogram(define.ROUTER_SCORE, registry)
         self._requests = counter(define.REQUESTS)
         self._duration = Histogram(
             "ride_request_duration_seconds",
@@ -51,32 +45,16 @@ class Metrics:
             registry=registry,
         )
         self._by_request: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
-        self._queue_depth = Gauge(
-            "ride_queue_depth", "Images that wait for a stage.", ["stage"], registry=registry
-        )
-        self._level = Gauge(
-            "ride_degradation_level",
-            "0 while answers cost what was asked for; each level is a cheaper gear of the model.",
-            registry=registry,
-        )
         info = define.MODEL_INFO
         self._info = Gauge(info.name, info.help, info.labels, registry=registry)
 
-    def serve(self, manifest: Manifest, version: int) -> None:
-        """Tell which version is served from now on."""
+    def serve(self, served: Mapping[int, Manifest]) -> None:
+        """Tell which versions are served from now on."""
         self._info.clear()
-        self._info.labels(MODEL_NAME, str(version)).set(1)
-        for expert in range(1, manifest.num_experts + 1):
-            self._runs.labels(str(expert))
-
-    def observe_batch(self, report: BatchReport, costs: MultiplyAdds) -> None:
-        """Count what a stage did, and the answers that came of it."""
-        stage = stage_label(report.stage)
-        self._batch_size.observe(np.array([report.rows]), stage)
-        self._queue_seconds.observe(report.queue_seconds, stage)
-        self._compute_seconds.observe(np.array([report.seconds]), stage)
-        if len(report.done):
-            self.observe_images(report.done, costs)
+        for version, manifest in served.items():
+            self._info.labels(MODEL_NAME, str(version)).set(1)
+            for expert in range(1, manifest.num_experts + 1):
+                self._runs.labels(str(expert))
 
     def observe_images(self, routed: Routed, costs: MultiplyAdds) -> None:
         """Count answers, at least one."""
@@ -106,10 +84,40 @@ class Metrics:
         requests.inc()
         duration.observe(duration_s)
 
-    def exposition(self, queue_depths: Sequence[int], degradation_level: int) -> bytes:
-        """What a scrape gets, with the state of things as it is now."""
+    def exposition(self) -> bytes:
+        """What a scrape gets."""
+        return generate_latest(self.registry)
+
+
+class StageMetrics(Metrics):
+    """Counts what the stages do as well."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+        self._batch_size = BatchHistogram(define.STAGE_BATCH_SIZE, registry)
+        self._queue_seconds = BatchHistogram(define.STAGE_QUEUE_SECONDS, registry)
+        self._compute_seconds = BatchHistogram(define.STAGE_COMPUTE_SECONDS, registry)
+        self._queue_depth = Gauge(
+            "ride_queue_depth", "Images that wait for a stage.", ["stage"], registry=registry
+        )
+        self._level = Gauge(
+            "ride_degradation_level",
+            "0 while answers cost what was asked for; each level is a cheaper gear of the model.",
+            registry=registry,
+        )
+
+    def observe_batch(self, report: BatchReport, costs: MultiplyAdds) -> None:
+        """Count what a stage did, and the answers that came of it."""
+        stage = stage_label(report.stage)
+        self._batch_size.observe(np.array([report.rows]), stage)
+        self._queue_seconds.observe(report.queue_seconds, stage)
+        self._compute_seconds.observe(np.array([report.seconds]), stage)
+        if len(report.done):
+            self.observe_images(report.done, costs)
+
+    def observe_load(self, queue_depths: Sequence[int], degradation_level: int) -> None:
+        """The state of things as it is now, for the next scrape."""
         self._queue_depth.clear()
         for stage, depth in enumerate(queue_depths, 1):
             self._queue_depth.labels(stage_label(stage)).set(depth)
         self._level.set(degradation_level)
-        return generate_latest(self.registry)

@@ -214,7 +214,7 @@ class Scheduler:
             async with asyncio.timeout(max(0.0, urgency.deadline - time.monotonic())):
                 return await job.future
         except TimeoutError:
-            raise _too_late() from None
+            raise DeadlineExceeded from None
         finally:
             job.abandoned = True
 
@@ -330,7 +330,7 @@ class Scheduler:
             if row.job.abandoned:
                 continue
             if row.job.urgency.deadline <= now:
-                row.job.fail(_too_late())
+                row.job.fail(DeadlineExceeded())
                 late.append(row.job)
             else:
                 if row.job.taken_at is None:
@@ -429,7 +429,3 @@ def _gather(rows: Sequence[_Row]) -> NDArray[Any]:
         row.inputs is first.inputs and row.place == i for i, row in enumerate(rows)
     )
     return first.inputs if whole else np.stack([row.inputs[row.place] for row in rows])
-
-
-def _too_late() -> DeadlineExceeded:
-    return DeadlineExceeded("the request's deadline passed before it was answered")

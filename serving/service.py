@@ -1,114 +1,79 @@
-"""The one place that every transport calls: decode, route, count, answer."""
+"""The one place that every transport of the embedded server calls: admit, decode, route, count."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import InvalidRequest, Overloaded, RequestTooLarge, RideError
-from serving.images import ImageLimits, decode_image
+from serving.classification import (
+    Answer,
+    Classified,
+    Classify,
+    EncodedImage,
+    check_top_k,
+    classified,
+)
+from serving.errors import Overloaded
+from serving.image_decoding import ImageDecoders
+from serving.images import ImageLimits
 from serving.live_model import LiveModel
 from serving.loop_lag import LoopLag
-from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME, ImageSpec, Manifest
-from serving.metrics import Metrics
+from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME
+from serving.metrics import StageMetrics
 from serving.model_host import ModelHost
 from serving.overload import Load
-from serving.routing import Routed, RoutingRule
+from serving.parameters import ClassifyParameters
+from serving.routing import RoutingRule
 from serving.scheduler import ORDINARY, Urgency
 from serving.settings import Settings
 from serving.statistics import RequestTimes
-
-_DECODE_MEMORY = 0.05
-"""Weight of the newest image in the moving average of the time that decoding takes."""
-
-
-@dataclass(frozen=True)
-class EncodedImage:
-    """An encoded image (JPEG, PNG, ..) and the name that the client gave it, if any."""
-
-    data: bytes
-    name: str | None = None
-
-
-@dataclass(frozen=True)
-class Label:
-    """A class and its probability."""
-
-    label: str
-    index: int
-    probability: float
-
-
-@dataclass(frozen=True)
-class Classification:
-    """The answer for one image.
-
-    Attributes:
-        name: the client's name for the image, if it gave one.
-        labels: the most probable classes, best first.
-        experts_used: from 1 to K.
-        router_scores: of the routers that were asked, in order.
-        compute_share: multiply-adds spent, as a share of the full ensemble's.
-    """
-
-    name: str | None
-    labels: tuple[Label, ...]
-    experts_used: int
-    router_scores: tuple[float, ...]
-    compute_share: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a request gets; `degraded` if too much load made it cost less than it asked for."""
-
-    routed: Routed
-    degraded: bool
-
-
-@dataclass(frozen=True)
-class Classified:
-    """The answers for a request's images, by a version; see `Answer` for `degraded`."""
-
-    version: str
-    degraded: bool
-    results: list[Classification]
+from serving.waiting_room import WaitingRoom
 
 
 class ClassificationService:
     """Classifies images with whichever version is live."""
 
-    def __init__(self, host: ModelHost, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, host: ModelHost, settings: Settings, metrics: StageMetrics) -> None:
         self.host = host
         self.settings = settings
         self.metrics = metrics
-        self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-        self._threads = settings.threads
-        self._decoders = ThreadPoolExecutor(self._threads, thread_name_prefix="ride-decoder")
+        limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+        self._decoders = ImageDecoders(limits, settings.threads)
+        self._room = WaitingRoom(settings.max_images_per_request, settings.max_waiting_images)
         self.loop_lag = LoopLag()
-        self._waiting = 0
-        self._decoding = 0
-        self._decode_seconds = 0.0
 
     def close(self) -> None:
         """Let running work end and stop all threads."""
-        self._decoders.shutdown(cancel_futures=True)
+        self._decoders.close()
         self.host.close()
 
     def exposition(self) -> bytes:
         """The metrics, as Prometheus scrapes them."""
-        if not self.host.ready:
-            return self.metrics.exposition((), 0)
-        live = self.host.live
-        level = self._load(live).level
-        return self.metrics.exposition(live.scheduler.queue_depths, level)
+        if self.host.ready:
+            live = self.host.live
+            self.metrics.observe_load(live.scheduler.queue_depths, self._load(live).level)
+        else:
+            self.metrics.observe_load((), 0)
+        return self.metrics.exposition()
+
+    @contextmanager
+    def accept(self, parameters: ClassifyParameters) -> Iterator[Classify]:
+        """Look at a request before its images are read; the value classifies them.
+
+        Raises:
+            ModelNotFound: if the model was unloaded.
+            InvalidRequest: if a parameter is out of range or contradicts another.
+            Overloaded: if no answer would come in time.
+        """
+        with self.host.live as live:
+            rule = live.rule(parameters)
+            self.require_time(live)
+            yield lambda images: self.classify(live, images, rule, parameters.top_k)
 
     async def classify(
         self,
@@ -125,14 +90,10 @@ class ClassificationService:
             DeadlineExceeded: if the deadline passes first.
             Overloaded: if too many images wait already.
         """
-        live.engine.check_top_k(top_k)
-        answer = await self.infer_encoded(live, images, rule, urgency)
         manifest = live.engine.manifest
-        results = [
-            _classification(manifest, answer.routed, row, image.name, top_k)
-            for row, image in enumerate(images)
-        ]
-        return Classified(live.version, answer.degraded, results)
+        check_top_k(manifest, top_k)
+        answer = await self.infer_encoded(live, images, rule, urgency)
+        return classified(live.version, manifest, images, answer, top_k)
 
     async def infer_encoded(
         self,
@@ -148,14 +109,11 @@ class ClassificationService:
             DeadlineExceeded: if the deadline passes first.
             Overloaded: if too many images wait already.
         """
-        with _Stopwatch(live, IMAGE_MODEL_NAME) as stopwatch:
-            allowed = self._admit(live, len(images), rule)
-            try:
-                pixels = await self._decoded(live, images)
-                stopwatch.decoded()
-                return await self._routed(live, pixels, rule, allowed, urgency, stopwatch)
-            finally:
-                self._leave(len(images))
+        with _Stopwatch(live, IMAGE_MODEL_NAME) as stopwatch, self._room.admit(len(images)):
+            allowed = self._allowed(live, rule)
+            pixels = await self._decoders.decode(images, live.engine.manifest.image)
+            stopwatch.decoded()
+            return await self._routed(live, pixels, rule, allowed, urgency, stopwatch)
 
     async def infer(
         self,
@@ -173,11 +131,9 @@ class ClassificationService:
         """
         with _Stopwatch(live, MODEL_NAME) as stopwatch:
             live.engine.check(images)
-            allowed = self._admit(live, len(images), rule)
-            try:
+            with self._room.admit(len(images)):
+                allowed = self._allowed(live, rule)
                 return await self._routed(live, images, rule, allowed, urgency, stopwatch)
-            finally:
-                self._leave(len(images))
 
     async def _routed(
         self,
@@ -195,23 +151,6 @@ class ClassificationService:
         stopwatch.answered(len(images), scheduled.queue_seconds)
         return Answer(scheduled.routed, degraded)
 
-    def _admit(self, live: LiveModel, count: int, rule: RoutingRule) -> RoutingRule:
-        """Take room for `count` images, all of it on the event loop's one thread.
-
-        The value is the rule that the server's load allows. `_leave` gives the room back.
-        """
-        if count == 0:
-            raise InvalidRequest("the request holds no image")
-        # What will never fit is too large, rather than to be tried again.
-        most = min(self.settings.max_images_per_request, self.settings.max_waiting_images)
-        if count > most:
-            raise RequestTooLarge(f"a request may hold {most} images, not {count}")
-        level = self.require_time(live)
-        if self._waiting + count > self.settings.max_waiting_images:
-            raise _busy()
-        self._waiting += count
-        return live.ladder.apply(rule, level)
-
     def require_time(self, live: LiveModel) -> int:
         """The degradation level; for a transport, before it spends anything on a request.
 
@@ -220,52 +159,18 @@ class ClassificationService:
         """
         load = self._load(live)
         if load.refuse:
-            raise _busy()
+            raise Overloaded
         return load.level
 
-    def _leave(self, count: int) -> None:
-        self._waiting -= count
+    def _allowed(self, live: LiveModel, rule: RoutingRule) -> RoutingRule:
+        """The rule that the server's load leaves of the one that was asked for."""
+        return live.ladder.apply(rule, self.require_time(live))
 
     def _load(self, live: LiveModel) -> Load:
-        decoding = self._decoding * self._decode_seconds / self._threads
-        scheduler = live.scheduler
-        expected = scheduler.seconds_to_answer(self._decoding) + decoding
+        scheduler, decoders = live.scheduler, self._decoders
+        expected = scheduler.seconds_to_answer(decoders.under_way) + decoders.seconds_left
         wait = max(scheduler.oldest_wait(), expected) + self.loop_lag.seconds
         return live.overload.observe(wait, time.monotonic())
-
-    async def _decoded(self, live: LiveModel, images: Sequence[EncodedImage]) -> NDArray[np.uint8]:
-        """All images, uint8 [N, H, W, 3], decoded side by side."""
-        loop, spec = asyncio.get_running_loop(), live.engine.manifest.image
-        self._decoding += len(images)
-        futures = [
-            loop.run_in_executor(self._decoders, self._decode, image, spec) for image in images
-        ]
-        try:
-            return np.stack([await future for future in futures])
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            # Those that already run end by themselves; their outcome is not wanted any more.
-            await asyncio.gather(*futures, return_exceptions=True)
-            raise
-        finally:
-            self._decoding -= len(images)
-
-    def _decode(self, image: EncodedImage, spec: ImageSpec) -> NDArray[np.uint8]:
-        start = time.perf_counter()
-        try:
-            pixels = decode_image(image.data, spec, self._limits)
-        except RideError as error:
-            if image.name is None:
-                raise
-            raise type(error)(f"{image.name}: {error}") from error
-        took = time.perf_counter() - start
-        self._decode_seconds += _DECODE_MEMORY * (took - self._decode_seconds)
-        return pixels
-
-
-def _busy() -> Overloaded:
-    return Overloaded("the server is busy; try again in a moment")
 
 
 class _Stopwatch:
@@ -295,24 +200,3 @@ class _Stopwatch:
         else:
             times = RequestTimes(self._queue, self._decoding, total)
             self._statistics.observe_request(self._model, self._rows, times)
-
-
-def _classification(
-    manifest: Manifest, routed: Routed, row: int, name: str | None, top_k: int
-) -> Classification:
-    probabilities = routed.probabilities[row]
-    best = np.argsort(-probabilities, kind="stable")[:top_k]
-    scores = routed.router_scores[row]
-    asked = tuple(float(score) for score in scores[np.isfinite(scores)])
-    experts = int(routed.experts_used[row])
-    spent = manifest.multiply_adds.spent(experts, len(asked))
-    return Classification(
-        name=name,
-        labels=tuple(
-            Label(manifest.class_names[index], int(index), float(probabilities[index]))
-            for index in best
-        ),
-        experts_used=experts,
-        router_scores=asked,
-        compute_share=spent / manifest.multiply_adds.all_experts,
-    )

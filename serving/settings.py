@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,6 +15,8 @@ from serving.providers import Provider
 MEBIBYTE = 2**20
 DEFAULT_GRPC_PORT = 8001
 _DAY_S = 86_400
+_REQUEST_TIMEOUT_S = 10.0
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}", re.ASCII)
 
 
 class ModelControl(StrEnum):
@@ -29,7 +32,7 @@ class ModelControl(StrEnum):
 
 @dataclass(frozen=True)
 class Settings:
-    """How the embedded server runs. The command line's flags and `RIDE_*` variables fill it.
+    """How a server runs. The command line's flags and `RIDE_*` variables fill it.
 
     Attributes:
         host, port: where HTTP is served; port 0 takes a free one.
@@ -46,6 +49,8 @@ class Settings:
         max_images_per_request: files in one upload, rows in one tensor.
         max_waiting_images: images admitted and not yet answered; beyond it, 503.
         body_timeout_s: how long a client may take to send its body.
+        triton: Triton servers that run the model, as HOST:PORT; with none, this process runs it.
+        request_timeout_s: how long Triton servers have for a request, over all tries.
         shared_memory: whether clients may name shared memory objects that this process then reads
             and writes; any client that can reach a port may do so.
     """
@@ -67,8 +72,21 @@ class Settings:
     max_waiting_images: int = 4_096
     body_timeout_s: float = 30.0
     shared_memory: bool = False
+    triton: tuple[str, ...] = ()
+    request_timeout_s: float = _REQUEST_TIMEOUT_S
 
     def __post_init__(self) -> None:
+        self._check_numbers()
+        if self.degrade_to is not None and self.degrade_to not in FLOORS:
+            raise SettingsError(
+                f"degrade_to must be one of {', '.join(FLOORS)}, not {self.degrade_to!r}"
+            )
+        if self.triton:
+            self._check_triton()
+        elif self.request_timeout_s != _REQUEST_TIMEOUT_S:
+            raise SettingsError("request_timeout_s is for Triton servers, and --triton names none")
+
+    def _check_numbers(self) -> None:
         for port in (self.port, self.grpc_port):
             if port is not None and not 0 <= port <= 65_535:
                 raise SettingsError(f"the port must lie between 0 and 65535, not {port}")
@@ -81,20 +99,31 @@ class Settings:
             "max_image_pixels",
             "max_images_per_request",
             "max_waiting_images",
-            "body_timeout_s",
-            "poll_seconds",
-            "latency_objective_s",
         )
-        for name in limits:
+        times = ("body_timeout_s", "poll_seconds", "latency_objective_s", "request_timeout_s")
+        for name in limits + times:
             if not 0 < getattr(self, name) < math.inf:
                 raise SettingsError(f"{name} must be positive, and is {getattr(self, name)}")
-        for name in ("body_timeout_s", "poll_seconds", "latency_objective_s"):
+        for name in times:
             if getattr(self, name) > _DAY_S:
                 raise SettingsError(f"{name} must be at most a day, and is {getattr(self, name)}")
-        if self.degrade_to is not None and self.degrade_to not in FLOORS:
-            raise SettingsError(
-                f"degrade_to must be one of {', '.join(FLOORS)}, not {self.degrade_to!r}"
-            )
+
+    def _check_triton(self) -> None:
+        for address in self.triton:
+            port = address.rpartition(":")[2]
+            if not _ADDRESS.fullmatch(address) or not 1 <= int(port) <= 65_535:
+                raise SettingsError(f"a Triton server must be given as HOST:PORT, not {address!r}")
+        if len(set(self.triton)) < len(self.triton):
+            raise SettingsError("a Triton server is named twice")
+        for asked, what in (
+            (self.provider is not Provider.CPU, f"--provider {self.provider}"),
+            (self.model_control is ModelControl.EXPLICIT, "--model-control explicit"),
+            (self.shared_memory, "--shared-memory"),
+        ):
+            if asked:
+                raise SettingsError(
+                    f"{what} makes no sense with --triton: Triton runs the model; set it up there"
+                )
 
     @property
     def threads(self) -> int:

@@ -59,9 +59,9 @@ class RunningServer:
 
 @contextmanager
 def running_server(
-    repository: Path, log: Path, flags: Sequence[str] = ()
+    repository: Path, log: Path, flags: Sequence[str] = (), *, ready: bool = True
 ) -> Iterator[RunningServer]:
-    """Start a server, wait until it is ready, and stop it at the end."""
+    """Start a server, wait until it is `ready`, or only listens, and stop it at the end."""
     command = [
         sys.executable,
         "-m",
@@ -81,7 +81,7 @@ def running_server(
         url = _wait_until_announced(process, log)
         with httpx.Client(base_url=url, timeout=60, limits=limits) as client:
             response = client.get("/v2/health/ready")
-            assert response.is_success, f"the server is not ready:\n{log.read_text()}"
+            assert response.is_success is ready, f"is ready: {not ready}\n{log.read_text()}"
             yield RunningServer(client, process, log)
     finally:
         process.terminate()

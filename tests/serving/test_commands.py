@@ -67,6 +67,11 @@ def test_serve_refuses_a_file_that_is_no_manifest(call_ride: Ride, repository_co
     assert_fails(call_ride("serve", repository_copy), "manifest.json is not a valid manifest")
 
 
+def test_serve_in_front_of_triton_wants_a_manifest(call_ride: Ride, tmp_path: Path) -> None:
+    done = call_ride("serve", tmp_path, "--triton", "127.0.0.1:8001")
+    assert_fails(done, "holds no model: there is no ride/<version>/manifest.json")
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
@@ -77,6 +82,13 @@ def test_serve_refuses_a_file_that_is_no_manifest(call_ride: Ride, repository_co
         (["--grpc-port", "-1"], "the port must lie between 0 and 65535, not -1"),
         (["--body-timeout-s", "nan"], "body_timeout_s must be positive"),
         (["--max-image-pixels", "1000000000"], "pixels"),
+        (
+            ["--triton", "http://triton:8001"],
+            "must be given as HOST:PORT, not 'http://triton:8001'",
+        ),
+        (["--triton", "triton:8001", "--shared-memory"], "--shared-memory makes no sense with"),
+        (["--triton", "triton:8001", "--max-image-pixels", "1000000000"], "pixels"),
+        (["--request-timeout-ms", "500"], "request_timeout_s is for Triton servers"),
     ],
 )
 def test_serve_refuses_settings_that_make_no_sense(

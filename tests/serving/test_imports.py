@@ -19,7 +19,7 @@ def modules_after(statement: str) -> set[str]:
 
 def test_the_server_imports_no_torch_nor_anything_else_of_training() -> None:
     loaded = modules_after(
-        "import serving.app, serving.http, serving.grpc_server, serving.commands, ride"
+        "import serving.app, serving.triton_app, serving.grpc_server, serving.commands, ride"
     )
     assert {"onnxruntime", "fastapi", "ride", "serving.engine"} <= loaded
     assert not loaded & set(TRAINING_ONLY)

@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from serving.app import build_service
+from serving.classification import Classification, Classified, EncodedImage
 from serving.errors import InvalidImage, InvalidRequest, Overloaded, RequestTooLarge
 from serving.routing import Routed, RoutingRule
-from serving.service import Classification, ClassificationService, Classified, EncodedImage
+from serving.service import ClassificationService
 from serving.settings import Settings
 
 Pixels = NDArray[np.uint8]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from serving.errors import SettingsError
-from serving.settings import Settings
+from serving.providers import Provider
+from serving.settings import ModelControl, Settings
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,16 @@ from serving.settings import Settings
         ({"latency_objective_s": -1.0}, "latency_objective_s must be positive"),
         ({"latency_objective_s": 1e9}, "latency_objective_s must be at most a day"),
         ({"degrade_to": "full"}, "degrade_to must be one of fast, balanced, not 'full'"),
+        ({"request_timeout_s": 0.0}, "request_timeout_s must be positive"),
+        ({"request_timeout_s": 1.0}, "request_timeout_s is for Triton servers"),
+        ({"triton": ("triton",)}, "must be given as HOST:PORT, not 'triton'"),
+        ({"triton": ("http://triton:8001",)}, "must be given as HOST:PORT, not 'http://triton"),
+        ({"triton": ("triton:0",)}, "must be given as HOST:PORT, not 'triton:0'"),
+        ({"triton": ("triton:65536",)}, "must be given as HOST:PORT"),
+        ({"triton": ("::1:8001",)}, "must be given as HOST:PORT"),
+        ({"triton": ("unix:/tmp/x:1",)}, "must be given as HOST:PORT"),
+        ({"triton": ("",)}, "must be given as HOST:PORT, not ''"),
+        ({"triton": ("a:1", "b:1", "a:1")}, "a Triton server is named twice"),
     ],
 )
 def test_a_setting_out_of_range_is_named(setting: dict[str, Any], sentence: str) -> None:
@@ -40,6 +51,26 @@ def test_a_setting_out_of_range_is_named(setting: dict[str, Any], sentence: str)
 def test_settings_at_their_bounds_are_accepted() -> None:
     Settings(port=0, workers=0, max_images_per_request=1, max_waiting_images=1)
     Settings(port=65_535, body_timeout_s=86_400)
+
+
+@pytest.mark.parametrize(
+    ("setting", "flag"),
+    [
+        ({"provider": Provider.CUDA}, "--provider cuda"),
+        ({"model_control": ModelControl.EXPLICIT}, "--model-control explicit"),
+        ({"shared_memory": True}, "--shared-memory"),
+    ],
+)
+def test_what_triton_would_have_to_do_is_refused_in_front_of_it(
+    setting: dict[str, Any], flag: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"{flag} makes no sense with --triton"):
+        Settings(triton=("triton:8001",), **setting)
+
+
+def test_servers_in_front_of_triton_take_names_and_addresses_of_both_kinds() -> None:
+    Settings(triton=("triton-1.default.svc:8001", "10.0.0.1:1", "[::1]:65535"))
+    Settings(triton=("localhost:8001",), request_timeout_s=0.5)
 
 
 def test_no_number_of_workers_is_one_a_core() -> None:

@@ -1,0 +1,39 @@
+"""Starts the server in front of Triton: listen, announce, serve."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from rich.console import Console
+
+from serving.http import create_front_app
+from serving.http_process import announce, listen, run_until_signal, serve_http, server_process
+from serving.metrics import Metrics
+from serving.model_versions import ModelVersions
+from serving.settings import Settings
+from serving.triton_backends import TritonBackends
+from serving.triton_front import TritonFront
+
+
+def serve(repository: Path, settings: Settings, console: Console) -> None:
+    """Serve until SIGINT or SIGTERM; requests under way are answered first.
+
+    Raises:
+        ModelRepositoryError: if the repository's latest manifest can't be read.
+        SettingsError: if the address can't be listened on.
+    """
+    with server_process():
+        run_until_signal(_serve(ModelVersions(repository), settings, console))
+
+
+async def _serve(versions: ModelVersions, settings: Settings, console: Console) -> None:
+    backends = TritonBackends(settings.triton, versions)
+    front = TritonFront(backends, settings, Metrics(CollectorRegistry()))
+    listener = listen(settings.host, settings.port, "--port")
+    with closing(front):
+        async with backends:
+            served = f"ride in front of Triton ({backends.state})"
+            announce(console, listener, served, "none here; Triton serves it itself")
+            await serve_http(create_front_app(front), listener)

@@ -1,0 +1,117 @@
+"""Classifies encoded images with the model `ride` of Triton servers: decodes here, asks there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.classification import (
+    Classified,
+    Classify,
+    EncodedImage,
+    check_top_k,
+    classified,
+)
+from serving.errors import DeadlineExceeded
+from serving.image_decoding import ImageDecoders
+from serving.images import ImageLimits
+from serving.manifest import ImageSpec
+from serving.metrics import Metrics
+from serving.model_versions import ModelVersion
+from serving.parameters import ClassifyParameters
+from serving.settings import Settings
+from serving.triton_backend import TritonBackend
+from serving.triton_backends import TritonBackends
+from serving.waiting_room import WaitingRoom
+
+
+class TritonFront:
+    """What stands in for the embedded model where Triton runs it."""
+
+    def __init__(self, backends: TritonBackends, settings: Settings, metrics: Metrics) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self._backends = backends
+        limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+        self._decoders = ImageDecoders(limits, settings.threads)
+        self._room = WaitingRoom(settings.max_images_per_request, settings.max_waiting_images)
+
+    def close(self) -> None:
+        """Stop the threads that decode."""
+        self._decoders.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a Triton server is."""
+        return self._backends.ready
+
+    def exposition(self) -> bytes:
+        """The metrics, as Prometheus scrapes them."""
+        self.metrics.serve(self._backends.models)
+        return self.metrics.exposition()
+
+    @contextmanager
+    def accept(self, parameters: ClassifyParameters) -> Iterator[Classify]:
+        """Look at a request before its images are read; the value classifies them.
+
+        Raises:
+            NoBackend: if no Triton server can be asked.
+        """
+        self._backends.require_one()
+        yield partial(self._classify, parameters)
+
+    async def _classify(
+        self, parameters: ClassifyParameters, images: Sequence[EncodedImage]
+    ) -> Classified:
+        """All images, or an error that names the first bad one.
+
+        Raises:
+            InvalidRequest: for no or too many images, a bad one, or parameters out of range.
+            DeadlineExceeded: if it takes longer than a request may.
+            Overloaded: if too many images wait already, here or there.
+            NoBackend: if no Triton server can be asked, or several were lost.
+            BackendFault: if one failed, or its answer does not fit the model.
+        """
+        prepared = _PreparedImages(self._decoders, images)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.settings.request_timeout_s
+
+        async def ask(backend: TritonBackend, model: ModelVersion) -> Classified:
+            check_top_k(model.manifest, parameters.top_k)
+            pixels = await prepared.pixels(model.manifest.image)
+            wishes = parameters.model_dump(exclude={"top_k"}, exclude_none=True)
+            answer = await backend.infer(model, pixels, wishes, deadline - loop.time())
+            self.metrics.observe_images(answer.routed, model.manifest.multiply_adds)
+            if answer.degraded:
+                self.metrics.observe_degraded(len(images))
+            return classified(str(model.number), model.manifest, images, answer, parameters.top_k)
+
+        with self._room.admit(len(images)):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await self._backends.answer(ask)
+            except TimeoutError:
+                raise DeadlineExceeded from None
+
+
+class _PreparedImages:
+    """A request's images as tensors, decoded once however many servers are tried."""
+
+    def __init__(self, decoders: ImageDecoders, images: Sequence[EncodedImage]) -> None:
+        self._decoders = decoders
+        self._images = images
+        self._by_spec: dict[ImageSpec, NDArray[np.uint8]] = {}
+
+    async def pixels(self, spec: ImageSpec) -> NDArray[np.uint8]:
+        """The images as a version of the model wants them, uint8 [N, H, W, 3].
+
+        Servers may serve different versions, if only while they are being updated.
+        """
+        if spec not in self._by_spec:
+            self._by_spec[spec] = await self._decoders.decode(self._images, spec)
+        return self._by_spec[spec]

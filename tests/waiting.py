@@ -1,0 +1,17 @@
+"""Waits for what another process does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+WAIT_S = 20
+"""Far longer than anything takes on a slow machine."""
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Ask again and again; fail if it never comes true."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
