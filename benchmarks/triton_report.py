@@ -2,8 +2,8 @@
 
     python -m benchmarks.triton_report model_repository
 
-Two Tritons of this machine (benchmarks/local_triton) are asked in turns, so that a shared machine is
-as slow for one as for the other, by perf_analyzer over gRPC, with the real images of
+Two Tritons of this machine (benchmarks/local_triton) are asked in turns: a shared machine is then
+as slow for one as for the other. perf_analyzer asks over gRPC, with the real images of
 `benchmarks/images.py`, one in a request. `--soak` asks `ride` so many times more and says what that
 does to /dev/shm, where Triton and its Python models exchange tensors.
 """
