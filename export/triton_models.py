@@ -17,17 +17,12 @@ from export.config_pbtxt import CONFIG_FILE, as_text, instance_group, latest
 from export.placement import Placement, Target
 from serving.in_triton import MAX_BATCH_SIZE
 from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME, Manifest
-from serving.scheduler import DEFAULT_PRIORITY
-from serving.urgency import LAST_PRIORITY
 
 DECODING_MODEL = "ride_decoding"
 TRITON_MODELS = (DECODING_MODEL, IMAGE_MODEL_NAME)
 """Folders of their own, besides that of `ride`, where the manifest lies."""
 
 LABELS_FILE = "labels.txt"
-_MOST_WAITING = 4_096
-_LONGEST_WAIT_US = 600_000_000
-"""A request may ask for less; with no limit of its own Triton would not listen."""
 _KEEP = ".keep"
 """An ensemble's version is a folder without a file, which git would not keep."""
 
@@ -81,17 +76,11 @@ def _routing(manifest: Manifest, placement: Placement) -> triton.ModelConfig:
         version_policy=latest(1),
         input=[triton.ModelInput(name="image", **_pixels(spec.height, spec.width, 3))],
         output=_answers(manifest),
-        instance_group=[instance_group(placement.instances, gpu=gpu)],
-        dynamic_batching=triton.ModelDynamicBatching(
-            priority_levels=LAST_PRIORITY,
-            default_priority_level=DEFAULT_PRIORITY,
-            default_queue_policy=triton.ModelQueuePolicy(
-                timeout_action=triton.ModelQueuePolicy.REJECT,
-                default_timeout_microseconds=_LONGEST_WAIT_US,
-                allow_timeout_override=True,
-                max_queue_size=_MOST_WAITING,
-            ),
-        ),
+        # One more for every two: while some wait for stages, another prepares or answers.
+        instance_group=[instance_group(placement.instances + placement.instances // 2, gpu=gpu)],
+        # Without priorities, timeouts or a bound: with any of them Triton no longer takes requests
+        # ahead for a busy instance, and one that comes then waits for half a second.
+        dynamic_batching=triton.ModelDynamicBatching(),
     )
 
 

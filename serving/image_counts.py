@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serving.manifest import MultiplyAdds
-from serving.routing import Float, Routed
+from serving.routing import Float
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,16 @@ class ImageCounts:
     router_scores: tuple[Float, ...]
 
     @classmethod
-    def of(cls, routed: Routed, costs: MultiplyAdds) -> ImageCounts:
-        """Count answers: an image pays for the backbone, its experts and the routers it asked."""
-        used, experts, images = routed.experts_used, len(costs.experts), len(routed)
+    def of(
+        cls, experts_used: NDArray[np.int32], router_scores: Float, costs: MultiplyAdds
+    ) -> ImageCounts:
+        """Count answers: an image pays for the backbone, its experts and the routers it asked.
+
+        `experts_used` [N] and `router_scores` [N, K-1] are those of `Routed`.
+        """
+        used, experts, images = experts_used, len(costs.experts), len(experts_used)
         runs = tuple(int((used >= expert).sum()) for expert in range(1, experts + 1))
-        scores = tuple(column[np.isfinite(column)] for column in routed.router_scores.T)
+        scores = tuple(column[np.isfinite(column)] for column in router_scores.T)
         spent = images * costs.backbone
         spent += sum(count * cost for count, cost in zip(runs, costs.experts, strict=True))
         spent += sum(len(asked) * cost for asked, cost in zip(scores, costs.routers, strict=True))

@@ -7,6 +7,7 @@ Triton's Python reads this too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # there is one of each, so it is its own key
 class Metric:
     """A counter, a gauge, or, with buckets, a histogram.
 
@@ -37,9 +38,12 @@ class Metric:
 
     def bucket_counts(self, values: NDArray[np.floating | np.integer]) -> NDArray[np.int64]:
         """How many of finite values [N] fall into each bucket, the last of them open."""
-        bounds = np.array([*self.buckets, np.inf])
-        places = np.searchsorted(bounds, values)  # the first bound that is not below
-        return np.bincount(places, minlength=len(bounds))
+        places = np.searchsorted(self._bounds, values)  # the first bound that is not below
+        return np.bincount(places, minlength=len(self._bounds))
+
+    @cached_property
+    def _bounds(self) -> NDArray[np.float64]:
+        return np.array([*self.buckets, np.inf])
 
 
 IMAGES = Metric("ride_images", "Images classified.")

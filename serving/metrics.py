@@ -58,7 +58,7 @@ class Metrics:
 
     def observe_images(self, routed: Routed, costs: MultiplyAdds) -> None:
         """Count answers, at least one."""
-        counts = ImageCounts.of(routed, costs)
+        counts = ImageCounts.of(routed.experts_used, routed.router_scores, costs)
         self._images.inc(counts.images)
         self._multiply_adds.inc(counts.multiply_adds)
         self._multiply_adds_avoided.inc(counts.multiply_adds_avoided)

@@ -37,7 +37,8 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Run the graph once on all rows, for the outputs that any request wants."""
-        wanted = [name for name in self._outputs if any(_wants(each, name) for each in requests)]
+        wanted_by = [set(request.requested_output_names()) for request in requests]
+        wanted = [name for name in self._outputs if any(name in names for names in wanted_by)]
         inputs = [
             [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for request in requests]
             for name in self._inputs
@@ -50,15 +51,11 @@ class TritonPythonModel:
                 [
                     pb_utils.Tensor(name, np.ascontiguousarray(output[end - len(rows) : end]))
                     for name, output in outputs.items()
-                    if _wants(request, name)
+                    if name in names
                 ]
             )
-            for request, rows, end in zip(requests, inputs[0], ends, strict=True)
+            for names, rows, end in zip(wanted_by, inputs[0], ends, strict=True)
         ]
-
-
-def _wants(request: Any, output: str) -> bool:
-    return output in request.requested_output_names()
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -53,6 +53,7 @@ def _start_one_graph(place: Place) -> Start:
         instance_group=[instance_group(place.cores)],
         dynamic_batching=config.ModelDynamicBatching(),
     )
+    described.parameters["intra_op_thread_count"].string_value = "1"  # as the stages have it
     (model / "config.pbtxt").write_text(as_text(described))
     return _start(place, model.parent)
 

@@ -1,15 +1,17 @@
 """The metrics of metric_definitions.py in Triton's own /metrics.
 
 Each increment is a message between two processes, which takes longer than all that is counted of an
-image. So counts are added up here and handed over twice a second by a thread of their own. A
-histogram is three counters of the names that Prometheus gives its parts: Triton takes one value at
-a time for a histogram, and a counter takes many at once.
+image. So what happened is only noted here; twice a second a thread of its own adds it up and hands
+it over. A histogram is three counters of the names that Prometheus gives its parts: for a histogram
+Triton takes one value at a time, for a counter many at once.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,33 +20,37 @@ from numpy.typing import NDArray
 
 from serving import metric_definitions as define
 from serving.image_counts import ImageCounts
-from serving.manifest import MODEL_NAME, MultiplyAdds
+from serving.manifest import MODEL_NAME, Manifest
 from serving.metric_definitions import Metric, stage_label
 from serving.routing import Routed
 
 _SECONDS_BETWEEN = 0.5
 
-Labels = tuple[tuple[str, str], ...]
+Labels = dict[str, str]
+
+
+@dataclass
+class _Notes:
+    """What happened since it was handed over last."""
+
+    answers: list[Routed] = field(default_factory=list)
+    stages: list[tuple[int, int, float]] = field(default_factory=list)
+    """Stage, images, seconds."""
+    requests: Counter[str] = field(default_factory=Counter)
+    """By outcome."""
 
 
 class Counters:
     """Counts of one instance of the model; Triton adds those of all instances up."""
 
-    def __init__(self, version: int, num_experts: int) -> None:
-        self._pending: dict[tuple[str, Labels], float] = defaultdict(float)
-        self._families: dict[str, Any] = {}
-        self._metrics: dict[tuple[str, Labels], Any] = {}
-        self._help: dict[str, str] = {}
+    def __init__(self, version: int, manifest: Manifest) -> None:
+        self._costs = manifest.multiply_adds
+        self._notes = _Notes()
         self._lock = threading.Lock()
-        info = define.MODEL_INFO
-        self._info_family = pb_utils.MetricFamily(
-            name=info.name, description=info.help, kind=pb_utils.MetricFamily.GAUGE
-        )
-        labels = dict(zip(info.labels, (MODEL_NAME, str(version)), strict=True))
-        self._info = self._info_family.Metric(labels=labels)
-        self._info.set(1)
-        for expert in range(1, num_experts + 1):
-            self._count(define.EXPERT_RUNS, 0, str(expert))
+        self._triton = _TritonMetrics()
+        self._triton.set_info(version)
+        for expert in range(1, manifest.num_experts + 1):
+            self._triton.count(define.EXPERT_RUNS, 0, str(expert))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._hand_over_regularly, daemon=True)
         self._thread.start()
@@ -56,48 +62,19 @@ class Counters:
         self._hand_over()
 
     def observe_stage(self, stage: int, rows: int, seconds: float) -> None:
-        """Count a batch of a stage (from 1)."""
-        label = stage_label(stage)
-        self._observe(define.STAGE_BATCH_SIZE, np.array([rows]), label)
-        self._observe(define.STAGE_COMPUTE_SECONDS, np.array([seconds]), label)
-
-    def observe_images(self, routed: Routed, costs: MultiplyAdds) -> None:
-        """Count answers."""
-        counts = ImageCounts.of(routed, costs)
-        self._count(define.IMAGES, counts.images)
-        self._count(define.EXPERT_RUNS_AVOIDED, counts.expert_runs_avoided)
-        self._count(define.MULTIPLY_ADDS, counts.multiply_adds)
-        self._count(define.MULTIPLY_ADDS_AVOIDED, counts.multiply_adds_avoided)
-        for expert, runs in enumerate(counts.expert_runs, 1):
-            self._count(define.EXPERT_RUNS, runs, str(expert))
-        self._observe(define.EXPERTS_PER_IMAGE, routed.experts_used)
-        for router, scores in enumerate(counts.router_scores, 1):
-            self._observe(define.ROUTER_SCORE, scores, str(router))
-
-    def observe_requests(self, code: str, requests: int) -> None:
-        """Count requests with an outcome of a fixed set, so that labels stay bounded."""
-        self._count(define.REQUESTS, requests, "triton", code)
-
-    def _count(self, metric: Metric, amount: float, *labels: str) -> None:
-        named = tuple(zip(metric.labels, labels, strict=True))
-        self._add(f"{metric.name}_total", metric, named, amount)
-
-    def _observe(
-        self, metric: Metric, values: NDArray[np.floating | np.integer], *labels: str
-    ) -> None:
-        if not len(values):
-            return
-        named = tuple(zip(metric.labels, labels, strict=True))
-        cumulated = metric.bucket_counts(values).cumsum()
-        for bound, count in zip(metric.bucket_names, cumulated.tolist(), strict=True):
-            self._add(f"{metric.name}_bucket", metric, (*named, ("le", bound)), count)
-        self._add(f"{metric.name}_sum", metric, named, float(values.sum()))
-        self._add(f"{metric.name}_count", metric, named, len(values))
-
-    def _add(self, name: str, metric: Metric, labels: Labels, amount: float) -> None:
+        """Note a batch of a stage (from 1)."""
         with self._lock:
-            self._help[name] = metric.help
-            self._pending[name, labels] += amount
+            self._notes.stages.append((stage, rows, seconds))
+
+    def observe_images(self, routed: Routed) -> None:
+        """Note answers."""
+        with self._lock:
+            self._notes.answers.append(routed)
+
+    def observe_requests(self, codes: Iterable[str]) -> None:
+        """Note the outcomes of requests, of a fixed set, so that labels stay bounded."""
+        with self._lock:
+            self._notes.requests.update(codes)
 
     def _hand_over_regularly(self) -> None:
         while not self._stop.wait(_SECONDS_BETWEEN):
@@ -105,16 +82,79 @@ class Counters:
 
     def _hand_over(self) -> None:
         with self._lock:
-            pending, self._pending = self._pending, defaultdict(float)
-        for key, amount in pending.items():
-            if key not in self._metrics or amount:
-                self._metric(*key).increment(amount)
+            notes, self._notes = self._notes, _Notes()
+        for code, requests in notes.requests.items():
+            self._triton.count(define.REQUESTS, requests, "triton", code)
+        for stage in {stage for stage, _, _ in notes.stages}:
+            rows, seconds = zip(*(run[1:] for run in notes.stages if run[0] == stage), strict=True)
+            self._triton.observe(define.STAGE_BATCH_SIZE, np.array(rows), stage_label(stage))
+            self._triton.observe(
+                define.STAGE_COMPUTE_SECONDS, np.array(seconds), stage_label(stage)
+            )
+        if notes.answers:
+            self._hand_over_images(notes.answers)
 
-    def _metric(self, name: str, labels: Labels) -> Any:
+    def _hand_over_images(self, answers: Sequence[Routed]) -> None:
+        used = np.concatenate([routed.experts_used for routed in answers])
+        scores = np.concatenate([routed.router_scores for routed in answers])
+        counts = ImageCounts.of(used, scores, self._costs)
+        triton = self._triton
+        triton.count(define.IMAGES, counts.images)
+        triton.count(define.EXPERT_RUNS_AVOIDED, counts.expert_runs_avoided)
+        triton.count(define.MULTIPLY_ADDS, counts.multiply_adds)
+        triton.count(define.MULTIPLY_ADDS_AVOIDED, counts.multiply_adds_avoided)
+        for expert, runs in enumerate(counts.expert_runs, 1):
+            triton.count(define.EXPERT_RUNS, runs, str(expert))
+        triton.observe(define.EXPERTS_PER_IMAGE, used)
+        for router, given in enumerate(counts.router_scores, 1):
+            triton.observe(define.ROUTER_SCORE, given, str(router))
+
+
+def _named(metric: Metric, labels: tuple[str, ...]) -> Labels:
+    return dict(zip(metric.labels, labels, strict=True))
+
+
+class _TritonMetrics:
+    """Triton's families and metrics, each made when it is first needed."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, Any] = {}
+        self._metrics: dict[tuple[str, frozenset[tuple[str, str]]], Any] = {}
+
+    def set_info(self, version: int) -> None:
+        """Say which version is served, for as long as this lives."""
+        info, gauge = define.MODEL_INFO, pb_utils.MetricFamily.GAUGE
+        labels = _named(info, (MODEL_NAME, str(version)))
+        self._metric(info.name, info, labels, gauge).set(1)
+
+    def count(self, metric: Metric, amount: float, *labels: str) -> None:
+        """Add to a counter; one that has counted nothing is there all the same."""
+        self._add(f"{metric.name}_total", metric, _named(metric, labels), amount)
+
+    def observe(
+        self, metric: Metric, values: NDArray[np.floating | np.integer], *labels: str
+    ) -> None:
+        """Add values to a histogram; each of its buckets has what is in those below it too."""
+        if not len(values):
+            return
+        named = _named(metric, labels)
+        cumulated = metric.bucket_counts(values).cumsum().tolist()
+        for bound, count in zip(metric.bucket_names, cumulated, strict=True):
+            self._add(f"{metric.name}_bucket", metric, {**named, "le": bound}, count)
+        self._add(f"{metric.name}_sum", metric, named, float(values.sum()))
+        self._add(f"{metric.name}_count", metric, named, len(values))
+
+    def _add(self, name: str, metric: Metric, labels: Labels, amount: float) -> None:
+        counter = self._metric(name, metric, labels, pb_utils.MetricFamily.COUNTER)
+        if amount:
+            counter.increment(amount)
+
+    def _metric(self, name: str, metric: Metric, labels: Labels, kind: Any) -> Any:
         if name not in self._families:
             self._families[name] = pb_utils.MetricFamily(
-                name=name, description=self._help[name], kind=pb_utils.MetricFamily.COUNTER
+                name=name, description=metric.help, kind=kind
             )
-        if (name, labels) not in self._metrics:
-            self._metrics[name, labels] = self._families[name].Metric(labels=dict(labels))
-        return self._metrics[name, labels]
+        key = name, frozenset(labels.items())
+        if key not in self._metrics:
+            self._metrics[key] = self._families[name].Metric(labels=labels)
+        return self._metrics[key]

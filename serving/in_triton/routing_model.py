@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-from serving.errors import InvalidRequest, RideError
+from serving.errors import InvalidRequest
 from serving.in_triton.counters import Counters
 from serving.in_triton.requests import cancelled_response, error_response, rule_of
 from serving.in_triton.stage_graphs import StageGraphs
@@ -41,7 +40,7 @@ class RoutingModel:
         self._manifest = load_manifest(repository, version)
         on_gpu = args["model_instance_kind"] == "GPU"
         self._gpu = int(args["model_instance_device_id"]) if on_gpu else None
-        self._counters = Counters(version, self._manifest.num_experts)
+        self._counters = Counters(version, self._manifest)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request; what is wrong with one is its own error."""
@@ -49,7 +48,9 @@ class RoutingModel:
         jobs = [job for job in read if isinstance(job, _Job)]
         answers = iter(self._answers(jobs)) if jobs else iter(())
         responses = [next(answers) if isinstance(job, _Job) else job for job in read]
-        self._count_requests(responses)
+        self._counters.observe_requests(
+            "ERROR" if response.has_error() else "OK" for response in responses
+        )
         return responses
 
     def finalize(self) -> None:
@@ -66,7 +67,7 @@ class RoutingModel:
         alive = np.array([job.refusal is None for job in jobs])
         routed = state.answers(np.flatnonzero(alive[owners]))
         if len(routed):
-            self._counters.observe_images(routed, self._manifest.multiply_adds)
+            self._counters.observe_images(routed)
         ends = np.cumsum(np.where(alive, sizes, 0))
         return [
             job.refusal or _response(routed, slice(end - size, end))
@@ -92,17 +93,12 @@ class RoutingModel:
             try:
                 call = state.call(stage, rows)
                 on = state.advance(call, graphs.run(call))
-            except RideError as error:
+            except Exception as error:  # noqa: BLE001 those who are done must be answered
                 for owner in np.unique(owners[rows]):
                     jobs[owner].refusal = error_response(error)
                 return
             self._counters.observe_stage(stage, len(rows), graphs.seconds)
             rows = on
-
-    def _count_requests(self, responses: list[Any]) -> None:
-        codes = Counter("ERROR" if response.has_error() else "OK" for response in responses)
-        for code, count in codes.items():
-            self._counters.observe_requests(code, count)
 
 
 def _read(request: Any, manifest: Manifest) -> _Job | Any:

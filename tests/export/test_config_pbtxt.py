@@ -81,7 +81,7 @@ def test_routing_runs_beside_the_graphs_and_decoding_on_the_cpu(
 ) -> None:
     (routing,) = config_of(configured, "ride").instance_group
     (decoding,) = config_of(configured, "ride_decoding").instance_group
-    assert (routing.count, decoding.count) == (3, 3)
+    assert (routing.count, decoding.count) == (4, 3)
     assert routing.kind == getattr(routing, kind)
     assert decoding.kind == decoding.KIND_CPU
 

@@ -108,17 +108,23 @@ def test_a_client_that_hangs_up_is_dropped(
 
 
 @BY_GRPC
-def test_a_request_that_waits_too_long_is_given_up(client: Client, images: Images) -> None:
-    """Triton's `timeout`, in microseconds, while others keep every instance busy."""
+def test_a_request_whose_deadline_passes_is_dropped(
+    triton: RunningTriton, client: Client, images: Images
+) -> None:
+    """The call's own deadline, while others keep every instance busy."""
     many = client.image(images.pixels[:520])  # two are too many for one batch
-    with ThreadPoolExecutor(3) as threads:
+    before = total(triton.metrics(), "ride_images_total")
+    with ThreadPoolExecutor(4) as threads:
         busy = [
             threads.submit(client.infer, "ride", many, parameters={"threshold": 0.0})
-            for _ in range(3)
+            for _ in range(4)
         ]
         time.sleep(0.2)
         with pytest.raises(InferenceServerException) as error:
-            client.infer("ride", client.image(images.pixels[:1]), timeout=1_000)
-        assert "expired" in error.value.message()
+            client.infer("ride", many, client_timeout=0.2)
+        assert "Deadline Exceeded" in error.value.message()
         for each in busy:
             assert each.result().as_numpy("experts_used").shape == (520,)
+    wait_for(lambda: total(triton.metrics(), "ride_images_total") - before >= 4 * 520)
+    time.sleep(1)
+    assert total(triton.metrics(), "ride_images_total") - before == 4 * 520
