@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ride import main
 from tests.running_server import RunningServer, running_server
+from tests.short_networks import shortened
 
 CIFAR10_NAMES = (
     "airplane",
@@ -92,6 +93,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def short_networks() -> Iterator[None]:
+    """For modules whose tests are not about the networks: a step takes a quarter of the time."""
+    with shortened():
+        yield
 
 
 @pytest.fixture(scope="session")
