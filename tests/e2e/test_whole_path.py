@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+Ride = Callable[..., "subprocess.CompletedProcess[str]"]
+
 
 @pytest.mark.slow
 def test_train_evaluate_export_classify(
     cifar10_folder: Path,
     tmp_path: Path,
-    run_ride: Callable[..., subprocess.CompletedProcess[str]],
+    run_ride: Ride,
+    call_ride: Ride,
 ) -> None:
-    def ride(*arguments: object) -> str:
-        done = run_ride(*arguments)
+    def ride(*arguments: object, run: Ride = run_ride) -> str:
+        done = run(*arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -27,7 +30,9 @@ def test_train_evaluate_export_classify(
         *("train", "--preset", "cifar10-lt", "--data", cifar10_folder, "--output", run),
         *("--epochs", "1", "--batch-size", "8", "--imbalance-factor", "4", "--experts", "2"),
     )
-    evaluation = json.loads(ride("evaluate", run, "--data", cifar10_folder, "--json"))
+    # Evaluation as a process is in test_bundled_model.py.
+    evaluate = ("evaluate", run, "--data", cifar10_folder, "--json")
+    evaluation = json.loads(ride(*evaluate, run=call_ride))
     assert evaluation["images"] == 30
     assert evaluation["all_experts"]["stopped_after"] == [0.0, 1.0]
     assert evaluation["routed"]["accuracy"]["many"] is None, "no class has over 100 images"
