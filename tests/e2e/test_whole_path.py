@@ -15,13 +15,12 @@ Ride = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.mark.slow
 def test_train_evaluate_export_classify(
-    cifar10_folder: Path,
-    tmp_path: Path,
-    run_ride: Ride,
-    call_ride: Ride,
+    cifar10_folder: Path, tmp_path: Path, call_ride: Ride, run_ride: Ride
 ) -> None:
-    def ride(*arguments: object, run: Ride = run_ride) -> str:
-        done = run(*arguments)
+    """Export is a process of its own here, the other commands are so in their own tests."""
+
+    def ride(*arguments: object, call: Ride = call_ride) -> str:
+        done = call(*arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -30,14 +29,12 @@ def test_train_evaluate_export_classify(
         *("train", "--preset", "cifar10-lt", "--data", cifar10_folder, "--output", run),
         *("--epochs", "1", "--batch-size", "8", "--imbalance-factor", "4", "--experts", "2"),
     )
-    # Evaluation as a process is in test_bundled_model.py.
-    evaluate = ("evaluate", run, "--data", cifar10_folder, "--json")
-    evaluation = json.loads(ride(*evaluate, run=call_ride))
+    evaluation = json.loads(ride("evaluate", run, "--data", cifar10_folder, "--json"))
     assert evaluation["images"] == 30
     assert evaluation["all_experts"]["stopped_after"] == [0.0, 1.0]
     assert evaluation["routed"]["accuracy"]["many"] is None, "no class has over 100 images"
     assert "Parity with torch on 30 test images" in ride(
-        "export", run, repository, "--data", cifar10_folder
+        "export", run, repository, "--data", cifar10_folder, call=run_ride
     )
     manifest = json.loads((repository / "ride" / "1" / "manifest.json").read_text())
     assert manifest["evaluation"]["routed"] == evaluation["routed"]

@@ -21,6 +21,8 @@ from training.evaluate_report import ReportRequest, plan_report
 from training.loop import new_checkpoint
 from training.presets import preset
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 Evaluate = Callable[..., Outcome]
 
 
