@@ -70,7 +70,7 @@ async def _serve(service: ClassificationService, console: Console) -> None:
 
     models, settings = InferenceModels(service), service.settings
     async with AsyncExitStack() as stack:
-        listener = listen(settings.host, settings.port, "--port")
+        listener = stack.enter_context(listen(settings.host, settings.port, "--port"))
         grpc_port = None
         if settings.grpc_port is not None:
             # gRPC does not tell why it can't listen, and prints a log of its own.

@@ -22,6 +22,8 @@ from benchmarks.servers.ride import PNG_WAY
 from benchmarks.session import bench_session, choose
 from benchmarks.store import Store
 
+Ride = Callable[..., "subprocess.CompletedProcess[str]"]
+
 pytestmark = pytest.mark.skipif(unsupported() is not None, reason=str(unsupported()))
 
 
@@ -41,20 +43,21 @@ def plan(repository: Path) -> Plan:
 
 
 @pytest.mark.slow
-def test_every_section_of_this_server_is_measured(plan: Plan, tmp_path: Path) -> None:
+def test_sections_of_this_server_are_measured(plan: Plan, tmp_path: Path) -> None:
+    """All but its memory, which the command's test measures."""
     output = tmp_path / "page.md"
     bench_session(
         plan,
         output,
         servers=[],
         growth=False,
-        only=[],
+        only=["raw", "this-server", "load"],
         resume=False,
         command="ride bench",
         console=Console(quiet=True),
     )
     measured = Store.open(output.with_suffix(".json")).sections
-    assert list(measured) == ["raw", "this-server", "load", "memory"]
+    assert list(measured) == ["raw", "this-server", "load"]
     experts = {result["work"]: result["mean_experts"] for result in measured["raw"].data["results"]}
     assert experts["one-graph"] == experts["all-experts"] == 3
     for name, way in measured["this-server"].data.items():
@@ -68,17 +71,16 @@ def test_every_section_of_this_server_is_measured(plan: Plan, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_the_command_measures_one_section(
-    run_ride: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_the_command_measures_one_section(run_ride: Ride, call_ride: Ride, tmp_path: Path) -> None:
     output = tmp_path / "page.md"
-    command = ["bench", "--quick", "--only=load", "--duration=0.2", f"--output={output}"]
+    command = ["bench", "--quick", "--only=memory", "--memory-requests=20", f"--output={output}"]
     done = run_ride(*command)
     assert done.returncode == 0, done.stderr
-    assert "## Under load" in output.read_text()
-    resumed = run_ride(*command, "--resume")
+    assert "memory: " in done.stderr
+    assert "## Memory" in output.read_text()
+    resumed = call_ride(*command, "--resume")
     assert resumed.returncode == 0
-    assert "load:" not in resumed.stderr
+    assert "memory: " not in resumed.stderr
 
 
 @pytest.mark.parametrize(
@@ -90,12 +92,9 @@ def test_the_command_measures_one_section(
     ],
 )
 def test_a_mistake_is_one_sentence(
-    run_ride: Callable[..., subprocess.CompletedProcess[str]],
-    tmp_path: Path,
-    flags: list[str],
-    sentence: str,
+    call_ride: Ride, tmp_path: Path, flags: list[str], sentence: str
 ) -> None:
-    done = run_ride("bench", *flags, f"--output={tmp_path / 'page.md'}")
+    done = call_ride("bench", *flags, f"--output={tmp_path / 'page.md'}")
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if line.startswith("ride:")]
     assert len(lines) == 1

@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+Ride = Callable[..., "subprocess.CompletedProcess[str]"]
+
 
 @pytest.mark.slow
 def test_train_evaluate_export_classify(
-    cifar10_folder: Path,
-    tmp_path: Path,
-    run_ride: Callable[..., subprocess.CompletedProcess[str]],
+    cifar10_folder: Path, tmp_path: Path, call_ride: Ride, run_ride: Ride
 ) -> None:
-    def ride(*arguments: object) -> str:
-        done = run_ride(*arguments)
+    """Export is a process of its own here, the other commands are so in their own tests."""
+
+    def ride(*arguments: object, call: Ride = call_ride) -> str:
+        done = call(*arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -32,7 +34,7 @@ def test_train_evaluate_export_classify(
     assert evaluation["all_experts"]["stopped_after"] == [0.0, 1.0]
     assert evaluation["routed"]["accuracy"]["many"] is None, "no class has over 100 images"
     assert "Parity with torch on 30 test images" in ride(
-        "export", run, repository, "--data", cifar10_folder
+        "export", run, repository, "--data", cifar10_folder, call=run_ride
     )
     manifest = json.loads((repository / "ride" / "1" / "manifest.json").read_text())
     assert manifest["evaluation"]["routed"] == evaluation["routed"]

@@ -1,35 +1,29 @@
-"""A finished run with random weights, and the repository that it was exported to."""
+"""A finished run of a short network, and the repository that it was exported to.
+
+Whoever makes a model of the run marks its module with `short_networks`. Tracing a network takes
+time for each of its layers; tests/e2e exports a whole one.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from export.session import export_session
-from training.checkpoint import Checkpoint, Position, Stage, save_checkpoint
-from training.config import DataConfig, Dataset, ModelConfig
-from training.data import Split, read_split
-from training.loop import new_checkpoint
-from training.presets import preset
+from tests.export.fitted_run import fitted_run
+from tests.short_networks import shortened
+from training.checkpoint import Checkpoint, save_checkpoint
 
 CONSOLE = Console(quiet=True)
 
 
 @pytest.fixture(scope="session")
 def finished(cifar10_folder: Path) -> Checkpoint:
-    """Two experts that have learnt nothing yet, and say so as if they were done."""
-    config = replace(
-        preset("cifar10-lt"),
-        data=DataConfig(dataset=Dataset.CIFAR10, imbalance_factor=None),
-        model=ModelConfig(num_classes=10, num_experts=2, router_top_logits=10),
-    )
-    data = read_split(cifar10_folder, config.data, Split.TRAIN)
-    checkpoint = new_checkpoint(config, data, {"commit": "none"})
-    checkpoint.position = Position(Stage.DONE)
-    return checkpoint
+    """Two experts that are right about nearly every test image."""
+    with shortened():
+        return fitted_run(cifar10_folder)
 
 
 @pytest.fixture(scope="session")
@@ -44,5 +38,6 @@ def run(finished: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def repository(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run, exported once; copy it before changing anything in it."""
     target = tmp_path_factory.mktemp("exported") / "model_repository"
-    export_session(run, target, data=None, console=CONSOLE)
+    with shortened():
+        export_session(run, target, data=None, console=CONSOLE)
     return target

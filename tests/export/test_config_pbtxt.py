@@ -17,6 +17,8 @@ from serving.manifest import graph_models
 from serving.manifest_json import load_manifest
 from training.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 ONNX_TYPES = {triton.TYPE_UINT8: "tensor(uint8)", triton.TYPE_FP32: "tensor(float)"}
 
 

@@ -17,6 +17,8 @@ from serving.manifest import latest_version, versions
 from serving.manifest_json import load_manifest
 from training.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 
 @pytest.fixture
 def existing(repository: Path, tmp_path: Path) -> Path:

@@ -18,6 +18,8 @@ from serving.manifest_json import load_manifest
 from training.checkpoint import Checkpoint, Position, Stage, save_checkpoint
 from training.errors import CheckpointError
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 CONSOLE = Console(quiet=True)
 
 
@@ -52,9 +54,9 @@ def test_the_gears_that_ride_route_chose_are_exported(finished: Checkpoint) -> N
 def test_multiply_adds_are_counted(repository: Path) -> None:
     """By hand: a 3x3 convolution costs 9 * in * out a pixel; classifier and router are products."""
     costs = load_manifest(repository, 1).multiply_adds
-    stage1 = 1024 * 9 * (3 * 16 + 10 * 16 * 16)
-    stage2 = 256 * 9 * (16 * 24 + 9 * 24 * 24)
-    stage3 = 64 * 9 * (24 * 48 + 9 * 48 * 48)
+    stage1 = 1024 * 9 * (3 * 16 + 2 * 16 * 16)
+    stage2 = 256 * 9 * (16 * 24 + 24 * 24)
+    stage3 = 64 * 9 * (24 * 48 + 48 * 48)
     assert costs.backbone == stage1
     assert costs.experts == (stage2 + stage3 + 48 * 10,) * 2
     assert costs.routers == (48 * 16 + 26,)
@@ -65,7 +67,7 @@ def test_images_are_prepared_as_in_training(finished: Checkpoint) -> None:
     larger = replace(finished, config=replace(finished.config, data=data))
     manifest = build_manifest(larger, larger.build_model(), {})
     assert manifest.image == ImageSpec(40, 40, 46, "bilinear")
-    assert manifest.multiply_adds.backbone == 40 * 40 * 9 * (3 * 16 + 10 * 16 * 16)
+    assert manifest.multiply_adds.backbone == 40 * 40 * 9 * (3 * 16 + 2 * 16 * 16)
 
 
 @pytest.mark.parametrize(("size", "side"), [(0, 32), (100_000, 100_000), (40, 32)])
@@ -99,7 +101,7 @@ def test_an_evaluation_of_something_else_is_refused(
 
 
 def test_the_command_line_names_what_is_wrong(
-    run: Path, tmp_path: Path, run_ride: Callable[..., subprocess.CompletedProcess[str]]
+    run: Path, tmp_path: Path, call_ride: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     for arguments, problem in (
@@ -107,7 +109,7 @@ def test_the_command_line_names_what_is_wrong(
         ((run, tmp_path), "is not a model repository"),
         ((tmp_path / "notes.txt", tmp_path / "target"), "not a checkpoint"),
     ):
-        done = run_ride("export", *arguments)
+        done = call_ride("export", *arguments)
         assert done.returncode == 1
         assert done.stderr.startswith("ride: ")
         assert problem in done.stderr.replace("\n", " ")

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import ride
 from serving.engine import Engine
 from tests.running_server import RunningServer, running_server
 
@@ -31,22 +30,6 @@ def assert_fails(done: subprocess.CompletedProcess[str], sentence: str) -> None:
 
 
 @pytest.fixture
-def call_ride(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ride:
-    """The same in this process, for cases that differ only in what they say."""
-
-    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = ["ride", *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", command)
-        with pytest.raises(SystemExit) as stopped:
-            ride.main()
-        printed, status = capsys.readouterr(), stopped.value.code
-        assert isinstance(status, int)
-        return subprocess.CompletedProcess(command, status, printed.out, printed.err)
-
-    return call
-
-
-@pytest.fixture
 def altered(repository_copy: Path) -> Path:
     """A repository with one graph that is a byte longer."""
     with (repository_copy / "stage_2" / "1" / "model.onnx").open("ab") as file:
@@ -58,8 +41,8 @@ def test_serve_refuses_a_repository_that_is_not_there(run_ride: Ride, tmp_path: 
     assert_fails(run_ride("serve", tmp_path / "nowhere"), "there is no model repository ")
 
 
-def test_serve_refuses_an_altered_graph(run_ride: Ride, altered: Path) -> None:
-    assert_fails(run_ride("serve", altered, "--port", 0), "stage_2/1/model.onnx was altered")
+def test_serve_refuses_an_altered_graph(call_ride: Ride, altered: Path) -> None:
+    assert_fails(call_ride("serve", altered, "--port", 0), "stage_2/1/model.onnx was altered")
 
 
 def test_serve_refuses_a_file_that_is_no_manifest(call_ride: Ride, repository_copy: Path) -> None:
@@ -103,13 +86,13 @@ def test_grpc_can_be_switched_off(repository: Path, tmp_path: Path) -> None:
 
 
 def test_serve_refuses_a_port_that_another_server_has(
-    run_ride: Ride, repository: Path, server: RunningServer
+    call_ride: Ride, repository: Path, server: RunningServer
 ) -> None:
     host, port = server.address
-    done = run_ride("serve", repository, "--host", host, "--port", port)
+    done = call_ride("serve", repository, "--host", host, "--port", port)
     assert_fails(done, f"port {port}: another program uses it; choose another with --port")
     grpc_port = server.grpc_address.rpartition(":")[2]
-    done = run_ride("serve", repository, "--port", 0, "--grpc-port", grpc_port)
+    done = call_ride("serve", repository, "--port", 0, "--grpc-port", grpc_port)
     assert_fails(done, f"{grpc_port}: another program uses it; choose another with --grpc-port")
     assert server.get("/v2/health/ready").status_code == 200
 

@@ -228,13 +228,13 @@ def test_server_and_command_take_files_of_the_same_size(
     server: RunningServer,
     repository: Path,
     tmp_path: Path,
-    run_ride: Callable[..., subprocess.CompletedProcess[str]],
+    call_ride: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     file = tmp_path / "large.png"
     file.write_bytes(bytes(16 * 2**20 + 1))
     sentence = "the image has 16777217 bytes and at most 16777216 are accepted"
     assert_refused(server.post(CLASSIFY, content=file.read_bytes()), 413, sentence)
-    done = run_ride("classify", file, "--repository", repository)
+    done = call_ride("classify", file, "--repository", repository)
     assert (done.returncode, sentence in done.stderr) == (1, True)
 
 
@@ -555,7 +555,7 @@ def test_the_api_is_described(server: RunningServer) -> None:
 
 def test_answers_equal_those_of_the_command_line(
     server: RunningServer,
-    run_ride: Callable[..., Any],
+    call_ride: Callable[..., Any],
     repository: Path,
     tmp_path: Path,
     pictures: tuple[bytes, ...],
@@ -564,7 +564,7 @@ def test_answers_equal_those_of_the_command_line(
     for i, data in enumerate(pictures[:8]):
         files.append(tmp_path / f"{i}.png")
         files[-1].write_bytes(data)
-    done = run_ride("classify", "--json", "--repository", repository, *files)
+    done = call_ride("classify", "--json", "--repository", repository, *files)
     printed = [json.loads(line) for line in done.stdout.splitlines()]
     assert [answer["name"] for answer in printed] == [str(file) for file in files]
     results = server.post(CLASSIFY, files=as_files(pictures[:8])).json()["results"]

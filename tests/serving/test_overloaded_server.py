@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ CLIENTS = 24
 FILES = 8
 """Images a request: enough that these clients bring more than one worker can do in time."""
 OBJECTIVE_MS = 150
-LOAD_S = 4.0
-CALM_S = 30.0
+LOAD_S = 1.0
+WAIT_S = 30.0
 
 
 @dataclass
@@ -51,13 +52,15 @@ def overloadable(
     assert "Traceback" not in log.read_text()
 
 
-def flood(server: RunningServer, pictures: tuple[bytes, ...], query: str = "") -> Answers:
-    answers, end = Answers(), time.monotonic() + LOAD_S
+@contextmanager
+def flood(server: RunningServer, pictures: tuple[bytes, ...], query: str = "") -> Iterator[Answers]:
+    """Clients that never stop while the block runs."""
+    answers, stop = Answers(), threading.Event()
     files = [("file", picture) for picture in pictures[:FILES]]
 
     def ask() -> None:
         with httpx.Client(base_url=server.url, timeout=30) as client:
-            while time.monotonic() < end:
+            while not stop.is_set():
                 try:
                     response = client.post(f"/v1/classify{query}", files=files)
                     answers.by_status[response.status_code].append(response)
@@ -67,9 +70,20 @@ def flood(server: RunningServer, pictures: tuple[bytes, ...], query: str = "") -
     clients = [threading.Thread(target=ask) for _ in range(CLIENTS)]
     for client in clients:
         client.start()
-    for client in clients:
-        client.join()
-    return answers
+    try:
+        yield answers
+    finally:
+        stop.set()
+        for client in clients:
+            client.join()
+
+
+def wait_for(condition: Callable[[], bool]) -> bool:
+    """Whether it holds before long."""
+    deadline = time.monotonic() + WAIT_S
+    while not (holds := condition()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return holds
 
 
 def level(server: RunningServer) -> float:
@@ -84,7 +98,9 @@ def test_cost_goes_down_before_anybody_is_refused_and_back_up_when_it_is_calm(
 ) -> None:
     before = overloadable.post("/v1/classify", content=pictures[0]).json()
     assert before["degraded"] is False
-    answers = flood(overloadable, pictures)
+    with flood(overloadable, pictures) as answers:
+        assert wait_for(lambda: level(overloadable) > 0)
+        time.sleep(LOAD_S)
     assert not answers.unanswered
     assert set(answers.by_status) <= {200, 503}
     degraded = [r for r in answers.by_status[200] if r.json()["degraded"]]
@@ -96,10 +112,7 @@ def test_cost_goes_down_before_anybody_is_refused_and_back_up_when_it_is_calm(
     text = overloadable.get("/metrics").text
     counted = [line for line in text.splitlines() if line.startswith("ride_images_degraded_total ")]
     assert counted == [f"ride_images_degraded_total {float(len(degraded) * FILES)}"]
-    deadline = time.monotonic() + CALM_S
-    while level(overloadable) > 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    assert wait_for(lambda: level(overloadable) == 0)
     after = overloadable.post("/v1/classify", content=pictures[0]).json()
     assert after == before
 
@@ -118,7 +131,8 @@ def assert_fast(results: list[dict[str, Any]], engine: Engine) -> None:
 def test_a_request_that_is_cheap_already_is_not_marked(
     overloadable: RunningServer, pictures: tuple[bytes, ...]
 ) -> None:
-    answers = flood(overloadable, pictures, "?max_experts=1")
+    with flood(overloadable, pictures, "?max_experts=1") as answers:
+        time.sleep(2 * LOAD_S)
     assert answers.by_status[200]
     assert not any(response.json()["degraded"] for response in answers.by_status[200])
 
@@ -126,22 +140,27 @@ def test_a_request_that_is_cheap_already_is_not_marked(
 def test_both_protocols_mark_degraded_answers_and_refuse_alike(
     overloadable: RunningServer, pictures: tuple[bytes, ...], pixels: Pixels
 ) -> None:
-    stop = threading.Event()
+    """Asked between floods too: within one, a client that waits its turn may never get it."""
+    codes, stop = set(), threading.Event()
 
     def keep_busy() -> None:
         while not stop.is_set():
-            flood(overloadable, pictures)
+            with flood(overloadable, pictures):
+                stop.wait(LOAD_S)
+
+    def marked_over_grpc() -> bool:
+        codes.add(grpc_outcome(overloadable, pixels))
+        return "degraded" in codes
 
     busy = threading.Thread(target=keep_busy)
     busy.start()
     try:
-        assert any(marked_over_http(overloadable, pixels) for _ in range(200))
-        codes = {grpc_outcome(overloadable, pixels) for _ in range(100)}
-        assert "degraded" in codes
-        assert codes <= {"degraded", "as asked", "RESOURCE_EXHAUSTED"}
+        assert wait_for(lambda: marked_over_http(overloadable, pixels))
+        assert wait_for(marked_over_grpc)
     finally:
         stop.set()
         busy.join()
+    assert codes <= {"degraded", "as asked", "RESOURCE_EXHAUSTED"}
 
 
 def marked_over_http(server: RunningServer, pixels: Pixels) -> bool:
@@ -180,8 +199,10 @@ def test_without_a_floor_answers_stay_as_asked(
     repository: Path, tmp_path: Path, pictures: tuple[bytes, ...]
 ) -> None:
     flags = ["--workers=1", f"--latency-objective-ms={OBJECTIVE_MS}", "--degrade-to=none"]
-    with running_server(repository, tmp_path / "log.txt", flags) as server:
-        answers = flood(server, pictures)
-    assert answers.by_status[200]
-    assert answers.by_status[503]
+    with (
+        running_server(repository, tmp_path / "log.txt", flags) as server,
+        flood(server, pictures) as answers,
+    ):
+        assert wait_for(lambda: bool(answers.by_status[200] and answers.by_status[503]))
+        time.sleep(LOAD_S)
     assert not any(response.json()["degraded"] for response in answers.by_status[200])

@@ -139,11 +139,11 @@ def test_the_engine_names_the_gears_that_there_are(geared: Path) -> None:
 
 
 def test_the_command_takes_a_quality_too(
-    geared: Path, tmp_path: Path, pictures: tuple[bytes, ...], run_ride: Callable[..., Any]
+    geared: Path, tmp_path: Path, pictures: tuple[bytes, ...], call_ride: Callable[..., Any]
 ) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(pictures[0])
     flags = ("classify", file, "--repository", geared, "--json", "--quality")
-    done: subprocess.CompletedProcess[str] = run_ride(*flags, "full")
+    done: subprocess.CompletedProcess[str] = call_ride(*flags, "full")
     assert json.loads(done.stdout)["experts_used"] == 3
-    assert "'quality' is wrong" in run_ride(*flags, "best").stderr
+    assert "'quality' is wrong" in call_ride(*flags, "best").stderr

@@ -31,14 +31,14 @@ def has_cuda(repository: Path) -> bool:
 @pytest.mark.parametrize("provider", [Provider.CUDA, Provider.TENSORRT])
 def test_a_provider_that_does_not_work_here_is_an_error_and_no_silent_fallback(
     repository: Path,
-    run_ride: Callable[..., subprocess.CompletedProcess[str]],
+    call_ride: Callable[..., subprocess.CompletedProcess[str]],
     provider: Provider,
 ) -> None:
     if has_cuda(repository):
         pytest.skip("CUDA works here")
     with pytest.raises(SettingsError, match="--provider cpu"):
         load_engine(repository, provider=provider)
-    run = run_ride("serve", repository, "--port=0", f"--provider={provider}")
+    run = call_ride("serve", repository, "--port=0", f"--provider={provider}")
     assert run.returncode == 1
     assert f"{provider} provider" in run.stderr
     assert "Traceback" not in run.stderr

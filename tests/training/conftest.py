@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+import subprocess
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
-from ride import main
 from tests.conftest import CIFAR10_NAMES
 from tests.training.outcome import Outcome, RideTrain
 from training.data import ImageSet
@@ -24,17 +23,11 @@ def tiny(coloured: Callable[[Tensor, int], Tensor]) -> ImageSet:
 
 
 @pytest.fixture
-def ride_train_here(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> RideTrain:
+def ride_train_here(call_ride: Callable[..., subprocess.CompletedProcess[str]]) -> RideTrain:
     """Runs `ride train` in this process, where torch is already imported."""
 
     def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["ride", "train", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        status = ended.value.code or 0
-        assert isinstance(status, int)
-        return Outcome(status, *capsys.readouterr())
+        done = call_ride("train", *arguments)
+        return Outcome(done.returncode, done.stdout, done.stderr)
 
     return run

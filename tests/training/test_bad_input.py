@@ -29,6 +29,8 @@ from training.data import Split, read_split
 from training.loop import new_checkpoint
 from training.presets import preset
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 EACH = 4
 IMAGES = 4 * EACH
 SETTINGS = (

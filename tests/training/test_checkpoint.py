@@ -30,6 +30,8 @@ from training.files import replacing
 from training.loop import new_checkpoint
 from training.presets import preset
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 CONFIG = replace(
     preset("cifar10-lt"),
     seed=5,
@@ -155,7 +157,7 @@ def test_a_single_flipped_bit_among_the_weights_is_noticed(
 ) -> None:
     save_checkpoint(checkpoint, tmp_path)
     damaged = bytearray((tmp_path / FILE_NAME).read_bytes())
-    weights = checkpoint.model["experts.0.stage3.4.conv2.weight"].numpy().tobytes()
+    weights = checkpoint.model["experts.0.stage3.0.conv2.weight"].numpy().tobytes()
     damaged[damaged.index(weights) + len(weights) // 2] ^= 1
     (tmp_path / FILE_NAME).write_bytes(damaged)
     with pytest.raises(CheckpointError, match=r"damaged.*checksum"):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from ride import main
 from serving.manifest import GEARS
+from tests.training.outcome import Outcome
 from training.checkpoint import Checkpoint, Position, Stage, save_checkpoint
 from training.config import ModelConfig, RouterKind, TrainingConfig
 from training.data import Split, read_split
@@ -21,14 +21,7 @@ from training.evaluate_report import ReportRequest, plan_report
 from training.loop import new_checkpoint
 from training.presets import preset
 
-
-class Outcome(NamedTuple):
-    """How a command ended, and what it said."""
-
-    status: int
-    stdout: str
-    stderr: str
-
+pytestmark = pytest.mark.usefixtures("short_networks")
 
 Evaluate = Callable[..., Outcome]
 
@@ -68,16 +61,14 @@ def runs(cifar10_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture
 def evaluate(
-    cifar10_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cifar10_folder: Path, call_ride: Callable[..., subprocess.CompletedProcess[str]]
 ) -> Evaluate:
     """Runs the command in this process, where torch is already imported."""
 
     def run(*arguments: object) -> Outcome:
         flags = ("--data", cifar10_folder, "--device", "cpu", "--workers", 0)
-        monkeypatch.setattr(sys, "argv", ["ride", "evaluate", *map(str, (*arguments, *flags))])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Outcome(int(ended.value.code or 0), *capsys.readouterr())
+        done = call_ride("evaluate", *arguments, *flags)
+        return Outcome(done.returncode, done.stdout, done.stderr)
 
     return run
 

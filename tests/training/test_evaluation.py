@@ -32,6 +32,8 @@ from training.evaluation import (
 from training.model import RideModel
 from training.outputs import collect_outputs
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 CPU = torch.device("cpu")
 COUNTS = (150, 100, 20, 19, 1)
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.short_networks import shorten
 from tests.training.data_folders import CIFAR, write_data
 from tests.training.outcome import RideTrain
 from training.checkpoint import load_finished
 from training.config import TrainingConfig
 from training.presets import PRESETS
+
+pytestmark = pytest.mark.usefixtures("short_networks")
 
 EACH = 2
 
@@ -33,10 +34,7 @@ def small(config: TrainingConfig) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_trains_to_its_end(
-    name: str, ride_train_here: RideTrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shorten(monkeypatch)
+def test_a_preset_trains_to_its_end(name: str, ride_train_here: RideTrain, tmp_path: Path) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
     data.mkdir()
     write_data(data, PRESETS[name].data.dataset, EACH)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.training.outcome import RideTrain
 from training.checkpoint import FILE_NAME, load_finished
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,18 +21,17 @@ FLAGS = (
 )
 
 
-def ride_train(processes: int, data: Path, run: Path, *flags: str) -> str:
-    """What the command says, in so many processes."""
+def train_in_two_processes(data: Path, run: Path) -> str:
+    """What the command says."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     launcher = (
-        *("-m", "torch.distributed.run", "--nproc-per-node", str(processes)),
+        *("-m", "torch.distributed.run", "--nproc-per-node", "2"),
         *("--master-addr", "127.0.0.1", "--master-port", str(port)),
     )
-    command = [sys.executable, *(launcher if processes > 1 else ()), "-m", "ride", "train"]
     done = subprocess.run(
-        [*command, *FLAGS, "--data", str(data), "--output", str(run), *flags],
+        [sys.executable, *launcher, "-m", "ride", "train", *FLAGS, *folders(data, run)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -43,6 +43,10 @@ def ride_train(processes: int, data: Path, run: Path, *flags: str) -> str:
     return done.stdout
 
 
+def folders(data: Path, run: Path) -> tuple[str, ...]:
+    return ("--data", str(data), "--output", str(run))
+
+
 def losses(run: Path) -> list[float]:
     events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
@@ -51,11 +55,13 @@ def losses(run: Path) -> list[float]:
 
 @pytest.mark.slow
 def test_two_processes_lose_as_much_as_one_that_takes_both_parts(
-    cifar10_folder: Path, tmp_path: Path
+    ride_train_here: RideTrain, cifar10_folder: Path, tmp_path: Path
 ) -> None:
     alone, shared = tmp_path / "alone", tmp_path / "shared"
-    ride_train(1, cifar10_folder, alone, "--set", "optimiser.accumulate=2")
-    said = ride_train(2, cifar10_folder, shared)
+    in_two_parts = ("--set", "optimiser.accumulate=2")
+    done = ride_train_here(*FLAGS, *folders(cifar10_folder, alone), *in_two_parts)
+    assert done.status == 0, done.stderr
+    said = train_in_two_processes(cifar10_folder, shared)
     assert said.count("Finished.") == 1
     assert "in 2 processes" in said
     assert sorted(file.name for file in shared.iterdir()) == [FILE_NAME, "tensorboard"]

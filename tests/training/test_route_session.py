@@ -41,6 +41,8 @@ from training.route.offers import Wish
 from training.route.session import route_session
 from training.routers.baselines import oracle_scores, random_scores
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 
 def config_of(experts: int) -> Any:
     base = preset("cifar10-lt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -14,8 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ride import main
-from tests.training.outcome import Outcome, RideTrain, assert_refused
+from tests.training.outcome import RideTrain, assert_refused
 from training.checkpoint import (
     FILE_NAME,
     Position,
@@ -42,20 +42,6 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def ride_train(*arguments: object) -> Outcome:
-    """Run the command in a process of its own."""
-    done = subprocess.run(
-        command(*arguments),
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-    return Outcome(done.returncode, done.stdout, done.stderr)
-
-
 def interrupted(number: signal.Signals, *arguments: object) -> int:
     """Send a signal once training is under way; the exit status."""
     with subprocess.Popen(
@@ -78,7 +64,7 @@ def begun(tiny: ImageSet, tmp_path: Path) -> Path:
 
 
 def test_a_run_is_stopped_by_ctrl_c_and_resumed_to_its_end(
-    cifar10_folder: Path, tmp_path: Path
+    ride_train_here: RideTrain, cifar10_folder: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "runs" / "first"
     status = interrupted(
@@ -101,7 +87,8 @@ def test_a_run_is_stopped_by_ctrl_c_and_resumed_to_its_end(
     assert config.optimiser.epochs == 1
     assert config.data.imbalance_factor == 4
 
-    resumed = ride_train("--data", cifar10_folder, "--output", run, "--resume", "--device", "cpu")
+    again = ("--data", cifar10_folder, "--output", run, "--resume", "--device", "cpu")
+    resumed = ride_train_here(*again)
     assert resumed.status == 0
     assert resumed.stderr == ""
     assert f"starting at {checkpoint.position}" in resumed.stdout
@@ -147,15 +134,18 @@ def test_without_a_run_there_is_nothing_to_resume(
     [("--epochs", 3), ("--seed", 0), ("--precision", "bf16"), ("--preset", "cifar100-lt")],
     ids=str,
 )
-def test_a_resumed_run_keeps_its_settings(begun: Path, flags: tuple[str, object]) -> None:
-    done = ride_train("--data", begun, "--output", begun, "--resume", *flags)
+def test_a_resumed_run_keeps_its_settings(
+    ride_train_here: RideTrain, begun: Path, flags: tuple[str, object]
+) -> None:
+    done = ride_train_here("--data", begun, "--output", begun, "--resume", *flags)
     assert_refused(done, "keeps its own settings", f"leave out {flags[0]}")
 
 
-def test_an_unknown_preset_is_refused(tmp_path: Path) -> None:
-    done = ride_train("--data", tmp_path, "--output", tmp_path / "run", "--preset", "cifar")
+def test_an_unknown_preset_is_refused(ride_train_here: RideTrain, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = ride_train_here("--data", tmp_path, "--output", run, "--preset", "cifar")
     assert_refused(done, "'cifar'", "cifar10-lt, cifar100-lt")
-    assert not (tmp_path / "run").exists()
+    assert not run.exists()
 
 
 def test_an_unknown_device_is_refused(
@@ -195,7 +185,7 @@ def test_a_damaged_checkpoint_is_refused(
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(
-    cifar10_folder: Path, tmp_path: Path
+    ride_train_here: RideTrain, cifar10_folder: Path, tmp_path: Path
 ) -> None:
     """SIGKILL, which nothing can be done about: what the last checkpoint holds is enough."""
     flags = (
@@ -204,27 +194,26 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(
         *("--set", "optimiser.ema_decay=0.9"),
     )
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    assert ride_train("--data", cifar10_folder, "--output", undisturbed, *flags).status == 0
+    assert ride_train_here("--data", cifar10_folder, "--output", undisturbed, *flags).status == 0
     often = ("--data", cifar10_folder, "--output", killed, "--checkpoint-minutes", 0)
     moments = random.Random(0)
-    kill_after(moments.uniform(0, 1.5), *often, *flags)
-    for _ in range(2):
-        kill_after(moments.uniform(0, 1.5), *often, "--resume")
-    assert ride_train("--data", cifar10_folder, "--output", killed, "--resume").status == 0
+    kill_in_step(moments.randint(1, 10), moments.uniform(0, 0.1), *often, *flags)
+    kill_in_step(moments.randint(1, 10), moments.uniform(0, 0.1), *often, "--resume")
+    assert load_checkpoint(killed).position.stage is not Stage.DONE
+    assert ride_train_here("--data", cifar10_folder, "--output", killed, "--resume").status == 0
     expected, actual = load_finished(undisturbed).model, load_finished(killed).model
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
 
 
-def kill_after(seconds: float, *arguments: object) -> None:
-    """Send SIGKILL so long after the first checkpoint; nothing but whole checkpoints is left."""
+def kill_in_step(step: int, seconds: float, *arguments: object) -> None:
+    """Send SIGKILL so long after that many steps; nothing but whole checkpoints is left."""
     with subprocess.Popen(
         command(*arguments), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            if "checkpoint saved" in line or "already finished" in line:
-                break
-        time.sleep(seconds)
+        saved = (line for line in process.stdout if "checkpoint saved" in line)
+        next(itertools.islice(saved, step - 1, None), None)
+        time.sleep(seconds)  # to some moment of the next steps: a checkpoint is written in each
         process.kill()
 
 
@@ -244,15 +233,11 @@ def test_data_that_changed_since_is_refused(
     assert (tmp_path / FILE_NAME).read_bytes() == before
 
 
-def test_all_settings_are_shown_without_data(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    flags = ["--preset", "imagenet-lt", "--show-config", "--set", "loss.prior_strengths=[0,1,2]"]
-    monkeypatch.setattr(sys, "argv", ["ride", "train", *flags])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert not ended.value.code
-    shown = TrainingConfig.from_dict(json.loads(capsys.readouterr().out))
+def test_all_settings_are_shown_without_data(ride_train_here: RideTrain) -> None:
+    flags = ("--preset", "imagenet-lt", "--show-config", "--set", "loss.prior_strengths=[0,1,2]")
+    done = ride_train_here(*flags)
+    assert done.status == 0
+    shown = TrainingConfig.from_dict(json.loads(done.stdout))
     assert shown == preset("imagenet-lt").with_settings(["loss.prior_strengths=[0,1,2]"])
 
 
