@@ -101,7 +101,7 @@ def _compared(
             point = _asked(server, contender, images, clients, seconds)
             points[contender.name].append(point)
             if contender is BLS:
-                calls = list(_calls(before, _statistics(server)))
+                calls = list(calls_between(before, _statistics(server)))
     ratios = [
         bls.images_per_s / one.images_per_s
         for bls, one in zip(points[BLS.name], points[ONE_GRAPH.name], strict=True)
@@ -168,7 +168,10 @@ def _statistics(server: Running) -> dict[str, dict[str, Any]]:
         return {model["name"]: model for model in json.load(answer)["model_stats"]}
 
 
-def _calls(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> Iterator[Calls]:
+def calls_between(
+    before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]
+) -> Iterator[Calls]:
+    """What each model did between two states of Triton's statistics, by model."""
     for name, its in after.items():
         was = before[name]
         calls = its["execution_count"] - was["execution_count"]
