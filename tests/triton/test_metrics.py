@@ -34,6 +34,16 @@ def total(text: str, name: str) -> float:
     return sum(value for (its, _), value in samples(text).items() if its == name)
 
 
+def settled(triton: RunningTriton) -> str:
+    """The metrics once all that was answered before is in them: they are handed over in turns."""
+    text = triton.metrics()
+    while True:
+        time.sleep(0.8)
+        earlier, text = text, triton.metrics()
+        if samples(earlier) == samples(text):
+            return text
+
+
 def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + HANDED_OVER_WITHIN_S
     while not condition():
@@ -46,7 +56,7 @@ def test_answers_are_counted(
     triton: RunningTriton, client: Client, images: Images, engine: Engine
 ) -> None:
     pixels = images.pixels[:200]
-    before = triton.metrics()
+    before = settled(triton)
     for part in np.split(pixels, 5):
         client.infer("ride", client.image(part))
     wait_for(
@@ -54,7 +64,7 @@ def test_answers_are_counted(
             total(triton.metrics(), "ride_images_total") >= 200 + total(before, "ride_images_total")
         )
     )
-    after = triton.metrics()
+    after = settled(triton)
 
     def rise(name: str) -> float:
         return total(after, name) - total(before, name)
