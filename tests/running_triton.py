@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -74,8 +75,11 @@ class RunningTriton:
         raise AssertionError(f"Triton is not ready:\n{self.log.read_text()}")
 
     def kill(self) -> None:
-        """End it at once, with the processes of its models."""
+        """End it at once, with the processes of its models, and free what that leaves behind."""
+        left = _shared_memory(self.pid)
         self._signal(signal.SIGKILL)
+        for name in left:
+            Path(name).unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End it as an operator does."""
@@ -104,3 +108,15 @@ def running_triton(
         yield triton
     finally:
         triton.stop()
+
+
+def _shared_memory(group: int) -> set[str]:
+    """Files in /dev/shm that processes of a group have mapped."""
+    found: set[str] = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getpgid(int(folder.name)) == group:
+                found.update(re.findall(r"/dev/shm/\S+", (folder / "maps").read_text()))
+        except (ProcessLookupError, OSError):
+            continue  # it ended meanwhile
+    return found
