@@ -5,6 +5,7 @@
 # make format   rewrite the sources the way `make lint` wants them
 
 PYTHON ?= python3
+TRITON_FLAGS ?=
 SERVE_ENV := .venv
 DEV_ENV := .venv-dev
 
@@ -18,7 +19,7 @@ test: $(DEV_ENV)/installed perf-analyzer triton-environment
 	$(DEV_ENV)/bin/pytest
 
 triton: $(SERVE_ENV)/installed
-	$(SERVE_ENV)/bin/python -m benchmarks.local_triton model_repository
+	$(SERVE_ENV)/bin/python -m benchmarks.local_triton model_repository $(TRITON_FLAGS)
 
 lint: $(DEV_ENV)/installed
 	$(DEV_ENV)/bin/ruff format --check .
