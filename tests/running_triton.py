@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.local_triton.install import install
-from benchmarks.local_triton.launch import Ports, triton_launch
+from benchmarks.local_triton.launch import Ports, triton_start
 from benchmarks.ports import free_ports
 
 _START_TIMEOUT_S = 90
@@ -27,7 +27,7 @@ class RunningTriton:
     def __init__(self, repository: Path, folder: Path, flags: Sequence[str] = ()) -> None:
         self.ports = Ports(*free_ports(3))
         self.log = folder / "triton.log"
-        self._launch = triton_launch(install(), repository, folder, self.ports, flags)
+        self._start = triton_start(install(), repository, folder, self.ports, flags)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -55,11 +55,11 @@ class RunningTriton:
         """Start, and wait until every model is ready."""
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                self._launch.command,
+                self._start.command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self._launch.environment},
+                env={**os.environ, **self._start.environment},
                 start_new_session=True,
             )
         deadline = time.monotonic() + _START_TIMEOUT_S

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.errors import ToolMissing
 from benchmarks.local_triton.install import install, unsupported
-from benchmarks.local_triton.launch import Ports, triton_launch
+from benchmarks.local_triton.launch import Ports, triton_start
 from benchmarks.ports import free_ports
 
 
@@ -49,8 +49,8 @@ def main() -> None:
 
 def _serve(python: Path, repository: Path, ports: Ports, flags: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="ride-triton-") as folder:
-        launch = triton_launch(python, repository, Path(folder), ports, flags)
-        process = subprocess.Popen(launch.command, env={**os.environ, **launch.environment})
+        start = triton_start(python, repository, Path(folder), ports, flags)
+        process = subprocess.Popen(start.command, env={**os.environ, **start.environment})
         for stop in (signal.SIGINT, signal.SIGTERM):
             signal.signal(stop, lambda number, _: process.send_signal(number))
         threading.Thread(target=_announce, args=(process, ports), daemon=True).start()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.local_triton.install import make_backends, site_packages, triton_folder
+from benchmarks.start import Start
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _SHARED_MEMORY_BYTES = 16 * 2**20
@@ -22,17 +23,9 @@ class Ports:
     metrics: int
 
 
-@dataclass(frozen=True)
-class Launch:
-    """A command, and what its environment has besides this one's."""
-
-    command: list[str]
-    environment: Mapping[str, str]
-
-
-def triton_launch(
+def triton_start(
     python: Path, repository: Path, folder: Path, ports: Ports, flags: Sequence[str] = ()
-) -> Launch:
+) -> Start:
     """How to start Triton on a model repository; `folder` gets its backends."""
     packages, backends = site_packages(python), folder / "backends"
     if not backends.exists():
@@ -55,7 +48,7 @@ def triton_launch(
         "PYTHONPATH": str(packages),
         "OMP_NUM_THREADS": "1",
     }
-    return Launch(command, environment)
+    return Start(command, environment)
 
 
 def _addresses(ports: Ports) -> list[str]:

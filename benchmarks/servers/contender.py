@@ -25,6 +25,7 @@ from benchmarks.http_load import allow_many_files
 from benchmarks.images import Images
 from benchmarks.perf_analyzer import TOOLS, Protocol
 from benchmarks.ports import free_ports
+from benchmarks.start import Start
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 REPOSITORY_VARIABLE = "RIDE_BENCH_REPOSITORY"
@@ -53,14 +54,6 @@ class Place:
     grpc_port: int
     metrics_port: int
     cores: int
-
-
-@dataclass(frozen=True)
-class Start:
-    """A command, and what its environment has besides this one's."""
-
-    command: list[str]
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

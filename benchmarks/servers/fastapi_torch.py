@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.servers.contender import CHECKOUT, Contender, HttpWay, Place, Start
+from benchmarks.servers.contender import CHECKOUT, Contender, HttpWay, Place
 from benchmarks.servers.ride import files
+from benchmarks.start import Start
 
 
 def _start(place: Place) -> Start:

@@ -12,7 +12,8 @@ import json
 
 from benchmarks.environments import ORT
 from benchmarks.images import Images
-from benchmarks.servers.contender import Contender, HttpWay, Place, Start
+from benchmarks.servers.contender import Contender, HttpWay, Place
+from benchmarks.start import Start
 
 
 def _bodies(images: Images) -> list[bytes]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from benchmarks.environments import ORT
-from benchmarks.servers.contender import Contender, HttpWay, Place, Start
+from benchmarks.servers.contender import Contender, HttpWay, Place
 from benchmarks.servers.ride import files
+from benchmarks.start import Start
 
 
 def _start(place: Place) -> Start:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tritonclient.grpc import model_config_pb2 as config
+
 from benchmarks.local_triton.install import REQUIREMENTS
-from benchmarks.local_triton.launch import Ports, triton_launch
-from benchmarks.servers.contender import Contender, Place, ProtocolWay, Start
+from benchmarks.local_triton.launch import Ports, triton_start
+from benchmarks.servers.contender import Contender, Place, ProtocolWay
+from benchmarks.start import Start
 from serving.manifest import GRAPH_FILE, latest_version
 from serving.manifest_json import load_manifest
 
@@ -22,8 +25,6 @@ def _start_ride(place: Place) -> Start:
 
 
 def _start_one_graph(place: Place) -> Start:
-    from tritonclient.grpc import model_config_pb2 as config  # noqa: PLC0415
-
     from benchmarks.one_graph import merge_experts  # noqa: PLC0415 needs onnx
     from export.config_pbtxt import BACKEND, as_text, instance_group  # noqa: PLC0415 needs torch
 
@@ -60,8 +61,7 @@ def _start_one_graph(place: Place) -> Start:
 
 def _start(place: Place, repository: Path) -> Start:
     ports = Ports(place.port, place.grpc_port, place.metrics_port)
-    launch = triton_launch(place.python, repository, place.folder, ports)
-    return Start(launch.command, launch.environment)
+    return triton_start(place.python, repository, place.folder, ports)
 
 
 BLS = Contender(

@@ -80,7 +80,7 @@ def verify_session(request: VerificationRequest, console: Console) -> Report:
     classify_torch = None
     if request.run is not None:
         # torch is slow to import, and serving does without it
-        from export.verify.torch_engine import load_torch  # noqa: PLC0415
+        from export.verify.torch_engine import load_torch  # noqa: PLC0415 needs torch
 
         classify_torch = load_torch(request.run, engine.manifest)
     report = asyncio.run(_verify(request, images, engine, classify_torch, console))
