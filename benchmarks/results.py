@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serving.files import replacing
 from training.checkpoint import FILE_NAME, load_finished
 from training.errors import CheckpointError
-from training.files import replacing
 
 _PLAIN = ("--preset", "cifar100-lt", "--experts", "1", "--diversity", "none")
 _FULL_WIDTH = ("--set", "model.reduced_width=false")

@@ -26,6 +26,10 @@ GRAPH_FILE = "model.onnx"
 INTERPOLATIONS = ("bilinear", "bicubic")
 GEARS = ("fast", "balanced", "full")
 PRECISIONS = ("fp32", "int8", "fp16")
+MANY_ABOVE = 100
+FEW_BELOW = 20
+"""Shot groups of classes, by their training images: many > 100, medium 20 to 100, few < 20."""
+
 _MAX_GRAPH_BYTES = 2 * 2**30
 _ROUNDING = 1e-9
 

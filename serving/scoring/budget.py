@@ -1,0 +1,105 @@
+"""Thresholds for a mean number of experts, found on a sample of the inputs themselves.
+
+The model's own settings (its gears, its thresholds) say how the thresholds of its routers belong
+together. Between them, and on to the ends where every image stops or goes on, thresholds are
+interpolated; of all these settings, the most eager one that keeps to the budget is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+
+import numpy as np
+
+from serving.engine import Engine
+from serving.errors import InvalidRequest
+from serving.images import decode_image
+from serving.manifest import Manifest
+from serving.routing import Float
+from serving.scoring.errors import InputError, ScoringError
+from serving.scoring.records import LIMITS, Shard
+
+_IMAGES = 2048
+_PLACES = 64
+_BATCH = 64
+_STEPS = 250
+"""Settings between two of the model's own."""
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Thresholds [K-1], and the mean experts that they give on so many sample images."""
+
+    thresholds: tuple[float, ...]
+    mean_experts: float
+    images: int
+
+
+def solve(engine: Engine, shards: Sequence[Shard], mean_experts: float) -> Solved:
+    """The most eager thresholds with which a sample takes at most so many experts on average.
+
+    The sample is 2,048 images from up to 64 places spread over the inputs, the same each time.
+
+    Raises:
+        ScoringError: if the budget can't be kept, or no image can be read.
+    """
+    experts = engine.manifest.num_experts
+    if not 1 <= mean_experts <= experts:
+        raise ScoringError(
+            f"--budget is a mean number of experts, between 1 and {experts}, not {mean_experts:g}"
+        )
+    scores = _sampled_scores(engine, shards)
+    best = Solved((1.0,) * (experts - 1), 1.0, len(scores))
+    for thresholds in _settings(engine.manifest):
+        mean = _mean_experts(scores, thresholds)
+        if best.mean_experts < mean <= mean_experts:
+            best = Solved(thresholds, mean, len(scores))
+    return best
+
+
+def _sampled_scores(engine: Engine, shards: Sequence[Shard]) -> Float:
+    """What every router says of every image of the sample, fp32 [N, K-1]."""
+    spec, eager = engine.manifest.image, engine.rule(threshold=0.0)
+    scores, pixels = [], []
+    for image in _sample(shards):
+        try:
+            pixels.append(decode_image(image, spec, LIMITS))
+        except InvalidRequest:
+            continue
+        if len(pixels) == _BATCH:
+            scores.append(engine.classify(np.stack(pixels), eager).router_scores)
+            pixels = []
+    if pixels:
+        scores.append(engine.classify(np.stack(pixels), eager).router_scores)
+    if not scores:
+        raise InputError("--budget needs a sample of the inputs, and none of it can be decoded")
+    return np.concatenate(scores)
+
+
+def _sample(shards: Sequence[Shard]) -> Iterator[bytes]:
+    places = np.unique(np.linspace(0, len(shards) - 1, _PLACES).round().astype(int)).tolist()
+    each = -(-_IMAGES // len(places))
+    for place in places:
+        for record in islice(shards[place].read(), each):
+            if isinstance(record.image, bytes):
+                yield record.image
+
+
+def _settings(manifest: Manifest) -> Iterator[tuple[float, ...]]:
+    """Settings of the thresholds from the most frugal to the most eager."""
+    routers = manifest.num_experts - 1
+    own = [gear.thresholds for gear in manifest.gears.values()] or [manifest.thresholds]
+    ends = [(1.0,) * routers, (0.0,) * routers]
+    points = np.array(sorted({*own, *ends}, key=lambda each: -sum(each)))
+    for start, end in pairwise(points):
+        for share in np.linspace(0, 1, _STEPS, endpoint=False):
+            yield tuple((start + share * (end - start)).astype(np.float32).tolist())
+    yield ends[1]
+
+
+def _mean_experts(scores: Float, thresholds: tuple[float, ...]) -> float:
+    # A score is missing (NaN) where a router before said 0, which no threshold lets go on.
+    goes_on = np.logical_and.accumulate(scores > np.array(thresholds, np.float32), axis=1)
+    return float(1 + goes_on.sum(axis=1).mean())
