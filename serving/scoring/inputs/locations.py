@@ -28,6 +28,10 @@ def is_url(location: str) -> bool:
     return "://" in location
 
 
+def _is_web(location: str) -> bool:
+    return location.startswith(("http://", "https://"))
+
+
 def suffix(location: str) -> str:
     """The end of the file's name, from its last dot, in lower case."""
     path = urlsplit(location).path if is_url(location) else location
@@ -79,9 +83,8 @@ def _is_file(path: str) -> bool:
 
 def _expand_url(location: str) -> Iterator[str]:
     system, path = _file_system(location)
-    web = urlsplit(location).scheme in {"http", "https"}
     try:
-        if web:  # a web server lists nothing, and an address may hold a ? or *
+        if _is_web(location):  # a web server lists nothing, and an address may hold a ? or *
             yield location
         elif glob.has_magic(path):
             yield from map(system.unstrip_protocol, system.glob(path))
@@ -126,8 +129,10 @@ def open_file(location: str) -> IO[bytes]:
         if not is_url(location):
             return _open_regular(location)
         system, path = _file_system(location)
+        if _is_web(location) and not system.info(path).get("partial"):
+            return _downloaded(system.open(path, "rb", block_size=0))
         file: IO[bytes] = system.open(path, "rb")
-        return file if file.seekable() and _has_size(file) else _downloaded(file)
+        return file
     except InputError:
         raise
     except Exception as error:  # every file system has its own
@@ -174,10 +179,6 @@ def _open_regular(path: str) -> IO[bytes]:
     except BaseException:
         os.close(descriptor)
         raise
-
-
-def _has_size(file: IO[bytes]) -> bool:
-    return getattr(file, "size", None) is not None
 
 
 def _downloaded(file: IO[bytes]) -> IO[bytes]:

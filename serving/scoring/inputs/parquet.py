@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ class ParquetShard:
         Raises:
             InputError: if the file can't be opened, or a URL can't be read any more.
         """
-        with closing(open_parquet(self.location)) as file:
+        with open_parquet(self.location) as file:
             for group, first, rows in self.groups:
                 if skip < rows:
                     yield from self._read_group(file, group, first, rows, skip)
@@ -100,19 +100,20 @@ class ParquetShard:
             yield batch.column(self.columns.image), labels
 
 
-def open_parquet(location: str) -> pq.ParquetFile:
-    """Open a Parquet file.
+@contextmanager
+def open_parquet(location: str) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file for as long as this is entered.
 
     Raises:
         InputError: if it isn't there, or is no Parquet file.
     """
-    source = open_file(location)
-    try:
-        # Without these settings it would read whole row groups at once.
-        return pq.ParquetFile(source, buffer_size=_READ_AHEAD_BYTES, pre_buffer=False)
-    except Exception as error:  # Arrow's errors, and those of whatever is behind a URL
-        source.close()
-        raise unreadable(location, error) from error
+    with open_file(location) as source:
+        try:
+            # Without these settings it would read whole row groups at once.
+            file = pq.ParquetFile(source, buffer_size=_READ_AHEAD_BYTES, pre_buffer=False)
+        except Exception as error:  # Arrow's errors, and those of whatever is behind a URL
+            raise unreadable(location, error) from error
+        yield file
 
 
 def parquet_shards(
@@ -123,7 +124,7 @@ def parquet_shards(
     Raises:
         InputError: if it can't be read, or has no such columns.
     """
-    with closing(open_parquet(location)) as file:
+    with open_parquet(location) as file:
         columns = find_columns(file.schema_arrow, location, column, label)
         counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     shards: list[ParquetShard] = []
