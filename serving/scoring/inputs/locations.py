@@ -129,9 +129,10 @@ def open_file(location: str) -> IO[bytes]:
         if not is_url(location):
             return _open_regular(location)
         system, path = _file_system(location)
-        if _is_web(location) and not system.info(path).get("partial"):
-            return _downloaded(system.open(path, "rb", block_size=0))
         file: IO[bytes] = system.open(path, "rb")
+        if _is_web(location) and not _sends_parts(file):
+            file.close()
+            return _downloaded(system.open(path, "rb", block_size=0))
         return file
     except InputError:
         raise
@@ -179,6 +180,15 @@ def _open_regular(path: str) -> IO[bytes]:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _sends_parts(file: IO[bytes]) -> bool:
+    """Whether a web server sends the end of a file without what is before it."""
+    try:
+        file.seek(-1, os.SEEK_END)
+        return len(file.read(1)) == 1
+    except (OSError, ValueError):  # fsspec's for a server that doesn't
+        return False
 
 
 def _downloaded(file: IO[bytes]) -> IO[bytes]:
