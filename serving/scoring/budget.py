@@ -14,12 +14,11 @@ from itertools import islice, pairwise
 import numpy as np
 
 from serving.engine import Engine
-from serving.errors import InvalidRequest
-from serving.images import decode_image
 from serving.manifest import Manifest
 from serving.routing import Float
+from serving.scoring.decoding import decoded_or_fault
 from serving.scoring.errors import InputError, ScoringError
-from serving.scoring.records import LIMITS, Shard
+from serving.scoring.records import Fault, Shard
 
 _IMAGES = 2048
 _PLACES = 64
@@ -64,10 +63,10 @@ def _sampled_scores(engine: Engine, shards: Sequence[Shard]) -> Float:
     spec, eager = engine.manifest.image, engine.rule(threshold=0.0)
     scores, pixels = [], []
     for image in _sample(shards):
-        try:
-            pixels.append(decode_image(image, spec, LIMITS))
-        except InvalidRequest:
+        decoded = decoded_or_fault(image, spec)
+        if isinstance(decoded, Fault):
             continue
+        pixels.append(decoded)
         if len(pixels) == _BATCH:
             scores.append(engine.classify(np.stack(pixels), eager).router_scores)
             pixels = []

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from serving.providers import Provider
-from serving.scoring.errors import ScoringStopped
+from serving.scoring.errors import OutputError, ScoringStopped
 
 _STOPPED = 130
 """What a shell expects of a command that Ctrl-C ended."""
@@ -27,7 +27,7 @@ def score(
         ),
     ],
     output: Annotated[
-        Path, typer.Option(help="Folder for the Parquet parts; the same command goes on there.")
+        str, typer.Option(help="Folder for the Parquet parts; the same command goes on there.")
     ],
     model: Annotated[Path, typer.Option(help="Model repository, as ride export writes it.")] = Path(
         "model_repository"
@@ -108,7 +108,7 @@ def score(
 
     request = ScoringRequest(
         inputs=tuple(inputs),
-        output=output,
+        output=_folder(output),
         repository=model,
         column=column,
         labels=labels,
@@ -135,3 +135,9 @@ def score(
         with replacing(Path(json)) as file:
             file.write(text.encode())
     show_summary(found, Console())
+
+
+def _folder(output: str) -> Path:
+    if "://" in output:
+        raise OutputError(f"--output must be a folder of this machine, and {output} is a URL")
+    return Path(output)

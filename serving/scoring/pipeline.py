@@ -17,13 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from serving.engine import Engine, host
-from serving.errors import InvalidRequest
-from serving.images import decode_image
 from serving.routing import Routed, RoutingRule, RoutingState
 from serving.scoring.blocks import Block, StageQueue
+from serving.scoring.decoding import decoded_or_fault
 from serving.scoring.parts import Indices, Kept, Part, PartKey
 from serving.scoring.reading import Chunk, ShardTask, read_chunks
-from serving.scoring.records import LIMITS, Fault
+from serving.scoring.records import Fault
 from serving.stages import StageResult, run_stage
 
 _MOST_WAITING_BYTES = 32 * 2**20
@@ -266,14 +265,11 @@ class Pipeline:
         pixels = np.empty((len(chunk.images), spec.height, spec.width, 3), dtype=np.uint8)
         rows: list[int] = []
         for row, image in enumerate(chunk.images, start=chunk.first):
-            if isinstance(image, Fault):
-                chunk.part.faults[row] = image
+            decoded = image if isinstance(image, Fault) else decoded_or_fault(image, spec)
+            if isinstance(decoded, Fault):
+                chunk.part.faults[row] = decoded
                 continue
-            try:
-                pixels[len(rows)] = decode_image(image, spec, LIMITS)
-            except InvalidRequest as error:
-                chunk.part.faults[row] = Fault.of(error)
-                continue
+            pixels[len(rows)] = decoded
             rows.append(row)
         number = self._numbers[chunk.part.key]
         state = self._start_rows(len(rows))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
-from serving.errors import ImageTooLarge, InvalidRequest
 from serving.images import ImageLimits
 
 LIMITS = ImageLimits()
@@ -33,12 +32,6 @@ class Fault:
 
     kind: FaultKind
     reason: str
-
-    @staticmethod
-    def of(error: InvalidRequest) -> Fault:
-        """What the decoder found wrong with an image."""
-        too_large = isinstance(error, ImageTooLarge)
-        return Fault(FaultKind.TOO_LARGE if too_large else FaultKind.INVALID, str(error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ def score_session(request: ScoringRequest, console: Console) -> dict[str, Any]:
     part_rows = _part_rows(request, engine)
     inputs = open_inputs(request.inputs, request.column, request.labels, part_rows)
     if inputs.repeated:
-        console.print(f"{inputs.repeated:,} files are named more than once, and scored once")
+        _say(console, f"{inputs.repeated:,} files are named more than once, and scored once")
     with journal.locked(request.output):
         journal.remove_leftovers(request.output)
         run = _agreed_run(request, engine, inputs, part_rows)
@@ -226,7 +226,7 @@ class _Scoring:
         tasks = self._tasks()
         before = self._counts().images
         if not tasks and (found := journal.read_summary(folder)) is not None:
-            self._console.print(f"{folder} is finished already: {before:,} images")
+            _say(self._console, f"{folder} is finished already: {before:,} images")
             return found
         started = time.monotonic()
         if tasks:
@@ -300,6 +300,10 @@ class _Scoring:
     def _counts(self) -> Counts:
         counts = [part.counts for part in self._done.values()]
         return Counts.total(counts, self._engine.manifest.num_experts)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)  # a path may hold brackets
 
 
 def _batch_size(provider: Provider) -> int:

@@ -154,7 +154,7 @@ def read_image(location: str) -> bytes | Fault:
             return Fault(FaultKind.UNREADABLE, str(error))
         except Exception as error:  # noqa: BLE001 every file system has its own
             pause = next(pauses, None)
-            if isinstance(error, FileNotFoundError):
+            if _is_missing(error):
                 return Fault(FaultKind.MISSING, "there is no such file")
             if pause is None or isinstance(error, PermissionError):
                 return Fault(FaultKind.UNREADABLE, f"the file can't be read: {_reason(error)}")
@@ -224,12 +224,21 @@ def _file_system(location: str) -> tuple[Any, str]:
 
 def unreadable(location: str, error: Exception) -> InputError:
     """The error for an input that can't be opened or listed."""
-    if isinstance(error, FileNotFoundError):
+    if _is_missing(error):
         return InputError(f"there is no file {location}")
     return InputError(f"{location} can't be read: {_reason(error)}")
 
 
-def _reason(error: Exception) -> str:
+def _is_missing(error: Exception) -> bool:
+    # fsspec says of a web server that does not answer, too, that there is no such file.
+    status = getattr(error.__cause__, "status", 404)
+    no_answer = isinstance(error.__cause__, OSError) and not _is_missing(error.__cause__)
+    return isinstance(error, FileNotFoundError) and status == 404 and not no_answer
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
+        return _reason(error.__cause__)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__

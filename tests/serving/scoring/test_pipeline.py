@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from serving.engine import Engine
+from serving.engine import Engine, StageRun
 from serving.errors import InferenceError
-from serving.routing import Routed, RoutingState
+from serving.routing import Routed, RoutingState, StageCall
 from serving.scoring.blocks import Block, StageQueue
 from serving.scoring.errors import OutputError
 from serving.scoring.parts import Kept, Part, PartKey
@@ -38,9 +39,7 @@ class Shelf:
             yield Record(str(row), None, image)
 
 
-def score(
-    engine: Engine, tasks: list[ShardTask], work: PipelineSettings
-) -> dict[PartKey, Part]:
+def score(engine: Engine, tasks: list[ShardTask], work: PipelineSettings) -> dict[PartKey, Part]:
     found: dict[PartKey, Part] = {}
 
     def emit(part: Part) -> None:
@@ -79,8 +78,7 @@ def test_any_division_into_shards_parts_and_batches_gives_the_same_rows(
         order[start:end] for start, end in zip([0, *cuts], [*cuts, len(order)], strict=True)
     ]
     shards = [
-        Shelf(tuple(FAULT if i in broken else pictures[i] for i in rows))
-        for rows in rows_of_shards
+        Shelf(tuple(FAULT if i in broken else pictures[i] for i in rows)) for rows in rows_of_shards
     ]
     kept = Kept(2, embeddings=True, all_probabilities=True)
     work = PipelineSettings(kept, part_rows, batch_size, workers)
@@ -120,9 +118,9 @@ def test_rows_of_many_shards_fill_the_batches_of_later_stages(
     batches: list[tuple[int, int]] = []
     run = Engine.run_stage
 
-    def recorded(self: Engine, call, inputs, **flags):  # type: ignore[no-untyped-def]
+    def recorded(self: Engine, call: StageCall, *arguments: Any, **flags: Any) -> StageRun:
         batches.append((call.stage, len(call.rows)))
-        return run(self, call, inputs, **flags)
+        return run(self, call, *arguments, **flags)
 
     monkeypatch.setattr(Engine, "run_stage", recorded)
     tasks = [ShardTask(i, Shelf(pictures[:5])) for i in range(40)]
@@ -154,7 +152,11 @@ def test_what_waits_is_bounded_and_a_stop_ends_it(
     """The writer hangs: reading stops by itself, and stopping does not wait for the reader."""
     shard, hang = Endless(pictures[0]), threading.Event()
     work = PipelineSettings(Kept(1), part_rows=20, batch_size=8, workers=2)
-    pipeline = Pipeline(engine, engine.rule(), work, lambda _: hang.wait(60))
+
+    def emit(_: Part) -> None:
+        hang.wait(60)
+
+    pipeline = Pipeline(engine, engine.rule(), work, emit)
     seen: list[int] = []
 
     def watch() -> bool:
