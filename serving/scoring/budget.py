@@ -16,13 +16,14 @@ import numpy as np
 from serving.engine import Engine
 from serving.manifest import Manifest
 from serving.routing import Float
-from serving.scoring.decoding import decoded_or_fault
 from serving.scoring.errors import InputError, ScoringError
-from serving.scoring.records import Fault, Shard
+from serving.scoring.parts import Kept, Part, PartKey
+from serving.scoring.pipeline import Pipeline, PipelineSettings
+from serving.scoring.reading import ShardTask
+from serving.scoring.records import Record, Shard
 
 _IMAGES = 2048
 _PLACES = 64
-_BATCH = 64
 _STEPS = 250
 """Settings between two of the model's own."""
 
@@ -36,7 +37,9 @@ class Solved:
     images: int
 
 
-def solve(engine: Engine, shards: Sequence[Shard], mean_experts: float) -> Solved:
+def solve(
+    engine: Engine, shards: Sequence[Shard], mean_experts: float, *, workers: int, batch_size: int
+) -> Solved:
     """The most eager thresholds with which a sample takes at most so many experts on average.
 
     The sample is 2,048 images from up to 64 places spread over the inputs, the same each time.
@@ -49,7 +52,8 @@ def solve(engine: Engine, shards: Sequence[Shard], mean_experts: float) -> Solve
         raise ScoringError(
             f"--budget is a mean number of experts, between 1 and {experts}, not {mean_experts:g}"
         )
-    scores = _sampled_scores(engine, shards)
+    sample = _Sample(tuple(shards))
+    scores = _router_scores(engine, sample, PipelineSettings(Kept(1), _IMAGES, batch_size, workers))
     best = Solved((1.0,) * (experts - 1), 1.0, len(scores))
     for thresholds in _settings(engine.manifest):
         mean = _mean_experts(scores, thresholds)
@@ -58,32 +62,35 @@ def solve(engine: Engine, shards: Sequence[Shard], mean_experts: float) -> Solve
     return best
 
 
-def _sampled_scores(engine: Engine, shards: Sequence[Shard]) -> Float:
-    """What every router says of every image of the sample, fp32 [N, K-1]."""
-    spec, eager = engine.manifest.image, engine.rule(threshold=0.0)
-    scores, pixels = [], []
-    for image in _sample(shards):
-        decoded = decoded_or_fault(image, spec)
-        if isinstance(decoded, Fault):
-            continue
-        pixels.append(decoded)
-        if len(pixels) == _BATCH:
-            scores.append(engine.classify(np.stack(pixels), eager).router_scores)
-            pixels = []
-    if pixels:
-        scores.append(engine.classify(np.stack(pixels), eager).router_scores)
-    if not scores:
+@dataclass(frozen=True)
+class _Sample:
+    """Images from places spread over some shards, as a shard of its own."""
+
+    shards: tuple[Shard, ...]
+    rows: int | None = None
+
+    def read(self, skip: int = 0) -> Iterator[Record]:
+        places = np.linspace(0, len(self.shards) - 1, _PLACES).round().astype(int)
+        chosen = np.unique(places).tolist()
+        each = -(-_IMAGES // len(chosen))
+        records = (record for i in chosen for record in islice(self.shards[i].read(), each))
+        yield from islice(records, skip, None)
+
+
+def _router_scores(engine: Engine, sample: Shard, settings: PipelineSettings) -> Float:
+    """What every router says of every image of a sample, fp32 [N, K-1]."""
+    scores: dict[PartKey, Float] = {}
+
+    def emit(part: Part) -> None:
+        answered = part.experts_used[: len(part)] > 0
+        scores[part.key] = part.router_scores[: len(part)][answered]
+
+    eager = engine.rule(threshold=0.0)
+    Pipeline(engine, eager, settings, emit).run([ShardTask(0, sample)])
+    found = np.concatenate([scores[key] for key in sorted(scores)])
+    if not len(found):
         raise InputError("--budget needs a sample of the inputs, and none of it can be decoded")
-    return np.concatenate(scores)
-
-
-def _sample(shards: Sequence[Shard]) -> Iterator[bytes]:
-    places = np.unique(np.linspace(0, len(shards) - 1, _PLACES).round().astype(int)).tolist()
-    each = -(-_IMAGES // len(places))
-    for place in places:
-        for record in islice(shards[place].read(), each):
-            if isinstance(record.image, bytes):
-                yield record.image
+    return found
 
 
 def _settings(manifest: Manifest) -> Iterator[tuple[float, ...]]:

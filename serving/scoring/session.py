@@ -86,6 +86,19 @@ class ScoringRequest:
     resume: bool = False
     overwrite: bool = False
 
+    @property
+    def threads(self) -> int:
+        """Workers, resolved."""
+        if hasattr(os, "sched_getaffinity"):
+            return self.workers or len(os.sched_getaffinity(0))
+        return self.workers or os.cpu_count() or 1
+
+    @property
+    def rows_of_a_batch(self) -> int:
+        """The batch size, resolved."""
+        on_cpu = self.provider is Provider.CPU
+        return self.batch_size or (_BATCH_ON_CPU if on_cpu else _BATCH_ON_ACCELERATOR)
+
 
 def score_session(request: ScoringRequest, console: Console) -> dict[str, Any]:
     """Score all that is left of the inputs; returns the summary.
@@ -126,7 +139,13 @@ def _agreed_run(
     budget = request.routing.budget
     rule = _asked_rule(request.routing, engine)
     if budget is not None:
-        solved = solve(engine, inputs.shards, budget)
+        solved = solve(
+            engine,
+            inputs.shards,
+            budget,
+            workers=request.threads,
+            batch_size=request.rows_of_a_batch,
+        )
         rule = replace(rule, thresholds=solved.thresholds)
         asked["budget"] = {"mean_experts": solved.mean_experts, "images": solved.images}
     asked["rule"] = {"thresholds": list(rule.thresholds), "max_experts": rule.max_experts}
@@ -248,8 +267,8 @@ class _Scoring:
         settings = PipelineSettings(
             request.kept,
             self._run["settings"]["part_rows"],
-            request.batch_size or _batch_size(request.provider),
-            request.workers or _cores(),
+            request.rows_of_a_batch,
+            request.threads,
         )
         rule = self._run["rule"]
         agreed = replace(
@@ -304,11 +323,3 @@ class _Scoring:
 
 def _say(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)  # a path may hold brackets
-
-
-def _batch_size(provider: Provider) -> int:
-    return _BATCH_ON_CPU if provider is Provider.CPU else _BATCH_ON_ACCELERATOR
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
