@@ -1,8 +1,9 @@
 """The output folder of a run: what run it is, which parts are done, and that nobody else writes.
 
-`run.json` is written first and says what the run is. `journal.jsonl` gets a line after each part's
-file is in its place. A part is done if it has a line and its file has the size that the line says;
-any other is scored anew and replaced, so a run may end anywhere.
+`_run.json` is written first and says what the run is. `_journal.jsonl` gets a line after each
+part's file is in its place. A part is done if it has a line and its file has the size that the line
+says; any other is scored anew and replaced, so a run may end anywhere. Readers of Parquet folders
+pass over names that begin with _ or a dot.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from serving.scoring.errors import OutputError
 from serving.scoring.parts import PartKey
 from serving.scoring.summary import Counts
 
-RUN_FILE = "run.json"
-JOURNAL_FILE = "journal.jsonl"
-SUMMARY_FILE = "summary.json"
+RUN_FILE = "_run.json"
+JOURNAL_FILE = "_journal.jsonl"
+SUMMARY_FILE = "_summary.json"
 _LOCK_FILE = ".lock"
 _PART = re.compile(r"part-\d{5,}-\d{5,}\.parquet")
-_TEMPORARY = re.compile(r"\.(part-|run\.json|summary\.json|journal\.jsonl).*")
+_TEMPORARY = re.compile(r"\.(part-|_run\.json|_journal\.jsonl|_summary\.json).*")
 _OURS = (RUN_FILE, JOURNAL_FILE, SUMMARY_FILE, _LOCK_FILE)
 
 
@@ -123,7 +124,7 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what a run has written, its `run.json` last."""
+    """Remove what a run has written, its `_run.json` last."""
     for path in sorted(folder.iterdir(), key=lambda path: path.name == RUN_FILE):
         if _is_ours(path.name) and path.name != _LOCK_FILE:
             path.unlink()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -56,6 +57,32 @@ def score(repository: Path, tmp_path: Path) -> Callable[..., pa.Table]:
         return rows_of(folder)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def bucket(pictures: tuple[bytes, ...]) -> Iterator[str]:
+    """A bucket in a real server that speaks S3, with the pictures as files and as Parquet."""
+    server_module = pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    server = server_module.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (
+            ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+        ):
+            patch.setenv(name, value)
+        system = fsspec.filesystem("s3")
+        system.mkdir("my-bucket")
+        for i, picture in enumerate(pictures):
+            system.pipe(f"my-bucket/pictures/{i:02}.png", picture)
+        with system.open("my-bucket/pictures.parquet", "wb") as file:
+            pq.write_table(pa.table({"photo": pa.array(pictures)}), file, row_group_size=10)
+        yield "s3://my-bucket"
+    server.stop()
 
 
 def rows_of(folder: Path) -> pa.Table:

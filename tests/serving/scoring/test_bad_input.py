@@ -45,7 +45,7 @@ def test_an_image_that_cannot_be_scored_is_a_row_with_an_error(
     for column in ("label", "index", "probability", "top_labels", "experts_used", "router_scores"):
         present = [value is not None for value in table[column].to_pylist()]
         assert present == [kind is None for kind in kinds], column
-    summary = json.loads((tmp_path / "out" / "summary.json").read_bytes())
+    summary = json.loads((tmp_path / "out" / "_summary.json").read_bytes())
     assert (summary["images"], summary["answered"]) == (8, 2)
     assert summary["errors"] == {"empty": 1, "invalid_image": 2, "missing": 1, "unreadable": 2}
 
@@ -153,8 +153,8 @@ def test_an_output_that_cannot_be_written(
         with pytest.raises(OutputError, match="can't be written: "):
             score(picture_parquet, output=output)
     (tmp_path / "damaged").mkdir()
-    (tmp_path / "damaged" / "run.json").write_text("{")
-    with pytest.raises(OutputError, match=r"run.json can't be read"):
+    (tmp_path / "damaged" / "_run.json").write_text("{")
+    with pytest.raises(OutputError, match=r"_run.json can't be read"):
         score(picture_parquet, output=tmp_path / "damaged")
 
 

@@ -176,33 +176,6 @@ def test_a_web_server(
     assert table["error_kind"].to_pylist() == [None, FaultKind.MISSING]
 
 
-@pytest.fixture
-def bucket(
-    monkeypatch: pytest.MonkeyPatch, pictures: Pictures, picture_parquet: Path
-) -> Iterator[str]:
-    """A bucket in a real server that speaks S3."""
-    server_module = pytest.importorskip("moto.server")
-    s3fs = pytest.importorskip("s3fs")
-    server = server_module.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in (
-        ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
-        ("AWS_ACCESS_KEY_ID", "test"),
-        ("AWS_SECRET_ACCESS_KEY", "test"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-    ):
-        monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
-    system = fsspec.filesystem("s3")
-    system.mkdir("my-bucket")
-    for i, picture in enumerate(pictures):
-        system.pipe(f"my-bucket/pictures/{i:02}.png", picture)
-    system.pipe("my-bucket/pictures.parquet", picture_parquet.read_bytes())
-    yield "s3://my-bucket"
-    server.stop()
-
-
 def test_s3(score: Score, bucket: str, expected: Routed, tmp_path: Path) -> None:
     table = score(f"{bucket}/pictures")
     assert_answers(table, expected)

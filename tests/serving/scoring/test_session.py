@@ -28,7 +28,7 @@ Ride = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def summary_of(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "summary.json").read_bytes())
+    found: dict[str, Any] = json.loads((folder / "_summary.json").read_bytes())
     return found
 
 
@@ -114,7 +114,7 @@ def test_a_budget_is_kept_and_used_up(
     found = summary_of(tmp_path / "out")
     # The sample is all 48 pictures, of which one more is 2/48 experts at most.
     assert budget - 3 / 48 <= found["mean_experts"] <= budget
-    run = json.loads((tmp_path / "out" / "run.json").read_bytes())
+    run = json.loads((tmp_path / "out" / "_run.json").read_bytes())
     assert run["budget"] == {"mean_experts": pytest.approx(found["mean_experts"]), "images": 48}
 
 
@@ -122,10 +122,10 @@ def test_a_resumed_budget_keeps_its_thresholds(
     score: Score, picture_parquet: Path, tmp_path: Path
 ) -> None:
     before = score(picture_parquet, routing=Routing(budget=1.5), part_rows=10)
-    run = json.loads((tmp_path / "out" / "run.json").read_bytes())
+    run = json.loads((tmp_path / "out" / "_run.json").read_bytes())
     sorted((tmp_path / "out").glob("part-*"))[2].unlink()
     assert score(picture_parquet, routing=Routing(budget=1.5), part_rows=10).equals(before)
-    assert json.loads((tmp_path / "out" / "run.json").read_bytes()) == run
+    assert json.loads((tmp_path / "out" / "_run.json").read_bytes()) == run
 
 
 def test_a_model_without_gears_has_budgets_too(engine: Engine, picture_folder: Path) -> None:
@@ -142,7 +142,7 @@ def test_files_say_of_which_run_they_are(
     score(picture_folder)
     (part,) = (tmp_path / "out").glob("part-*.parquet")
     about = json.loads(pq.read_schema(part).metadata[b"ride"])
-    run = json.loads((tmp_path / "out" / "run.json").read_bytes())
+    run = json.loads((tmp_path / "out" / "_run.json").read_bytes())
     assert about == {
         name: run[name] for name in ("schema_version", "ride_version", "model", "rule")
     }
