@@ -16,9 +16,6 @@ import pyarrow.compute as pc
 from serving.scoring.inputs.locations import is_url, join, read_image
 from serving.scoring.records import Fault, FaultKind, Label, Record
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-"""Of the formats that serving/image_files.py reads."""
-
 _LOCAL_THREADS = 4
 _REMOTE_THREADS = 16
 _AHEAD = 2

@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 from serving.scoring.errors import InputError
 from serving.scoring.records import LIMITS, Fault, FaultKind
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+"""Of the formats that serving/image_files.py reads."""
+
 _PAUSES_S = (0.2, 1.0)
 """Before a file behind a URL is tried again."""
 

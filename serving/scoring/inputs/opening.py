@@ -14,9 +14,8 @@ import pyarrow.compute as pc
 
 from serving.scoring.errors import InputError
 from serving.scoring.inputs import lists
-from serving.scoring.inputs.files import SUFFIXES as IMAGE_SUFFIXES
 from serving.scoring.inputs.files import file_shards, sorted_paths
-from serving.scoring.inputs.locations import expand, stamp, suffix
+from serving.scoring.inputs.locations import IMAGE_SUFFIXES, expand, stamp, suffix
 from serving.scoring.inputs.parquet import parquet_shards
 from serving.scoring.inputs.webdataset import SUFFIXES as TAR_SUFFIXES
 from serving.scoring.inputs.webdataset import TarShard

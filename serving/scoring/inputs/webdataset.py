@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from serving.scoring.errors import InputError
-from serving.scoring.inputs.files import SUFFIXES as IMAGE_SUFFIXES
-from serving.scoring.inputs.locations import is_url, open_file
+from serving.scoring.inputs.locations import IMAGE_SUFFIXES, is_url, open_file
 from serving.scoring.records import LIMITS, Fault, FaultKind, Record
 
 SUFFIXES = (".tar", ".tgz", ".tar.gz")
