@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -146,3 +147,21 @@ def test_files_say_of_which_run_they_are(
     assert about == {
         name: run[name] for name in ("schema_version", "ride_version", "model", "rule")
     }
+
+
+def test_without_the_extra_the_command_says_which(tmp_path: Path, picture_folder: Path) -> None:
+    """And all others start."""
+    program = f"""
+import sys
+sys.modules["pyarrow"] = sys.modules["fsspec"] = None
+import ride
+sys.argv = ["ride", "score", {str(picture_folder)!r}, "--output", {str(tmp_path / "out")!r}]
+ride.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "needs the package pyarrow" in done.stderr
+    assert "pip install 'ride-server[score]'" in done.stderr
+    assert not (tmp_path / "out").exists()
