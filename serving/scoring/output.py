@@ -71,8 +71,8 @@ class PartWriter:
         scores = part.router_scores[:n]
         faults = [part.faults.get(row) for row in range(n)]
         columns: dict[str, pa.Array] = {
-            "id": pa.array(part.ids, pa.string()),
-            "path": pa.array(part.paths, pa.string()),
+            "id": _texts(part.ids),
+            "path": _texts(part.paths),
             "label": _masked(names.take(pa.array(indices[:, 0])), answered),
             "index": _masked(pa.array(indices[:, 0]), answered),
             "probability": _masked(pa.array(probabilities[:, 0]), answered),
@@ -83,8 +83,8 @@ class PartWriter:
             "router_scores": _lists(
                 pa.array(scores.ravel(), mask=np.isnan(scores).ravel()), answered
             ),
-            "error_kind": pa.array([fault and str(fault.kind) for fault in faults], pa.string()),
-            "error": pa.array([fault and fault.reason for fault in faults], pa.string()),
+            "error_kind": _texts([None if fault is None else fault.kind.value for fault in faults]),
+            "error": _texts([None if fault is None else fault.reason for fault in faults]),
         }
         if self.labels:
             known = truth >= 0
@@ -97,6 +97,14 @@ class PartWriter:
             columns["probabilities"] = _rows(part.probabilities, answered)
         metadata = {_METADATA_KEY: json.dumps(dict(self.about)).encode()}
         return pa.table(columns).replace_schema_metadata(metadata)
+
+
+def _texts(texts: Sequence[str | None]) -> pa.Array:
+    try:
+        return pa.array(texts, pa.string())
+    except UnicodeEncodeError:  # names of files need not be Unicode
+        mended = [text and text.encode(errors="backslashreplace").decode() for text in texts]
+        return pa.array(mended, pa.string())
 
 
 def _masked(values: pa.Array, present: NDArray[np.bool_]) -> pa.Array:

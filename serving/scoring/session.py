@@ -20,7 +20,7 @@ from serving.providers import Provider
 from serving.routing import RoutingRule
 from serving.scoring import journal
 from serving.scoring.budget import solve
-from serving.scoring.errors import OutputError, ScoringError, ScoringStopped
+from serving.scoring.errors import InputError, OutputError, ScoringError, ScoringStopped
 from serving.scoring.inputs.opening import Inputs, open_inputs
 from serving.scoring.journal import DonePart, Journal
 from serving.scoring.output import SCHEMA_VERSION, PartWriter, true_classes
@@ -251,6 +251,10 @@ class _Scoring:
         if tasks:
             self._score(tasks, before)
         counts = self._counts()
+        if not counts.images:
+            raise InputError(
+                f"there is nothing to score: no images in {', '.join(self._request.inputs)}"
+            )
         found = summary(
             counts,
             self._engine.manifest,

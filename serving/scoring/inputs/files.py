@@ -68,8 +68,7 @@ class FileShard:
         images = read_ahead([path and self._location(path) for path in paths])
         rows = zip(paths, labels, images, strict=True)
         for row, (path, label, image) in enumerate(rows, start=skip):
-            name = os.fsencode(path or "").decode(errors="replace")
-            yield Record(self._id(name, row), name, image, label)
+            yield Record(self._id(path or "", row), path, image, label)
 
     def _labels(self, paths: Sequence[str], skip: int) -> Iterable[Label | None]:
         if self.labels is not None:
@@ -82,8 +81,8 @@ class FileShard:
     def _location(self, path: str) -> str:
         return path if self.list_name is None else join(self.list_name[0], path)
 
-    def _id(self, name: str, row: int) -> str:
-        return name if self.list_name is None else f"{self.list_name[0]}#{self.list_name[1] + row}"
+    def _id(self, path: str, row: int) -> str:
+        return path if self.list_name is None else f"{self.list_name[0]}#{self.list_name[1] + row}"
 
     def __getstate__(self) -> dict[str, Any]:
         # A slice would be pickled with all that it is a slice of.

@@ -18,7 +18,7 @@ from serving.scoring.inputs.files import file_shards, sorted_paths
 from serving.scoring.inputs.locations import IMAGE_SUFFIXES, expand, stamp, suffix
 from serving.scoring.inputs.parquet import parquet_shards
 from serving.scoring.inputs.webdataset import SUFFIXES as TAR_SUFFIXES
-from serving.scoring.inputs.webdataset import TarShard
+from serving.scoring.inputs.webdataset import tar_shard
 from serving.scoring.records import Shard
 
 FOLDER_LABELS = "folder"
@@ -125,8 +125,7 @@ def _container_shards(
         return parquet_shards(location, column, labels, rows)
     if ending in lists.SUFFIXES:
         return lists.list_shards(location, column, labels, rows)
-    stamp(location)  # it must be there
-    return [TarShard(location, column, labels)]
+    return [tar_shard(location, column, labels)]
 
 
 def _bytes_of(paths: pa.Array) -> Iterator[bytes]:

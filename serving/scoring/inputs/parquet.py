@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from serving.scoring.errors import InputError
 from serving.scoring.inputs.locations import is_url, open_file
-from serving.scoring.records import LIMITS, Fault, FaultKind, Label, Record
+from serving.scoring.records import LIMITS, Fault, FaultKind, Record
 
 _MOST_ROWS_READ = 64
 _MOST_BYTES_READ = 8 * 2**20
@@ -65,13 +67,10 @@ class ParquetShard:
     ) -> Iterator[Record]:
         row = 0
         try:
-            for images, labels in self._batches(file, group):
-                start = max(0, skip - row)
-                for i in range(start, len(images)):
-                    yield self._record(
-                        first + row + i, images[i], None if labels is None else labels[i]
-                    )
-                row += len(images)
+            for batch in self._batches(file, group):
+                left = batch.slice(max(0, skip - row))
+                yield from self._records(left, first + row + len(batch) - len(left))
+                row += len(batch)
         except (pa.ArrowException, OSError) as error:
             if is_url(self.location):  # most likely the network; the same command goes on
                 raise unreadable(self.location, error) from error
@@ -79,25 +78,27 @@ class ParquetShard:
             for missing in range(max(row, skip), rows):
                 yield Record(f"{self.location}#{first + missing}", None, fault)
 
-    def _record(self, row: int, image: Any, label: Label | None) -> Record:
-        value = image.as_py()
-        path = None
-        if isinstance(value, dict):
-            path, value = value.get("path"), value.get("bytes")
-        data = (value or b"")[: LIMITS.max_bytes + 1]
-        return Record(f"{self.location}#{row}", path, data, label)
-
-    def _batches(
-        self, file: pq.ParquetFile, group: int
-    ) -> Iterator[tuple[pa.Array, list[Label | None] | None]]:
+    def _batches(self, file: pq.ParquetFile, group: int) -> Iterator[pa.RecordBatch]:
         about = file.metadata.row_group(group)
         each = max(1, about.total_byte_size // max(1, about.num_rows))
         size = min(_MOST_ROWS_READ, max(1, _MOST_BYTES_READ // each))
         names = [name for name in (self.columns.image, self.columns.label) if name is not None]
-        for batch in file.iter_batches(size, row_groups=[group], columns=names):
-            label = self.columns.label
-            labels = None if label is None else batch.column(label).to_pylist()
-            yield batch.column(self.columns.image), labels
+        yield from file.iter_batches(size, row_groups=[group], columns=names)
+
+    def _records(self, batch: pa.RecordBatch, first: int) -> Iterator[Record]:
+        images = batch.column(self.columns.image)
+        paths: Iterable[str | None] = repeat(None, len(batch))
+        if pa.types.is_struct(images.type):
+            index = images.type.get_field_index("path")
+            if index >= 0 and _is_text(images.type.field(index).type):
+                paths = _values(pc.struct_field(images, "path"))
+            images = pc.struct_field(images, "bytes")
+        label = self.columns.label
+        labels = repeat(None, len(batch)) if label is None else _values(batch.column(label))
+        rows = zip(images.to_pylist(), paths, labels, strict=True)
+        for row, (image, path, its_label) in enumerate(rows, start=first):
+            data = (image or b"")[: LIMITS.max_bytes + 1]
+            yield Record(f"{self.location}#{row}", path, data, its_label)
 
 
 @contextmanager
@@ -171,14 +172,20 @@ def _check_labels(schema: pa.Schema, location: str, label: str) -> None:
         raise InputError(f"{location} has no column {label!r} for --labels; it has {columns}")
     kind = schema.field(label).type
     values = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not (
-        pa.types.is_integer(values)
-        or pa.types.is_string(values)
-        or pa.types.is_large_string(values)
-    ):
+    if not (pa.types.is_integer(values) or _is_text(values)):
         raise InputError(
             f"column {label!r} of {location} holds {kind}: labels are names or numbers of classes"
         )
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """A column's values; text that is no Unicode is mended, for files may hold any bytes."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not _is_text(column.type):
+        return list(column.to_pylist())
+    texts = column.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
+    return [None if text is None else text.decode(errors="replace") for text in texts]
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
@@ -186,6 +193,10 @@ def _holds_bytes(kind: pa.DataType) -> bool:
         index = kind.get_field_index("bytes")
         return index >= 0 and _is_binary(kind.field(index).type)
     return _is_binary(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_binary(kind: pa.DataType) -> bool:

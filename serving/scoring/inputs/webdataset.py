@@ -101,6 +101,21 @@ class TarShard:
             sample.label = content.read(_MAX_LABEL_BYTES).decode(errors="replace").strip()
 
 
+def tar_shard(location: str, image: str | None, label: str | None) -> TarShard:
+    """A tar file as one shard.
+
+    Raises:
+        InputError: if it can't be read, or does not begin as a tar file does.
+    """
+    try:
+        with open_file(location) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
+            tar.next()
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{location} is not a readable tar file: {reason}") from error
+    return TarShard(location, image, label)
+
+
 def _split(name: str) -> tuple[str, str]:
     """The key of a member, up to the first dot of its file's name, and what follows that dot."""
     path = PurePosixPath(name)

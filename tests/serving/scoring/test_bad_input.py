@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +97,7 @@ def test_inputs_that_cannot_be_scored_are_named(
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and nothing else PAR1")
     (tmp_path / "ragged.csv").write_text("path,y\na,b\nc,d,e,f\n")
+    (tmp_path / "broken.tar").write_bytes(b"no tar" * 1000)
     (tmp_path / "two.csv").write_text("left,right\na,b\n")
     (tmp_path / "empty.txt").write_text("\n\n")
     (tmp_path / "latin.txt").write_bytes(b"\xe4.png\n")
@@ -111,6 +113,7 @@ def test_inputs_that_cannot_be_scored_are_named(
         (tmp_path / "empty", {}, "nothing to score: no images in .*empty"),
         (tmp_path / "empty.txt", {}, "nothing to score"),
         (rowless, {}, "nothing to score"),
+        (tmp_path / "broken.tar", {}, "broken.tar is not a readable tar file: "),
         (tmp_path / "broken.parquet", {}, "is not a readable Parquet file"),
         (texts, {}, "has 0 columns of encoded images .* nothing to read"),
         (pair, {}, "has 2 columns .* 'left', 'right'; name one of them by --column"),
@@ -132,6 +135,13 @@ def test_inputs_that_cannot_be_scored_are_named(
         with pytest.raises(InputError, match=problem):
             score(source, **settings)
         assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_without_images(score: Score, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(tmp_path, "folder", recursive=False)
+    with pytest.raises(InputError, match="nothing to score: no images in .*a.tar"):
+        score(tmp_path / "a.tar")
 
 
 def test_a_full_disk_leaves_whole_parts(

@@ -93,7 +93,7 @@ def test_each_line_of_a_list_is_a_row(score: Score, picture_folder: Path) -> Non
     listed = picture_folder / "list.csv"
     listed.write_text("file,y\n00.png,a\n,b\n00.png,\n")
     table = score(listed, labels="y")
-    assert table["path"].to_pylist() == ["00.png", "", "00.png"]
+    assert table["path"].to_pylist() == ["00.png", None, "00.png"]
     assert table["index"].to_pylist()[0] == table["index"].to_pylist()[2]
     assert table["error_kind"].to_pylist() == [None, "missing", None]
 
@@ -104,8 +104,25 @@ def test_names_need_not_be_unicode(score: Score, tmp_path: Path, pictures: Pictu
     with open(os.fsencode(folder) + b"/\xff[red].png", "wb") as file:  # noqa: PTH123
         file.write(pictures[0])
     table = score(folder)
-    assert table["id"].to_pylist() == [f"{folder}/\ufffd[red].png"]
+    assert table["id"].to_pylist() == [f"{folder}/\\udcff[red].png"]
     assert table["error"].null_count == 1
+
+
+def test_text_in_files_need_not_be_unicode(
+    score: Score, tmp_path: Path, pictures: Pictures
+) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, content in ((b"\xff.png", pictures[0]), (b"\xff.cls", b"\xff")):
+            member = tarfile.TarInfo(os.fsdecode(name))
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    texts = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
+    image = pa.StructArray.from_arrays([pa.array([pictures[0]]), texts], ["bytes", "path"])
+    pq.write_table(pa.table({"photo": image, "cls": texts}), tmp_path / "a.parquet")
+    table = score(tmp_path / "a.tar", tmp_path / "a.parquet", labels="cls")
+    assert table["path"].to_pylist() == ["\\udcff.png", "\ufffd"]
+    assert table["true_index"].null_count == 2
+    assert table["error"].null_count == 2
 
 
 def test_labels_of_folders(score: Score, tmp_path: Path, pictures: Pictures) -> None:
