@@ -39,7 +39,8 @@ from serving.images import ImageLimits, decode_image
 from serving.manifest import Manifest, graph_models, graph_path, latest_version
 from serving.manifest_json import load_manifest
 from serving.scoring.parts import Kept
-from serving.scoring.session import Routing, ScoringRequest, score_session
+from serving.scoring.request import Routing, ScoringRequest
+from serving.scoring.session import score_session
 
 REPOSITORY = Path("model_repository")
 GOALS = {"raw": 0.9, "all experts": 1.6}

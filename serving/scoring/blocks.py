@@ -21,7 +21,7 @@ class Block:
     Attributes:
         inputs: images, uint8 [N, H, W, 3], for stage 1 and features, fp32 [N, ..], for others.
         state: where they stand.
-        parts: int64 [N], the part that each belongs to, by its number in the pipeline.
+        parts: int64 [N], the code of the part that each belongs to.
         rows: int64 [N], the row there.
     """
 

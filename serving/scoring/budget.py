@@ -7,7 +7,7 @@ interpolated; of all these settings, the most eager one that keeps to the budget
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
@@ -16,11 +16,12 @@ import numpy as np
 from serving.engine import Engine
 from serving.manifest import Manifest
 from serving.routing import Float
-from serving.scoring.errors import InputError, ScoringError
+from serving.scoring.errors import InputError, ScoringError, ScoringStopped
 from serving.scoring.parts import Kept, Part, PartKey
 from serving.scoring.pipeline import Pipeline, PipelineSettings
 from serving.scoring.reading import ShardTask
 from serving.scoring.records import Record, Shard
+from serving.scoring.request import ScoringRequest
 
 _IMAGES = 2048
 _PLACES = 64
@@ -38,22 +39,33 @@ class Solved:
 
 
 def solve(
-    engine: Engine, shards: Sequence[Shard], mean_experts: float, *, workers: int, batch_size: int
+    engine: Engine,
+    shards: Sequence[Shard],
+    mean_experts: float,
+    request: ScoringRequest,
+    watch: Callable[[], bool] = lambda: False,
 ) -> Solved:
     """The most eager thresholds with which a sample takes at most so many experts on average.
 
     The sample is 2,048 images from up to 64 places spread over the inputs, the same each time.
 
+    Args:
+        engine: the model.
+        shards: the inputs.
+        mean_experts: the budget.
+        request: how to work.
+        watch: as of `Pipeline.run`.
+
     Raises:
-        ScoringError: if the budget can't be kept, or no image can be read.
+        ScoringError: if the budget can't be kept, no image can be read, or it was stopped.
     """
     experts = engine.manifest.num_experts
     if not 1 <= mean_experts <= experts:
         raise ScoringError(
             f"--budget is a mean number of experts, between 1 and {experts}, not {mean_experts:g}"
         )
-    sample = _Sample(tuple(shards))
-    scores = _router_scores(engine, sample, PipelineSettings(Kept(1), _IMAGES, batch_size, workers))
+    settings = PipelineSettings(Kept(1), _IMAGES, request.rows_of_a_batch, request.threads)
+    scores = _router_scores(engine, _Sample(tuple(shards)), settings, watch)
     best = Solved((1.0,) * (experts - 1), 1.0, len(scores))
     for thresholds in _settings(engine.manifest):
         mean = _mean_experts(scores, thresholds)
@@ -77,7 +89,9 @@ class _Sample:
         yield from islice(records, skip, None)
 
 
-def _router_scores(engine: Engine, sample: Shard, settings: PipelineSettings) -> Float:
+def _router_scores(
+    engine: Engine, sample: Shard, settings: PipelineSettings, watch: Callable[[], bool]
+) -> Float:
     """What every router says of every image of a sample, fp32 [N, K-1]."""
     scores: dict[PartKey, Float] = {}
 
@@ -86,11 +100,11 @@ def _router_scores(engine: Engine, sample: Shard, settings: PipelineSettings) ->
         scores[part.key] = part.router_scores[: len(part)][answered]
 
     eager = engine.rule(threshold=0.0)
-    Pipeline(engine, eager, settings, emit).run([ShardTask(0, sample)])
-    found = np.concatenate([scores[key] for key in sorted(scores)])
-    if not len(found):
+    if not Pipeline(engine, eager, settings, emit).run([ShardTask(0, sample)], watch):
+        raise ScoringStopped("stopped before the first image was scored")
+    if not any(map(len, scores.values())):
         raise InputError("--budget needs a sample of the inputs, and none of it can be decoded")
-    return found
+    return np.concatenate([scores[key] for key in sorted(scores)])
 
 
 def _settings(manifest: Manifest) -> Iterator[tuple[float, ...]]:

@@ -104,7 +104,8 @@ def score(
     from serving.files import replacing
     from serving.scoring.parts import Kept
     from serving.scoring.report import show_summary
-    from serving.scoring.session import Routing, ScoringRequest, score_session
+    from serving.scoring.request import Routing, ScoringRequest
+    from serving.scoring.session import score_session
 
     request = ScoringRequest(
         inputs=tuple(inputs),

@@ -25,7 +25,12 @@ class PartKey:
     @property
     def file_name(self) -> str:
         """Of the part in the output folder; names sort as the inputs do."""
-        return f"part-{self.shard:05}-{self.number:05}.parquet"
+        return f"part-{self.shard:07}-{self.number:05}.parquet"
+
+    @property
+    def code(self) -> int:
+        """The key as one number, for arrays."""
+        return self.shard << 32 | self.number
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class Part:
     Attributes:
         key: which part it is.
         last: whether its shard ends with it; known once the part is closed.
+        closed: whether it has all its rows.
+        left: rows that are neither answered nor faults yet.
         ids, paths, labels: of each row.
         faults: why rows have no answer, by row.
         top_indices, top_probabilities: int32 and fp32 [N, k], best first.
@@ -66,6 +73,8 @@ class Part:
     def __init__(self, key: PartKey, capacity: int, kept: Kept, num_experts: int) -> None:
         self.key = key
         self.last = False
+        self.closed = False
+        self.left = 0
         self.ids: list[str] = []
         self.paths: list[str | None] = []
         self.labels: list[Label | None] = []

@@ -90,12 +90,8 @@ class Pipeline:
         self._chunk_bytes = 0
         self._stages = [StageQueue() for _ in range(engine.manifest.num_experts)]
         self._busy = [0] * (len(self._stages) + 1)
-        self._parts: dict[int, Part] = {}
-        self._left: dict[int, int] = {}
-        self._closed: set[int] = set()
-        self._numbers: dict[PartKey, int] = {}
+        self._parts: dict[int, Part] = {}  # by their codes
         self._complete: deque[Part] = deque()
-        self._next_number = 0
         self._rows_in_flight = 0
         self._reading = True
         self._held_back = False
@@ -180,9 +176,9 @@ class Pipeline:
             _PARTS_IN_FLIGHT * settings.part_rows, 4 * settings.workers * settings.batch_size
         )
         while not self._stopped:
-            known = chunk.part.key in self._numbers
+            begins = chunk.part.key.code not in self._parts
             self._held_back = self._rows_in_flight + len(chunk.images) > most_rows or (
-                not known and len(self._parts) >= _MOST_PARTS
+                begins and len(self._parts) >= _MOST_PARTS
             )
             full = bool(self._chunks) and self._chunk_bytes + chunk.bytes > _MOST_WAITING_BYTES
             if not (full or self._held_back):
@@ -191,17 +187,11 @@ class Pipeline:
             self._changed.wait()
 
     def _admit(self, chunk: Chunk) -> None:
-        key = chunk.part.key
-        if key not in self._numbers:
-            self._numbers[key] = self._next_number
-            self._parts[self._next_number] = chunk.part
-            self._left[self._next_number] = 0
-            self._next_number += 1
-        number = self._numbers[key]
-        self._left[number] += len(chunk.images)
+        part = chunk.part
+        self._parts[part.key.code] = part
+        part.left += len(chunk.images)
+        part.closed = chunk.closes
         self._rows_in_flight += len(chunk.images)
-        if chunk.closes:
-            self._closed.add(number)
         self._chunks.append(chunk)
         self._chunk_bytes += chunk.bytes
 
@@ -271,15 +261,16 @@ class Pipeline:
                 continue
             pixels[len(rows)] = decoded
             rows.append(row)
-        number = self._numbers[chunk.part.key]
-        state = self._start_rows(len(rows))
         block = Block(
-            pixels[: len(rows)], state, np.full(len(rows), number), np.array(rows, dtype=np.intp)
+            pixels[: len(rows)],
+            self._start_rows(len(rows)),
+            np.full(len(rows), chunk.part.key.code),
+            np.array(rows, dtype=np.intp),
         )
         with self._changed:
             if rows:
                 self._stages[0].put(block)
-            self._finish(number, len(chunk.images) - len(rows))
+            self._finish(chunk.part, len(chunk.images) - len(rows))
 
     def _start_rows(self, count: int) -> RoutingState:
         manifest = self._engine.manifest
@@ -303,41 +294,37 @@ class Pipeline:
                         block.rows[result.on],
                     )
                 )
-            numbers, counts = np.unique(block.parts[done], return_counts=True)
-            for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-                self._finish(number, count, experts=stage * count)
+            codes, counts = np.unique(block.parts[done], return_counts=True)
+            for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
+                self._finish(self._parts[code], count, experts=stage * count)
 
     def _fill(self, block: Block, done: Indices, result: StageResult) -> None:
         answers = block.state.answers(done)
         parts, rows = block.parts[done], block.rows[done]
         embeddings = None if result.embedding is None else result.embedding[done]
-        for number in np.unique(parts).tolist():
-            its = np.flatnonzero(parts == number)
+        for code in np.unique(parts).tolist():
+            its = np.flatnonzero(parts == code)
             some = Routed(
                 answers.probabilities[its], answers.experts_used[its], answers.router_scores[its]
             )
-            self._parts[number].fill(
-                rows[its], some, None if embeddings is None else embeddings[its]
-            )
+            self._parts[code].fill(rows[its], some, None if embeddings is None else embeddings[its])
 
-    def _finish(self, number: int, rows: int, experts: int = 0) -> None:
+    def _finish(self, part: Part, rows: int, experts: int = 0) -> None:
         """Count rows of a part that are done, those with an answer by the experts they took."""
         done, answered = self._progress, rows if experts else 0
         self._progress = Progress(
             done.rows + rows, done.answered + answered, done.experts + experts
         )
-        self._left[number] -= rows
-        if not self._left[number] and number in self._closed:
-            self._complete.append(self._parts[number])
+        part.left -= rows
+        if part.closed and not part.left:
+            self._complete.append(part)
             self._changed.notify_all()
 
     def _write(self) -> None:
         while (part := self._next_complete()) is not None:
             self._emit(part)
             with self._changed:
-                number = self._numbers.pop(part.key)
-                del self._parts[number], self._left[number]
-                self._closed.discard(number)
+                del self._parts[part.key.code]
                 self._rows_in_flight -= len(part)
                 self._changed.notify_all()
 

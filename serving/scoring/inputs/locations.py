@@ -9,7 +9,6 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -147,14 +146,19 @@ def read_image(location: str) -> bytes | Fault:
     """An image's bytes, at most one more than are accepted; behind a URL, after up to three tries.
 
     What can't be read is a fault of this image alone.
+
+    Raises:
+        InputError: if a package for the file system is not installed.
     """
     pauses = iter(_PAUSES_S if is_url(location) else ())
     while True:
         try:
             with _open(location) as file:
                 return file.read(LIMITS.max_bytes + 1)
-        except InputError as error:
+        except _UnknownFileSystem as error:
             return Fault(FaultKind.UNREADABLE, str(error))
+        except InputError:
+            raise
         except Exception as error:  # noqa: BLE001 every file system has its own
             pause = next(pauses, None)
             if _is_missing(error):
@@ -203,25 +207,23 @@ def _downloaded(file: IO[bytes]) -> IO[bytes]:
     return copy
 
 
-@lru_cache(maxsize=64)
-def _system_of(protocol: str, host: str) -> Any:
-    import fsspec  # noqa: PLC0415 only for URLs
-
-    del host  # buckets share a file system, and web servers too; the cache is bounded all the same
-    return fsspec.filesystem(protocol)
+class _UnknownFileSystem(InputError):
+    pass
 
 
 def _file_system(location: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path there."""
+    """The file system of a URL, which fsspec keeps, and the path there."""
+    import fsspec  # noqa: PLC0415 only for URLs
+
     protocol = location.partition("://")[0]
     try:
-        system = _system_of(protocol, "")
+        system = fsspec.filesystem(protocol)
     except ImportError as error:
         package = _MISSING_PACKAGES.get(protocol)
         wanted = f"pip install {package}" if package else _reason(error)
         raise InputError(f"{location} needs a package that is not installed: {wanted}") from error
     except ValueError as error:
-        raise InputError(f"{location}: {protocol}:// is not known to fsspec") from error
+        raise _UnknownFileSystem(f"{protocol}:// is no file system that fsspec knows") from error
     return system, system._strip_protocol(location)  # noqa: SLF001 fsspec has no public name for it
 
 

@@ -17,7 +17,8 @@ from rich.console import Console
 from serving.engine import Engine
 from serving.routing import Routed
 from serving.scoring.parts import Kept
-from serving.scoring.session import ScoringRequest, score_session
+from serving.scoring.request import ScoringRequest
+from serving.scoring.session import score_session
 
 
 @pytest.fixture(scope="session")

@@ -34,11 +34,11 @@ def test_an_image_that_cannot_be_scored_is_a_row_with_an_error(
         ("e.png", pictures[1]),
     ):
         (folder / name).write_bytes(content)
-    listed = [*sorted(map(str, folder.iterdir())), "gone.png", "/dev/null", "/dev"]
+    listed = [*sorted(map(str, folder.iterdir())), "gone.png", "/dev/null", "/dev", "what://x"]
     (tmp_path / "list.txt").write_text("\n".join(listed))
     table = score(tmp_path / "list.txt")
     kinds = table["error_kind"].to_pylist()
-    unreadable = [FaultKind.MISSING, FaultKind.UNREADABLE, FaultKind.UNREADABLE]
+    unreadable = [FaultKind.MISSING, *[FaultKind.UNREADABLE] * 3]
     invalid = [FaultKind.EMPTY, FaultKind.INVALID, FaultKind.INVALID]
     assert kinds == [None, *invalid, None, *unreadable]
     errors = table["error"].to_pylist()
@@ -47,8 +47,8 @@ def test_an_image_that_cannot_be_scored_is_a_row_with_an_error(
         present = [value is not None for value in table[column].to_pylist()]
         assert present == [kind is None for kind in kinds], column
     summary = json.loads((tmp_path / "out" / "_summary.json").read_bytes())
-    assert (summary["images"], summary["answered"]) == (8, 2)
-    assert summary["errors"] == {"empty": 1, "invalid_image": 2, "missing": 1, "unreadable": 2}
+    assert (summary["images"], summary["answered"]) == (9, 2)
+    assert summary["errors"] == {"empty": 1, "invalid_image": 2, "missing": 1, "unreadable": 3}
 
 
 def test_nothing_but_errors_is_a_whole_run(score: Score, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_inputs_that_cannot_be_scored_are_named(
         (tmp_path / "two.csv", {"column": "left", "labels": "y"}, "no column 'y' for --labels"),
         (tmp_path / "list.txt", {"labels": "y"}, "is a list without columns"),
         (tmp_path / "latin.txt", {}, "it is not UTF-8"),
-        ("nothing://there", {}, "nothing:// is not known to fsspec"),
+        ("nothing://there", {}, "nothing:// is no file system that fsspec knows"),
         ("memory://gone", {}, "there is no folder, file or glob memory://gone"),
         ("http://127.0.0.1:9/a.parquet", {}, "http://127.0.0.1:9/a.parquet can't be read: "),
     ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,18 @@ def test_any_division_into_shards_parts_and_batches_gives_the_same_rows(
             assert (part.probabilities[row] == expected.probabilities[picture]).all()
             assert part.experts_used[row] == expected.experts_used[picture]
             assert part.embeddings[row].any()
+
+
+def test_features_may_stay_on_the_device(
+    engine: Engine, pictures: tuple[bytes, ...], expected: Routed
+) -> None:
+    """The same binding as on a GPU, with the CPU as the device."""
+    work = PipelineSettings(Kept(1, embeddings=True), 48, batch_size=7, workers=2)
+    found = score(replace(engine, device="cpu"), [ShardTask(0, Shelf(pictures))], work)
+    part = found[PartKey(0, 0)]
+    assert part.top_indices[:, 0].tolist() == expected.probabilities.argmax(axis=1).tolist()
+    assert part.experts_used.tolist() == expected.experts_used.tolist()
+    assert part.embeddings is not None
 
 
 def test_rows_of_many_shards_fill_the_batches_of_later_stages(

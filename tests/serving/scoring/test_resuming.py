@@ -20,7 +20,8 @@ from rich.console import Console
 from serving.scoring import journal
 from serving.scoring.errors import OutputError
 from serving.scoring.parts import Kept
-from serving.scoring.session import ScoringRequest, score_session
+from serving.scoring.request import ScoringRequest
+from serving.scoring.session import score_session
 from tests.model_versions import add_version
 from tests.serving.scoring.conftest import rows_of
 from tests.serving.scoring.scoring_process import start_scoring
@@ -110,7 +111,7 @@ def test_a_torn_journal_and_damaged_parts_are_made_good(
         (output / "_journal.jsonl").unlink,
         first.unlink,
         lambda: last.write_bytes(b"short"),
-        lambda: (output / ".part-00000-00001.parquet.x7").write_bytes(b"left behind"),
+        lambda: (output / ".part-0000000-00001.parquet.x7").write_bytes(b"left behind"),
     ):
         (output / "_summary.json").unlink()
         damage()
@@ -164,6 +165,23 @@ def test_a_folder_of_another_model_is_refused(
     request = ScoringRequest((str(picture_parquet),), tmp_path / "out", repository_copy, Kept(5))
     with pytest.raises(OutputError, match="another model"):
         score_session(request, Console(quiet=True))
+
+
+def test_a_run_file_that_was_altered(tmp_path: Path, score: Score, picture_parquet: Path) -> None:
+    score(picture_parquet)
+    path = tmp_path / "out" / "_run.json"
+    run = json.loads(path.read_bytes())
+    for altered in (
+        [],
+        {},
+        {**run, "rule": None},
+        {**run, "rule": {"thresholds": [0.5, "x"], "max_experts": 3}},
+        {**run, "rule": {"thresholds": [0.5, 7], "max_experts": 3}},
+        {**run, "inputs": None},
+    ):
+        path.write_text(json.dumps(altered))
+        with pytest.raises(OutputError, match="holds"):
+            score(picture_parquet)
 
 
 def test_inputs_that_were_written_anew(tmp_path: Path, score: Score, picture_parquet: Path) -> None:

@@ -21,7 +21,7 @@ from serving.routing import Routed
 from serving.scoring.budget import solve
 from serving.scoring.inputs.opening import open_inputs
 from serving.scoring.parts import Kept
-from serving.scoring.session import Routing
+from serving.scoring.request import Routing, ScoringRequest
 from tests.serving.scoring.conftest import assert_answers
 
 Score = Callable[..., pa.Table]
@@ -132,7 +132,8 @@ def test_a_resumed_budget_keeps_its_thresholds(
 def test_a_model_without_gears_has_budgets_too(engine: Engine, picture_folder: Path) -> None:
     plain = replace(engine, manifest=replace(engine.manifest, gears={}))
     shards = open_inputs([str(picture_folder)], None, None, 10).shards
-    solved = solve(plain, shards, 2.0, workers=2, batch_size=16)
+    request = ScoringRequest((), Path("out"), Path("repository"), Kept(1))
+    solved = solve(plain, shards, 2.0, request)
     assert solved.images == 48
     assert 1.9 < solved.mean_experts <= 2.0
 
