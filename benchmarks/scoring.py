@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,7 +153,7 @@ class RawScoring:
 
         def work() -> None:
             while (start := next(batches, None)) is not None:
-                self._score(self._files[start : start + _BATCH])
+                self._score(self.decoded(range(start, min(start + _BATCH, len(self._files)))))
 
         threads = [threading.Thread(target=work) for _ in range(self._threads)]
         for thread in threads:
@@ -162,9 +162,12 @@ class RawScoring:
             thread.join()
         return len(self._files)
 
-    def _score(self, files: Sequence[bytes]) -> None:
+    def decoded(self, rows: Iterable[int]) -> NDArray[np.uint8]:
+        """Some of the images, uint8 [N, H, W, 3]."""
         limits, spec = ImageLimits(), self._manifest.image
-        images = np.stack([decode_image(file, spec, limits) for file in files])
+        return np.stack([decode_image(self._files[row], spec, limits) for row in rows])
+
+    def _score(self, images: NDArray[np.uint8]) -> None:
         first, *later = self._stages
         features, logits, score = first.run(["features", "logits", "score"], {"image": images})
         for i, stage in enumerate(later):
