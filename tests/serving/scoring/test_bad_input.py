@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from serving.scoring.errors import InputError, OutputError
+from serving.scoring.inputs.locations import expand, read_image
+from serving.scoring.journal import locked
 from serving.scoring.parts import Kept
-from serving.scoring.records import FaultKind
+from serving.scoring.records import Fault, FaultKind
 from tests.training.misfortunes import full_disk
 
 Score = Callable[..., pa.Table]
@@ -166,6 +171,40 @@ def test_an_output_that_cannot_be_written(
     (tmp_path / "damaged" / "_run.json").write_text("{")
     with pytest.raises(OutputError, match=r"_run.json can't be read"):
         score(picture_parquet, output=tmp_path / "damaged")
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Without the rights of root, who may read and write everything."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_what_may_not_be_read_or_written(tmp_path: Path, pictures: tuple[bytes, ...]) -> None:
+    with TemporaryDirectory() as name:  # `tmp_path` is below a folder of this user alone
+        folder, closed = Path(name), Path(name) / "closed"
+        (folder / "a.png").write_bytes(pictures[0])
+        closed.mkdir()
+        (closed / "b.png").write_bytes(pictures[0])
+        for path, mode in ((folder / "a.png", 0), (closed, 0), (folder, 0o555)):
+            path.chmod(mode)
+        with as_nobody():
+            fault = read_image(str(folder / "a.png"))
+            assert fault == Fault(FaultKind.UNREADABLE, "the file can't be read: Permission denied")
+            with pytest.raises(InputError, match="closed can't be listed: Permission denied"):
+                list(expand(str(folder)))
+            with (
+                pytest.raises(OutputError, match="out can't be written: Permission denied"),
+                locked(folder / "out"),
+            ):
+                pass
+        closed.chmod(0o755)
+        folder.chmod(0o755)
 
 
 def test_wishes_that_make_no_sense(call_ride: Ride, tmp_path: Path, picture_parquet: Path) -> None:
