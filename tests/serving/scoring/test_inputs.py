@@ -6,6 +6,7 @@ import functools
 import http.server
 import io
 import os
+import pickle
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -212,6 +213,19 @@ def test_shards_begin_anywhere(tmp_path: Path, picture_folder: Path, pictures: P
         assert [record.image for record in whole] == list(pictures)
         for skip in (0, 1, 8, 9, 10, 47, 48):
             assert list(shard.read(skip)) == whole[skip:]
+
+
+def test_shards_can_be_sent_to_other_processes(
+    tmp_path: Path, picture_folder: Path, picture_parquet: Path, pictures: Pictures
+) -> None:
+    """With nothing of the shards beside them."""
+    (tmp_path / "list.csv").write_text("path\n" + "pictures/00.png\n" * 40)
+    tar = write_tar(tmp_path / "a.tar", pictures)
+    for source in (picture_folder, picture_parquet, tar, tmp_path / "list.csv"):
+        for shard in open_inputs([str(source)], None, None, 10).shards:
+            sent = pickle.dumps(shard)
+            assert list(pickle.loads(sent).read()) == list(shard.read())
+            assert len(sent) < 3000
 
 
 def test_a_large_image_is_not_read_to_its_end(tmp_path: Path, score: Score) -> None:
