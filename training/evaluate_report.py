@@ -211,7 +211,15 @@ def _curves(run: ReportedRun, data: Path, device: str, workers: int, console: Co
         say(console, f"The report has no accuracy-compute curves: {error}")
         return _Curves(missing=str(error))
     kinds = kinds_for(checkpoint, None, everything=True)
-    material = collect_material(checkpoint, run.folder, images, device, console, with_views=True)
+    material = collect_material(
+        checkpoint,
+        run.folder,
+        images,
+        device,
+        console,
+        with_views=True,
+        prior_adjustment=checkpoint.prior_adjustment,
+    )
     calibration, test = material.judged_calibration(), material.judged_test()
     offers = [offer_of(kind, material, calibration, Wish()) for kind in kinds]
     contenders = [*(offer.contender for offer in offers), *baselines(material, calibration)]
