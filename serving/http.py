@@ -1,7 +1,7 @@
 """The HTTP application: translates between requests and `serving.service`, and nothing else.
 
-Two dialects: `POST /v1/classify` for images, and the Open Inference Protocol under `/v2` for
-tensors; in front of Triton, which speaks the second itself, only the first.
+Two dialects: `/v1` for images, and the Open Inference Protocol under `/v2` for tensors; in front of
+Triton, which speaks the second itself, only the first. The console at `/` uses the first.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from importlib.metadata import version as distribution_version
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
-from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp
@@ -19,8 +18,10 @@ from starlette.types import ASGIApp
 from serving.body_limit import BodyLimit
 from serving.fast_lane import FastLane
 from serving.http_classify import ClassifyRoute
+from serving.http_console import console_router
 from serving.http_errors import ErrorBody, handle_errors
 from serving.http_inference import InferRoute
+from serving.http_model import model_router
 from serving.http_repository import repository_router, statistics_router
 from serving.http_shared_memory import shared_memory_router
 from serving.inference import InferenceModels
@@ -38,6 +39,7 @@ def create_app(models: InferenceModels) -> ASGIApp:
     infer = InferRoute(models)
     framework = _framework(
         classify.router(),
+        model_router(lambda: service.served, service.settings),
         infer.router(),
         statistics_router(models),  # before the others: `stats` is no model
         _health_router(lambda: service.host.ready),
@@ -45,6 +47,7 @@ def create_app(models: InferenceModels) -> ASGIApp:
         repository_router(models),
         shared_memory_router(models.shared_memory),
         _operator_router(service.exposition),
+        console_router(),
     )
     return _bounded(FastLane(framework, classify, infer), service.settings, service.metrics)
 
@@ -54,8 +57,10 @@ def create_front_app(front: TritonFront) -> ASGIApp:
     classify = ClassifyRoute(front, front.settings.max_images_per_request)
     framework = _framework(
         classify.router(),
+        model_router(lambda: front.served, front.settings),
         _health_router(lambda: front.ready),
         _operator_router(front.exposition),
+        console_router(),
     )
     return _bounded(FastLane(framework, classify), front.settings, front.metrics)
 
@@ -140,9 +145,5 @@ def _operator_router(exposition: Callable[[], bytes]) -> APIRouter:
     async def metrics() -> Response:
         """Prometheus metrics."""
         return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
-
-    @router.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("/docs")
 
     return router

@@ -40,7 +40,7 @@ class Metrics:
         self._requests = counter(define.REQUESTS)
         self._duration = Histogram(
             "ride_request_duration_seconds",
-            "Time from a request's arrival to its answer.",
+            "Time from a request's arrival to its answer; GET requests are left out.",
             ["protocol"],
             registry=registry,
         )
@@ -74,15 +74,19 @@ class Metrics:
         """Count images that were answered at reduced cost."""
         self._degraded.inc(images)
 
-    def observe_request(self, protocol: str, code: str, duration_s: float) -> None:
-        """Count a request. `code` comes from a fixed table, so that labels stay bounded."""
+    def observe_request(self, protocol: str, code: str, duration_s: float | None) -> None:
+        """Count a request, and its time if it has one that matters.
+
+        `code` comes from a fixed table, so that labels stay bounded.
+        """
         key = (protocol, code)
         if key not in self._by_request:  # finding a labelled metric costs more than counting
             children = (self._requests.labels(*key), self._duration.labels(protocol))
             self._by_request[key] = children
         requests, duration = self._by_request[key]
         requests.inc()
-        duration.observe(duration_s)
+        if duration_s is not None:
+            duration.observe(duration_s)
 
     def exposition(self) -> bytes:
         """What a scrape gets."""

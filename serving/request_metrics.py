@@ -1,4 +1,4 @@
-"""Counts and times requests, whatever route they are for."""
+"""Counts requests, whatever route they are for, and times those that bring work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from serving.metrics import Metrics
 
 
 class RequestMetrics:
-    """ASGI middleware that counts and times every request."""
+    """ASGI middleware that counts every request, and times those that bring work.
+
+    Probes and scrapes come all the time and take next to none; they would hide what clients wait.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -32,4 +35,5 @@ class RequestMetrics:
         try:
             await self._app(scope, receive, watched)
         finally:
-            self._metrics.observe_request("http", str(status), time.perf_counter() - start)
+            duration_s = time.perf_counter() - start if scope["method"] == "POST" else None
+            self._metrics.observe_request("http", str(status), duration_s)

@@ -26,6 +26,7 @@ from serving.loop_lag import LoopLag
 from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME
 from serving.metrics import StageMetrics
 from serving.model_host import ModelHost
+from serving.model_versions import ModelVersion
 from serving.overload import Load
 from serving.parameters import ClassifyParameters
 from serving.routing import RoutingRule
@@ -51,6 +52,16 @@ class ClassificationService:
         """Let running work end and stop all threads."""
         self._decoders.close()
         self.host.close()
+
+    @property
+    def served(self) -> ModelVersion:
+        """The version that new requests go to.
+
+        Raises:
+            ModelNotFound: if it was unloaded.
+        """
+        engine = self.host.live.engine
+        return ModelVersion(engine.version, engine.manifest)
 
     def exposition(self) -> bytes:
         """The metrics, as Prometheus scrapes them."""

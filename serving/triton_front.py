@@ -17,7 +17,7 @@ from serving.classification import (
     check_top_k,
     classified,
 )
-from serving.errors import DeadlineExceeded
+from serving.errors import DeadlineExceeded, NoBackend
 from serving.image_decoding import ImageDecoders
 from serving.images import ImageLimits
 from serving.manifest import ImageSpec
@@ -49,6 +49,19 @@ class TritonFront:
     def ready(self) -> bool:
         """Whether a Triton server is."""
         return self._backends.ready
+
+    @property
+    def served(self) -> ModelVersion:
+        """The newest version that a Triton server serves.
+
+        Raises:
+            NoBackend: if none is ready.
+        """
+        models = self._backends.models
+        if not models:
+            raise NoBackend("no Triton server is ready; try again in a moment")
+        newest = max(models)
+        return ModelVersion(newest, models[newest])
 
     def exposition(self) -> bytes:
         """The metrics, as Prometheus scrapes them."""
