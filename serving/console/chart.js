@@ -8,14 +8,14 @@ const HEIGHT = 100;
 /**
  * A chart of one or several series.
  *
- * `describe.read(point)` gives the values of a point, one a series (null for none); `stacked` adds
- * them up to areas; `from` and `to` fix the axis, which otherwise ends above the largest value;
- * `marked(point)` tells which points get a band behind them.
+ * `describe.read(point)` gives the values of a point, one a series (null for none), `say(point)` the
+ * same in words; `stacked` adds them up to areas; `from` and `to` fix the axis, which otherwise ends
+ * above the largest value, and `format` writes its ends; `marked(point)` tells which points get a
+ * band behind them.
  */
 export class Chart {
-  constructor(describe, spanMs) {
+  constructor(describe) {
     this.describe = describe;
-    this.spanMs = spanMs;
     this.points = [];
     this.value = element("strong", {}, "–");
     this.top = element("span", { class: "axis top" });
@@ -23,24 +23,28 @@ export class Chart {
     this.cursor = svgElement("line", { class: "cursor", y1: 0, y2: HEIGHT, visibility: "hidden" });
     this.marks = svgElement("g");
     this.svg = svgElement("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" }, this.marks, this.cursor);
-    const plot = element("div", { class: "plot" }, this.svg, this.top, this.bottom);
-    plot.addEventListener("pointermove", (event) => this.point(event, plot));
-    plot.addEventListener("pointerleave", () => this.leave());
-    this.node = element("figure", { class: "card chart" }, this.caption(), plot);
+    this.svg.addEventListener("pointermove", (event) => this.point(event));
+    this.svg.addEventListener("pointerleave", () => this.leave());
+    this.node = element(
+      "figure", { class: "card chart" },
+      element("figcaption", {}, element("span", { class: "chart-title" }, describe.title), this.value),
+      element("div", { class: "plot" }, this.svg, this.top, this.bottom),
+      this.keys(),
+    );
   }
 
-  caption() {
-    const { title, series } = this.describe;
-    const keys = series.length > 1
-      ? element("span", { class: "keys" }, ...series.map((name, index) => element("span", { class: `key series-${index + 1}` }, name)))
-      : null;
-    return element("figcaption", {}, element("span", { class: "chart-title" }, title), this.value, keys);
+  keys() {
+    const { series } = this.describe;
+    if (series.length === 1) return null;
+    const keys = series.map((name, index) => element("span", { class: `key series-${index + 1}` }, name));
+    return element("p", { class: "keys" }, ...keys);
   }
 
-  /** Show points {time, ..}, oldest first. */
-  draw(points, now) {
+  /** Show points {time, ..}, oldest first, of so long until now. */
+  draw(points, now, spanMs) {
     this.points = points;
     this.now = now;
+    this.spanMs = spanMs;
     const { from = 0, to = null } = this.describe;
     this.low = from;
     this.high = to ?? niceAbove(Math.max(0, ...points.flatMap((point) => this.heights(point))));
@@ -113,9 +117,9 @@ export class Chart {
     return runs;
   }
 
-  point(event, plot) {
+  point(event) {
     if (!this.points.length) return;
-    const { left, width } = plot.getBoundingClientRect();
+    const { left, width } = this.svg.getBoundingClientRect();
     const x = (WIDTH * (event.clientX - left)) / width;
     const nearest = this.points.reduce((a, b) => (Math.abs(this.x(b) - x) < Math.abs(this.x(a) - x) ? b : a));
     this.pointed = true;

@@ -3,11 +3,12 @@
 import { fetchMetrics } from "./api.js";
 import { Chart } from "./chart.js";
 import { byId, element } from "./dom.js";
-import { decimal, duration, percent } from "./format.js";
+import { decimal, duration, percent, short } from "./format.js";
 import { Scrape, between } from "./metrics.js";
 
 const EVERY_MS = 1000;
 const SPAN_MS = 180_000;
+const LEAST_SPAN_MS = 30_000; // what little there is at first fills the charts
 const SMOOTHED = 3; // scrapes that a point looks back over
 const TABLE_ROWS = 12;
 
@@ -17,7 +18,7 @@ const say = { number: or(decimal), share: or((share) => percent(share)), time: o
 function charts(experts) {
   return [
     {
-      title: "Images a second", series: ["images"], format: decimal,
+      title: "Images a second", series: ["images"], format: short,
       read: (point) => [point.imagesPerSecond], say: (point) => say.number(point.imagesPerSecond),
     },
     {
@@ -26,7 +27,7 @@ function charts(experts) {
     },
     {
       title: "Images that stop after", stacked: true, to: 1, format: (share) => percent(share),
-      series: Array.from({ length: experts }, (_, index) => (index ? String(index + 1) : "expert 1")),
+      series: Array.from({ length: experts }, (_, index) => (index ? `${index + 1} experts` : "1 expert")),
       read: (point) => point.exits, say: (point) => point.exits.map(say.share).join(" · "),
     },
     {
@@ -34,12 +35,12 @@ function charts(experts) {
       read: (point) => [point.computeSaved], say: (point) => say.share(point.computeSaved),
     },
     {
-      title: "Time to answer", series: ["mean", "95 % below (about)"], format: duration,
+      title: "Time to answer", series: ["mean", "95th percentile, estimated"], format: duration,
       read: (point) => [point.meanLatency, point.highLatency],
       say: (point) => `${say.time(point.meanLatency)} · ${say.time(point.highLatency)}`,
     },
     {
-      title: "Waiting images", series: ["waiting"], format: decimal, marked: (point) => point.level > 0,
+      title: "Waiting images", series: ["waiting"], format: short, marked: (point) => point.level > 0,
       read: (point) => [point.waiting],
       say: (point) => `${point.waiting}${point.level ? ` · cheaper answers, level ${point.level}` : ""}`,
       needs: "ride_queue_depth", // in front of Triton the queues are Triton's
@@ -96,10 +97,11 @@ export class Live {
   draw(scrape) {
     if (!this.charts) {
       const shown = charts(this.experts).filter(({ needs }) => !needs || scrape.has(needs));
-      this.charts = shown.map((describe) => new Chart(describe, SPAN_MS));
+      this.charts = shown.map((describe) => new Chart(describe));
       byId("charts").replaceChildren(...this.charts.map(({ node }) => node));
     }
-    for (const chart of this.charts) chart.draw(this.points, scrape.time);
+    const span = Math.max(LEAST_SPAN_MS, scrape.time - this.points[0].time);
+    for (const chart of this.charts) chart.draw(this.points, scrape.time, span);
     this.fillTable();
   }
 

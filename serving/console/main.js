@@ -34,7 +34,9 @@ class Console {
     for (const { url } of this.images) URL.revokeObjectURL(url);
     this.images = images.map((image) => ({ ...image, url: URL.createObjectURL(image.blob) }));
     this.selected = 0;
-    this.ask();
+    this.ask().then(() => {
+      if (matchMedia("(max-width: 820px)").matches) byId("answer").scrollIntoView();
+    });
   }
 
   /** What the server would refuse in the middle of an upload, when no browser reads its answer. */
@@ -77,8 +79,8 @@ class Console {
     this.showSelected();
     const result = shown.answer.results[this.selected];
     const [best] = result.labels;
-    byId("announcement").textContent = `${words(best.label)}, ${probability(best.probability)}. `
-      + `${counted(result.experts_used, "expert")} of ${this.model.num_experts}. `
+    byId("announcement").textContent = `${words(best.label)}, ${probability(best.probability)}, `
+      + `by ${result.experts_used} of ${counted(this.model.num_experts, "expert")}. `
       + inWords(steps(shown.cost, result, shown.answer.degraded));
     if (this.compare.open) this.fillComparison();
   }
@@ -94,6 +96,7 @@ class Console {
   }
 
   refuse(error, again = null) {
+    byId("announcement").textContent = ""; // it was of another answer
     const known = error instanceof Problem;
     if (!known) console.error(error);
     const message = known ? error.message : "Something in this page failed; the browser's console says what.";

@@ -74,9 +74,11 @@ function scale({ score, threshold }) {
   const line = element(
     "div", { class: "scale", "aria-hidden": "true" },
     element("span", { class: "beyond" }),
-    element("span", { class: "threshold" }, element("b", {}, threshold.toFixed(2))),
-    element("span", { class: "score" }, element("b", {}, score.toFixed(2))),
+    element("span", { class: "threshold" }),
+    element("span", { class: "threshold-value" }, `threshold ${threshold.toFixed(2)}`),
+    element("span", { class: "score" }),
     element("span", { class: "ends" }, element("i", {}, "sure"), element("i", {}, "unsure")),
+    element("b", { class: "score-value" }, score.toFixed(2)),
   );
   withProperty(line, "--score", score);
   return withProperty(line, "--threshold", threshold);

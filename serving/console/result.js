@@ -87,24 +87,29 @@ function pictures(image, spec) {
     width: spec.width, height: spec.height, role: "img", class: "seen pixels",
     "aria-label": `About what the model sees: ${spec.width} by ${spec.height} pixels`,
   });
-  drawSeen(canvas, image, spec);
+  const seen = element("figure", { hidden: true }, canvas, element("figcaption", {}, "as the model sees it"));
+  drawSeen(canvas, image, spec).then((differs) => (seen.hidden = !differs));
   return element(
     "div", { class: "pictures" },
-    element("figure", {}, element("img", { src: image.url, alt: `Your image ${image.name}`, class: "given" }), element("figcaption", {}, "given")),
-    element("figure", {}, canvas, element("figcaption", {}, "seen")),
+    element("figure", {}, element("img", { src: image.url, alt: `Your image ${image.name}` }), element("figcaption", {}, "your image")),
+    seen,
   );
 }
 
-/** Shorter side resized, centre cut out; browsers filter a little differently than the server. */
+/**
+ * Shorter side resized, centre cut out; browsers filter a little differently than the server.
+ * Whether that leaves anything to see: not of an image that has the model's size already.
+ */
 async function drawSeen(canvas, image, { width, height, resize_shorter_side: side }) {
   const bitmap = await createImageBitmap(image.blob).catch(() => null);
-  if (!bitmap) return;
+  if (!bitmap || (bitmap.width === width && bitmap.height === height)) return false;
   const factor = side / Math.min(bitmap.width, bitmap.height);
   const [w, h] = [bitmap.width * factor, bitmap.height * factor];
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, (width - w) / 2, (height - h) / 2, w, h);
   bitmap.close();
+  return true;
 }
 
 function labels(result) {
