@@ -148,9 +148,9 @@ export class Chart {
   }
 }
 
-/** The next of 1, 2, 5 times a power of ten. */
+/** The next of 1, 2, 2.5, 5 times a power of ten. */
 function niceAbove(value) {
   if (value <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value);
+  return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= value);
 }
