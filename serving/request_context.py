@@ -1,7 +1,7 @@
 """Which request the running code works for: its ids, for logs, traces and exemplars.
 
-A transport enters it at the edge; whatever runs in the request's task finds it. Worker threads don't:
-what they need of it is taken along with the request.
+A transport enters it at the edge; whatever runs in the request's task finds it. Worker threads
+don't: what they need of it is taken along with the request.
 """
 
 from __future__ import annotations
