@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from serving.body_limit import BodyLimit
 from serving.fast_lane import FastLane
+from serving.http_audit import audit_router
 from serving.http_classify import ClassifyRoute
 from serving.http_errors import ErrorBody, handle_errors
 from serving.http_inference import InferRoute
@@ -44,6 +45,7 @@ def create_app(models: InferenceModels) -> ASGIApp:
         repository_router(models),
         shared_memory_router(models.shared_memory),
         _operator_router(service.exposition),
+        audit_router(service),
     )
     return _bounded(FastLane(framework, classify, infer), service.settings, service.metrics)
 

@@ -7,6 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.audit.auditor import Auditor
 from serving.catalogue import Catalogue
 from serving.drift import DriftWatch, expected_go_on
 from serving.engine import Engine, load_engine
@@ -44,6 +48,7 @@ class LiveModel:
         self.own_rule = engine.rule()
         self._rule = lru_cache(_RULES_KEPT)(engine.rule)  # most requests want the same few
         self.drift = DriftWatch(expected_go_on(manifest), manifest.num_experts)
+        self.auditor = Auditor(engine, settings.audit_share, self._is_quiet, metrics.audit)
         self._users = 0
         self._retired: Callable[[], object] | None = None
 
@@ -56,8 +61,8 @@ class LiveModel:
         asked = (parameters.max_experts, parameters.threshold, parameters.quality)
         return self.own_rule if asked == (None, None, None) else self._rule(*asked)
 
-    def observe_answers(self, routed: Routed, rule: RoutingRule) -> None:
-        """Take note of answers that were given by this rule, on the event loop's thread.
+    def observe_answers(self, images: NDArray[np.uint8], routed: Routed, rule: RoutingRule) -> None:
+        """Take note of how images were answered by this rule, on the event loop's thread.
 
         Only where neither a request nor load changed the model's own rule do they say something of
         how it does.
@@ -65,6 +70,7 @@ class LiveModel:
         if rule is self.own_rule:
             self.metrics.observe_own_rule(routed.experts_used)
             self.drift.observe(routed.experts_used)
+            self.auditor.consider(images, routed)
 
     @property
     def version(self) -> str:
@@ -86,13 +92,17 @@ class LiveModel:
         self._close_if_unused()
 
     def close(self) -> None:
-        """Stop the workers; batches under way end first."""
+        """Stop audit and workers; batches under way end first."""
+        self.auditor.close()
         self.scheduler.close()
 
     def _close_if_unused(self) -> None:
         if self._retired is not None and not self._users:
             close, self._retired = self._retired, None
             close()
+
+    def _is_quiet(self) -> bool:
+        return self.scheduler.rests and not self.overload.level
 
     def _count(self, report: BatchReport) -> None:
         self.statistics.observe_batch(report)

@@ -25,6 +25,9 @@ FILE_NAME = "manifest.json"
 GRAPH_FILE = "model.onnx"
 INTERPOLATIONS = ("bilinear", "bicubic")
 GEARS = ("fast", "balanced", "full")
+MANY_ABOVE = 100
+FEW_BELOW = 20
+"""Shot groups, by training images of a class: many, medium between these two, few."""
 PRECISIONS = ("fp32", "int8", "fp16")
 _MAX_GRAPH_BYTES = 2 * 2**30
 _ROUNDING = 1e-9

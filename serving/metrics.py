@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from prometheus_client import (
     CollectorRegistry,
     Counter,
-    Gauge,
     Histogram,
     ProcessCollector,
     exposition,
@@ -18,11 +17,13 @@ from prometheus_client import (
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from serving import metric_definitions as define
+from serving.audit.metrics import AuditMetrics
 from serving.drift import StageDrift, expected_go_on
 from serving.histograms import BatchHistogram
 from serving.image_counts import ImageCounts
 from serving.manifest import MODEL_NAME, Manifest, MultiplyAdds
-from serving.metric_definitions import Metric, stage_label
+from serving.metric_definitions import stage_label
+from serving.metric_families import counter, gauge
 from serving.request_context import exemplar_of_request
 from serving.routing import Routed
 from serving.scheduler import BatchReport
@@ -34,16 +35,6 @@ class Exposition:
 
     content: bytes
     content_type: str
-
-
-def counter(metric: Metric, registry: CollectorRegistry) -> Counter:
-    """A definition's counter."""
-    return Counter(metric.name, metric.help, metric.labels, registry=registry)
-
-
-def gauge(metric: Metric, registry: CollectorRegistry) -> Gauge:
-    """A definition's gauge."""
-    return Gauge(metric.name, metric.help, metric.labels, registry=registry)
 
 
 class Metrics:
@@ -197,6 +188,7 @@ class StageMetrics(Metrics):
         self._go_on = gauge(define.GO_ON, registry)
         self._evidence = gauge(define.DRIFT_EVIDENCE, registry)
         self._drift = gauge(define.DRIFT_DETECTED, registry)
+        self.audit = AuditMetrics(registry)
 
     def observe_batch(
         self, report: BatchReport, costs: MultiplyAdds, version: int, full_ensemble_s: float

@@ -1,4 +1,7 @@
-"""Writes docs/metrics.md from the definitions: `python -m serving.metrics_page > docs/metrics.md`."""
+"""The page docs/metrics.md, from the definitions of the metrics.
+
+Run `python -m serving.metrics_page > docs/metrics.md` after a change to them.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +31,11 @@ process, `process_cpu_seconds_total`, `process_resident_memory_bytes` and so on,
 
 ## What Triton lacks
 
-- `ride_full_ensemble_compute_seconds`: it rests on what batches of each stage cost, which the embedded
-  server measures when it starts.
+- `ride_full_ensemble_compute_seconds`: it rests on what batches of each stage cost, which the
+  embedded server measures when it starts.
 - Queues, decoding, degradation: those are Triton's own, see its `nv_inference_*` metrics.
-- The drift alarm: its counts are in `ride_own_rule_images_total` all the same, and what they are to be
-  compared with in `ride_expected_go_on_ratio`.
+- The drift alarm: its counts are in `ride_own_rule_images_total` all the same, and what they are to
+  be compared with in `ride_expected_go_on_ratio`.
 - The audit: there is no idle moment that a model could see in Triton. Audit the same model in an
   embedded server that gets a part of the traffic.
 
@@ -40,20 +43,21 @@ process, `process_cpu_seconds_total`, `process_resident_memory_bytes` and so on,
 
 Three answers, because they differ:
 
-- **Images**: `ride_expert_runs_avoided_total` is how many runs of an expert on an image were left out.
+- **Images**: `ride_expert_runs_avoided_total` counts runs of an expert on an image that were left
+  out.
 - **Multiply-adds**: `ride_multiply_adds_avoided_total` weighs them by what they cost on paper.
 - **Seconds**: `ride_compute_seconds_total` is the measured time in which graphs ran, and
-  `ride_full_ensemble_compute_seconds_total` an estimate of what the full ensemble would have taken on
-  the same images. The share of time saved is
+  `ride_full_ensemble_compute_seconds_total` an estimate of what the full ensemble would have taken
+  on the same images. The share of time saved is
 
       1 - rate(ride_compute_seconds_total[5m]) / rate(ride_full_ensemble_compute_seconds_total[5m])
 
-  and it may be below zero: where few images go on, later stages run on small batches, and where small
-  batches are dear this saves arithmetic and no time. The estimate is made batch by batch: when stage 1
-  has taken t seconds on n images, the full ensemble is charged t times the cost of all stages on n
-  images over the cost of stage 1 on n images, costs as measured at the start. So a machine that is
-  busy with something else slows both figures down alike. Seconds are those of a clock: a graph that
-  waits for a processor counts.
+  and it may be below zero: where few images go on, later stages run on small batches, and where
+  small batches are dear this saves arithmetic and no time. The estimate is made batch by batch: when
+  stage 1 has taken t seconds on n images, the full ensemble is charged t times the cost of all stages
+  on n images over the cost of stage 1 on n images, costs as measured at the start. So a machine that
+  is busy with something else slows both figures down alike. Seconds are those of a clock: a graph
+  that waits for a processor counts.
 
 The mean number of experts of an image is
 `rate(ride_experts_per_image_sum[5m]) / rate(ride_experts_per_image_count[5m])`, and of a version

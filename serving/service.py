@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.audit.report import audit_report
 from serving.classification import (
     Answer,
     Classified,
@@ -60,9 +61,12 @@ class ClassificationService:
             live = self.host.live
             self.metrics.observe_load(live.scheduler.queue_depths, self._load(live).level, lag_s)
             self.metrics.observe_drift(live.drift.stages())
+            report = audit_report(live.auditor.outcomes())
+            self.metrics.audit.show(report, live.auditor.waiting)
         else:
             self.metrics.observe_load((), 0, lag_s)
             self.metrics.observe_drift(())
+            self.metrics.audit.show(None, 0)
         return self.metrics.exposition(accept)
 
     @contextmanager
@@ -149,7 +153,7 @@ class ClassificationService:
         stopwatch: _Stopwatch,
     ) -> Answer:
         scheduled = await live.scheduler.route(images, allowed, urgency)
-        live.observe_answers(scheduled.routed, allowed)
+        live.observe_answers(images, scheduled.routed, allowed)
         degraded = allowed is not asked
         if degraded:
             self.metrics.observe_degraded(len(images))
