@@ -53,11 +53,11 @@ Three answers, because they differ:
       1 - rate(ride_compute_seconds_total[5m]) / rate(ride_full_ensemble_compute_seconds_total[5m])
 
   and it may be below zero: where few images go on, later stages run on small batches, and where
-  small batches are dear this saves arithmetic and no time. The estimate is made batch by batch: when
-  stage 1 has taken t seconds on n images, the full ensemble is charged t times the cost of all stages
-  on n images over the cost of stage 1 on n images, costs as measured at the start. So a machine that
-  is busy with something else slows both figures down alike. Seconds are those of a clock: a graph
-  that waits for a processor counts.
+  small batches are dear this saves arithmetic and no time. The estimate is made batch by batch:
+  when stage 1 has taken t seconds on n images, the full ensemble is charged t times the cost of
+  all stages on n images over the cost of stage 1 on n images, costs as measured at the start. So a
+  machine that is busy with something else slows both figures down alike. Seconds are those of a
+  clock: a graph that waits for a processor counts.
 
 The mean number of experts of an image is
 `rate(ride_experts_per_image_sum[5m]) / rate(ride_experts_per_image_count[5m])`, and of a version
