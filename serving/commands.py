@@ -118,6 +118,14 @@ def serve(
             help="Let any client have shared memory of this machine read and written.",
         ),
     ] = _DEFAULTS.shared_memory,
+    audit_share: Annotated[
+        float,
+        typer.Option(
+            envvar="RIDE_AUDIT_SHARE",
+            help="Share of answered images that all experts see as well, in idle moments, to "
+            "measure what routing costs in accuracy; 0 for none.",
+        ),
+    ] = _DEFAULTS.audit_share,
     triton: Annotated[
         str,
         typer.Option(
@@ -158,6 +166,7 @@ def serve(
         max_waiting_images=max_waiting_images,
         body_timeout_s=body_timeout_s,
         shared_memory=shared_memory,
+        audit_share=audit_share,
         triton=tuple(map(str.strip, triton.split(","))) if triton else (),
         request_timeout_s=request_timeout_ms / 1_000,
     )
@@ -198,7 +207,7 @@ def classify(
 
     given = {"max_experts": max_experts, "threshold": threshold, "quality": quality}
     parameters = parse_cost_parameters(given)
-    service = build_service(repository, _DEFAULTS)
+    service = build_service(repository, dataclasses.replace(_DEFAULTS, audit_share=0.0))
     try:
         answers, failed = asyncio.run(_classify_files(service, files, parameters, top_k))
     finally:

@@ -62,6 +62,7 @@ CODE: dict[type[errors.RideError], grpc.StatusCode] = {
     errors.NoBackend: grpc.StatusCode.UNAVAILABLE,
     errors.BackendFault: grpc.StatusCode.INTERNAL,
     errors.ModelRepositoryError: grpc.StatusCode.INTERNAL,
+    errors.AuditError: grpc.StatusCode.INTERNAL,
     errors.SettingsError: grpc.StatusCode.INTERNAL,
     errors.InferenceError: grpc.StatusCode.INTERNAL,
 }

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from importlib.metadata import version as distribution_version
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp
 
 from serving.body_limit import BodyLimit
 from serving.fast_lane import FastLane
+from serving.http_audit import audit_router
 from serving.http_classify import ClassifyRoute
 from serving.http_console import console_router
 from serving.http_errors import ErrorBody, handle_errors
@@ -26,7 +26,7 @@ from serving.http_repository import repository_router, statistics_router
 from serving.http_shared_memory import shared_memory_router
 from serving.inference import InferenceModels
 from serving.inference_protocol import model_config, model_metadata, server_metadata
-from serving.metrics import Metrics
+from serving.metrics import Exposition, Metrics
 from serving.request_metrics import RequestMetrics
 from serving.settings import Settings
 from serving.triton_front import TritonFront
@@ -47,6 +47,7 @@ def create_app(models: InferenceModels) -> ASGIApp:
         repository_router(models),
         shared_memory_router(models.shared_memory),
         _operator_router(service.exposition),
+        audit_router(service),
         console_router(),
     )
     return _bounded(FastLane(framework, classify, infer), service.settings, service.metrics)
@@ -138,12 +139,13 @@ def _protocol_router(models: InferenceModels) -> APIRouter:
     return router
 
 
-def _operator_router(exposition: Callable[[], bytes]) -> APIRouter:
+def _operator_router(exposition: Callable[[str], Exposition]) -> APIRouter:
     router = APIRouter(tags=["operators"])
 
     @router.get("/metrics")
-    async def metrics() -> Response:
-        """Prometheus metrics."""
-        return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
+    async def metrics(request: Request) -> Response:
+        """Metrics for Prometheus: OpenMetrics where the client accepts it, else the older text."""
+        found = exposition(request.headers.get("accept", ""))
+        return Response(found.content, media_type=found.content_type)
 
     return router

@@ -16,6 +16,7 @@ MEBIBYTE = 2**20
 DEFAULT_GRPC_PORT = 8001
 _DAY_S = 86_400
 _REQUEST_TIMEOUT_S = 10.0
+_AUDIT_SHARE = 0.01
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}", re.ASCII)
 
 
@@ -53,6 +54,7 @@ class Settings:
         request_timeout_s: how long Triton servers have for a request, over all tries.
         shared_memory: whether clients may name shared memory objects that this process then reads
             and writes; any client that can reach a port may do so.
+        audit_share: of answered images, how many the full ensemble sees as well, in idle moments.
     """
 
     host: str = "127.0.0.1"
@@ -74,6 +76,7 @@ class Settings:
     shared_memory: bool = False
     triton: tuple[str, ...] = ()
     request_timeout_s: float = _REQUEST_TIMEOUT_S
+    audit_share: float = _AUDIT_SHARE
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -90,6 +93,8 @@ class Settings:
         for port in (self.port, self.grpc_port):
             if port is not None and not 0 <= port <= 65_535:
                 raise SettingsError(f"the port must lie between 0 and 65535, not {port}")
+        if not 0 <= self.audit_share <= 1:
+            raise SettingsError(f"audit_share must lie between 0 and 1, not {self.audit_share}")
         if self.workers < 0:
             raise SettingsError(f"workers must not be negative, and is {self.workers}")
         limits = (
@@ -119,6 +124,7 @@ class Settings:
             (self.provider is not Provider.CPU, f"--provider {self.provider}"),
             (self.model_control is ModelControl.EXPLICIT, "--model-control explicit"),
             (self.shared_memory, "--shared-memory"),
+            (self.audit_share not in {0, _AUDIT_SHARE}, f"--audit-share {self.audit_share}"),
         ):
             if asked:
                 raise SettingsError(

@@ -80,10 +80,27 @@ class StageCosts:
                 return cheap + (dear - cheap) * (rows - low) / (high - low)
         return seconds[0]
 
+    def full_ensemble_seconds(self, rows: int, first_stage_s: float) -> float:
+        """How long a batch would take in all stages, from how long it took in the first.
+
+        Whatever slowed the first down against its cost would have slowed down the others alike.
+        """
+        every = sum(self.of(stage, rows) for stage in range(1, len(self.seconds) + 1))
+        return first_stage_s * every / self.of(1, rows)
+
     @property
     def best_batch(self) -> int:
         """The largest size measured: beyond it, a row of a batch costs no less."""
         return self.sizes[-1]
+
+
+def through_all_stages(engine: Engine, rows: int) -> RoutingState:
+    """Rows that no expert has seen, and that every expert will: no score makes them stop."""
+    manifest = engine.manifest
+    rule = engine.rule(threshold=0.0)
+    state = RoutingState.start([rule] * rows, manifest.num_experts, manifest.num_classes)
+    state.thresholds[:] = -np.inf  # a score of 0 is not above a threshold of 0
+    return state
 
 
 def measure_costs(engine: Engine) -> StageCosts:
@@ -117,10 +134,7 @@ def _time_stages(engine: Engine, size: int) -> Sequence[float]:
     manifest = engine.manifest
     spec, experts = manifest.image, manifest.num_experts
     inputs: NDArray[Any] = np.full((size, spec.height, spec.width, 3), 128, dtype=np.uint8)
-    # A threshold below every score: no image may stop.
-    rule = engine.rule(threshold=0.0)
-    state = RoutingState.start([rule] * size, experts, manifest.num_classes)
-    state.thresholds[:] = -np.inf
+    state = through_all_stages(engine, size)
     times = []
     for stage in range(1, experts + 1):
         start = time.perf_counter()

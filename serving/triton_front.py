@@ -21,9 +21,10 @@ from serving.errors import DeadlineExceeded, NoBackend
 from serving.image_decoding import ImageDecoders
 from serving.images import ImageLimits
 from serving.manifest import ImageSpec
-from serving.metrics import Metrics
+from serving.metrics import Exposition, Metrics
 from serving.model_versions import ModelVersion
 from serving.parameters import ClassifyParameters
+from serving.request_context import exemplar_of_request
 from serving.settings import Settings
 from serving.triton_backend import TritonBackend
 from serving.triton_backends import TritonBackends
@@ -63,10 +64,10 @@ class TritonFront:
         newest = max(models)
         return ModelVersion(newest, models[newest])
 
-    def exposition(self) -> bytes:
+    def exposition(self, accept: str) -> Exposition:
         """The metrics, as Prometheus scrapes them."""
         self.metrics.serve(self._backends.models)
-        return self.metrics.exposition()
+        return self.metrics.exposition(accept)
 
     @contextmanager
     def accept(self, parameters: ClassifyParameters) -> Iterator[Classify]:
@@ -99,7 +100,11 @@ class TritonFront:
             pixels = await prepared.pixels(model.manifest.image)
             wishes = parameters.model_dump(exclude={"top_k"}, exclude_none=True)
             answer = await backend.infer(model, pixels, wishes, deadline - loop.time())
-            self.metrics.observe_images(answer.routed, model.manifest.multiply_adds)
+            costs = model.manifest.multiply_adds
+            exemplar = exemplar_of_request()
+            self.metrics.observe_images(answer.routed, costs, model.number, exemplar)
+            if not wishes and not answer.degraded:
+                self.metrics.observe_own_rule(answer.routed.experts_used)
             if answer.degraded:
                 self.metrics.observe_degraded(len(images))
             return classified(str(model.number), model.manifest, images, answer, parameters.top_k)
