@@ -23,17 +23,18 @@ from serving.http_errors import ErrorBody, handle_errors
 from serving.http_inference import InferRoute
 from serving.http_model import model_router
 from serving.http_repository import repository_router, statistics_router
+from serving.http_requests import RecordedRequests
 from serving.http_shared_memory import shared_memory_router
 from serving.inference import InferenceModels
 from serving.inference_protocol import model_config, model_metadata, server_metadata
-from serving.metrics import Exposition, Metrics
-from serving.request_metrics import RequestMetrics
+from serving.metrics import Exposition
+from serving.request_recorder import RequestRecorder
 from serving.settings import Settings
 from serving.triton_front import TritonFront
 
 
-def create_app(models: InferenceModels) -> ASGIApp:
-    """The HTTP application of models that are ready, with its limits and its metrics."""
+def create_app(models: InferenceModels, recorder: RequestRecorder) -> ASGIApp:
+    """The HTTP application of models that are ready, with its limits; requests are recorded."""
     service = models.service
     classify = ClassifyRoute(service, service.settings.max_images_per_request)
     infer = InferRoute(models)
@@ -50,10 +51,10 @@ def create_app(models: InferenceModels) -> ASGIApp:
         audit_router(service),
         console_router(),
     )
-    return _bounded(FastLane(framework, classify, infer), service.settings, service.metrics)
+    return _bounded(FastLane(framework, classify, infer), service.settings, recorder)
 
 
-def create_front_app(front: TritonFront) -> ASGIApp:
+def create_front_app(front: TritonFront, recorder: RequestRecorder) -> ASGIApp:
     """The HTTP application in front of Triton servers: images only, tensors are for Triton."""
     classify = ClassifyRoute(front, front.settings.max_images_per_request)
     framework = _framework(
@@ -63,17 +64,17 @@ def create_front_app(front: TritonFront) -> ASGIApp:
         _operator_router(front.exposition),
         console_router(),
     )
-    return _bounded(FastLane(framework, classify), front.settings, front.metrics)
+    return _bounded(FastLane(framework, classify), front.settings, recorder)
 
 
-def _bounded(app: ASGIApp, settings: Settings, metrics: Metrics) -> ASGIApp:
+def _bounded(app: ASGIApp, settings: Settings, recorder: RequestRecorder) -> ASGIApp:
     limited = BodyLimit(
         app,
         max_bytes=settings.max_body_bytes,
         max_total_bytes=settings.max_total_body_bytes,
         timeout_s=settings.body_timeout_s,
     )
-    return RequestMetrics(limited, metrics)
+    return RecordedRequests(limited, recorder)
 
 
 def _framework(*routers: APIRouter) -> FastAPI:

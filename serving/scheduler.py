@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 from serving.batching import BatchPolicy, Run, StageEstimates, StageQueue
 from serving.engine import Engine, host
 from serving.errors import DeadlineExceeded, InferenceError, Overloaded, RideError
-from serving.request_context import exemplar_of_request
+from serving.request_context import current_request
 from serving.routing import Routed, RoutingRule, RoutingState
 from serving.stages import StageCosts, StageResult, run_stage
+from serving.timeline import Timeline
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,9 @@ class _Job:
         self.rule = rule
         self.urgency = urgency
         self.loop = loop
-        self.exemplar = exemplar_of_request()
+        request = current_request()  # worker threads can't ask for it
+        self.exemplar = None if request is None else request.exemplar
+        self.timeline = None if request is None else request.timeline
         self.future: asyncio.Future[Scheduled] = loop.create_future()
         self.abandoned = False
         self.arrived_at = time.monotonic()
@@ -370,6 +373,7 @@ class Scheduler:
 
     def _answer(self, batch: _Batch, run: StageResult, state: RoutingState) -> None:
         now = time.monotonic()
+        _note_steps(batch, now)
         goes_on = np.zeros(len(batch.rows), dtype=bool)
         goes_on[run.on] = True
         if len(run.on):
@@ -425,6 +429,19 @@ def _yield_to_others() -> None:
     """Let the event loop have a processor first when there are not enough: others wait for it."""
     if sys.platform == "linux":  # where niceness is a thread's own
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _WORKER_NICENESS)
+
+
+def _note_steps(batch: _Batch, now: float) -> None:
+    """For each request that is traced: how long its images waited for this stage, and ran."""
+    traced: dict[Timeline, list[float]] = defaultdict(list)
+    for row in batch.rows:
+        if row.job.timeline is not None:
+            traced[row.job.timeline].append(row.queued_at)
+    name = f"stage {batch.stage}"
+    for timeline, queued_at in traced.items():
+        about = {"ride.images": len(queued_at), "ride.batch_size": len(batch.rows)}
+        timeline.add(f"queue for {name}", min(queued_at), batch.taken_at)
+        timeline.add(name, batch.taken_at, now, **about)
 
 
 def _resolve_all(jobs: Sequence[_Job]) -> None:

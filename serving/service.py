@@ -30,6 +30,7 @@ from serving.model_host import ModelHost
 from serving.model_versions import ModelVersion
 from serving.overload import Load
 from serving.parameters import ClassifyParameters
+from serving.request_context import note_answer
 from serving.routing import RoutingRule
 from serving.scheduler import ORDINARY, Urgency
 from serving.settings import Settings
@@ -168,6 +169,7 @@ class ClassificationService:
         degraded = allowed is not asked
         if degraded:
             self.metrics.observe_degraded(len(images))
+        note_answer(scheduled.routed.experts_used, degraded=degraded)
         stopwatch.answered(len(images), scheduled.queue_seconds)
         return Answer(scheduled.routed, degraded)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from serving.errors import SettingsError
+from serving.logs import LogFormat
 from serving.overload import FLOORS
 from serving.providers import Provider
 
@@ -50,6 +51,9 @@ class Settings:
         max_images_per_request: files in one upload, rows in one tensor.
         max_waiting_images: images admitted and not yet answered; beyond it, 503.
         body_timeout_s: how long a client may take to send its body.
+        log_format: how lines on standard error look.
+        access_log: whether every request gets one.
+        trace: whether requests become OpenTelemetry spans; `OTEL_*` variables say where they go.
         triton: Triton servers that run the model, as HOST:PORT; with none, this process runs it.
         request_timeout_s: how long Triton servers have for a request, over all tries.
         shared_memory: whether clients may name shared memory objects that this process then reads
@@ -74,6 +78,9 @@ class Settings:
     max_waiting_images: int = 4_096
     body_timeout_s: float = 30.0
     shared_memory: bool = False
+    log_format: LogFormat = LogFormat.TEXT
+    access_log: bool = False
+    trace: bool = False
     triton: tuple[str, ...] = ()
     request_timeout_s: float = _REQUEST_TIMEOUT_S
     audit_share: float = _AUDIT_SHARE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,7 +25,7 @@ from serving.manifest import ImageSpec
 from serving.metrics import Exposition, Metrics
 from serving.model_versions import ModelVersion
 from serving.parameters import ClassifyParameters
-from serving.request_context import exemplar_of_request
+from serving.request_context import exemplar_of_request, note_answer, note_step
 from serving.settings import Settings
 from serving.triton_backend import TritonBackend
 from serving.triton_backends import TritonBackends
@@ -99,7 +100,11 @@ class TritonFront:
             check_top_k(model.manifest, parameters.top_k)
             pixels = await prepared.pixels(model.manifest.image)
             wishes = parameters.model_dump(exclude={"top_k"}, exclude_none=True)
-            answer = await backend.infer(model, pixels, wishes, deadline - loop.time())
+            start = time.monotonic()
+            try:
+                answer = await backend.infer(model, pixels, wishes, deadline - loop.time())
+            finally:
+                note_step("triton", start, **{"server.address": backend.address})
             costs = model.manifest.multiply_adds
             exemplar = exemplar_of_request()
             self.metrics.observe_images(answer.routed, costs, model.number, exemplar)
@@ -107,6 +112,7 @@ class TritonFront:
                 self.metrics.observe_own_rule(answer.routed.experts_used)
             if answer.degraded:
                 self.metrics.observe_degraded(len(images))
+            note_answer(answer.routed.experts_used, degraded=answer.degraded)
             return classified(str(model.number), model.manifest, images, answer, parameters.top_k)
 
         with self._room.admit(len(images)):
