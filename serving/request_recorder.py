@@ -79,7 +79,7 @@ class RequestRecord:
         trace = TraceContext.read(headers) if headers else None
         self._span: RequestSpan | None = None
         if recorder.tracer is not None and brings_work:
-            self._span = recorder.tracer.begin(trace)
+            self._span = recorder.tracer.begin(trace, self._start)
             trace = self._span.context
         self.request = RequestContext(
             request_id(headers),
@@ -133,7 +133,7 @@ class RequestRecord:
             "ride.request_id": self.request.request_id,
             **{f"ride.{name}": value for name, value in self._of_images().items()},
         }
-        span.end(self._span_name, attributes, failed=self._failed)
+        span.end(self._span_name, attributes, end, failed=self._failed)
 
     def _of_images(self) -> dict[str, Attribute]:
         outcome = self.request.outcome

@@ -7,6 +7,7 @@ Imported only where tracing is switched on. The standard variables set it up: wh
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from importlib.metadata import version as distribution_version
@@ -28,7 +29,7 @@ except ImportError as error:
     ) from None
 
 _NAME = "ride-server"
-_NANOSECONDS = 1e9
+_LAST_SENDING_S = 3.0
 
 
 class Tracer:
@@ -50,15 +51,23 @@ class Tracer:
             raise SettingsError(f"an OTEL_ variable is wrong: {error}") from None
         self._tracer = self._provider.get_tracer(_NAME, version)
 
-    def begin(self, parent: TraceContext | None) -> RequestSpan:
-        """The span of a request that arrives now, as part of its client's trace if it has one."""
+    def begin(self, parent: TraceContext | None, start: float) -> RequestSpan:
+        """The span of a request, as part of its client's trace if it has one.
+
+        `start` is of `time.monotonic()`, as all times here.
+        """
         context = trace.set_span_in_context(_remote(parent)) if parent else None
-        span = self._tracer.start_span("request", context, kind=trace.SpanKind.SERVER)
-        return RequestSpan(self._tracer, span)
+        clock = _WallClock()
+        span = self._tracer.start_span(
+            "request", context, trace.SpanKind.SERVER, start_time=clock.nanoseconds(start)
+        )
+        return RequestSpan(self._tracer, span, clock)
 
     def close(self) -> None:
-        """Send what is left, for as long as a sending may take."""
-        self._provider.shutdown()
+        """Send what is left; a collector that does not answer can't keep the process for long."""
+        sending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        sending.start()
+        sending.join(_LAST_SENDING_S)
 
 
 class RequestSpan:
@@ -69,10 +78,10 @@ class RequestSpan:
         timeline: where to note its steps; None if the trace is not sampled.
     """
 
-    def __init__(self, tracer: trace.Tracer, span: trace.Span) -> None:
+    def __init__(self, tracer: trace.Tracer, span: trace.Span, clock: _WallClock) -> None:
         self._tracer = tracer
         self._span = span
-        self._wall_less_monotonic = time.time() - time.monotonic()
+        self._clock = clock
         ids = span.get_span_context()
         self.context = TraceContext(
             trace.format_trace_id(ids.trace_id),
@@ -82,24 +91,36 @@ class RequestSpan:
         )
         self.timeline = Timeline() if span.is_recording() else None
 
-    def end(self, name: str, attributes: Mapping[str, Attribute], *, failed: bool) -> None:
+    def end(
+        self, name: str, attributes: Mapping[str, Attribute], end: float, *, failed: bool
+    ) -> None:
         """The request is answered; `failed` if that is the server's fault."""
         if self.timeline is None:
             return
         context = trace.set_span_in_context(self._span)
         for step in self.timeline.steps:
             child = self._tracer.start_span(
-                step.name, context, attributes=step.attributes, start_time=self._wall(step.start)
+                step.name,
+                context,
+                attributes=step.attributes,
+                start_time=self._clock.nanoseconds(step.start),
             )
-            child.end(self._wall(step.end))
+            child.end(self._clock.nanoseconds(step.end))
         self._span.update_name(name)
         self._span.set_attributes(attributes)
         if failed:
             self._span.set_status(trace.StatusCode.ERROR)
-        self._span.end()
+        self._span.end(self._clock.nanoseconds(end))
 
-    def _wall(self, monotonic: float) -> int:
-        return int((monotonic + self._wall_less_monotonic) * _NANOSECONDS)
+
+class _WallClock:
+    """Turns times of `time.monotonic()` into those that spans have, nanoseconds since 1970."""
+
+    def __init__(self) -> None:
+        self._difference = time.time() - time.monotonic()
+
+    def nanoseconds(self, monotonic: float) -> int:
+        return int((monotonic + self._difference) * 1e9)
 
 
 def _remote(parent: TraceContext) -> trace.Span:
