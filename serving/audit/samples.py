@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated
 from urllib.error import URLError
@@ -67,7 +68,7 @@ def read_samples(source: str) -> AuditSamples:
         AuditError: if it can't be read, or isn't what an audit says.
     """
     is_url = source.startswith(("http://", "https://"))
-    content = _fetched(_with_samples(source)) if is_url else _read(Path(source))
+    content = _fetched(source) if is_url else _read(Path(source))
     if len(content) > _MOST_BYTES:
         raise AuditError(f"{source} holds more than an audit ever says")
     try:
@@ -88,10 +89,11 @@ def _with_samples(url: str) -> str:
 
 def _fetched(url: str) -> bytes:
     try:
-        with urlopen(url, timeout=_TIMEOUT_S) as response:  # noqa: S310, the scheme is known
+        # Its scheme was looked at before.
+        with urlopen(_with_samples(url), timeout=_TIMEOUT_S) as response:  # noqa: S310
             content: bytes = response.read(_MOST_BYTES + 1)
             return content
-    except (URLError, OSError, ValueError) as error:
+    except (HTTPException, URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise AuditError(f"{url} can't be read: {reason}") from None
 
