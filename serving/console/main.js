@@ -1,6 +1,7 @@
 // The console: an image in, its answer and what it cost out; and what the server does meanwhile.
 
 import { classify, fetchModel, Problem } from "./api.js";
+import { watchAudit } from "./audit.js";
 import { comparable, offerCosts } from "./cost.js";
 import { byId, element } from "./dom.js";
 import { counted, probability, words } from "./format.js";
@@ -176,3 +177,4 @@ const model = await waitForModel();
 describe(model);
 new Console(model);
 new Live(model, (scrape) => tellHealth(scrape, model)).watch();
+watchAudit();

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -285,6 +286,26 @@ def load(server: RunningServer, parameters: dict[str, int]) -> Iterator[None]:
     finally:
         ended.set()
         client.join()
+
+
+def test_the_audit_is_shown_once_there_is_one(
+    browser: Browser, repository: Path, tmp_path: Path
+) -> None:
+    flags = ["--audit-share=1"]
+    with running_server(repository, tmp_path / "log.txt", flags) as audited:
+        for file in sorted(EXAMPLES.glob("*.png")):
+            audited.post("/v1/classify", content=file.read_bytes())
+        agreement, deadline = {"of": 0}, time.monotonic() + 10
+        while agreement["of"] < 12 and time.monotonic() < deadline:
+            agreement = audited.get("/v1/audit").json()["audit"]["report"]["agreement"]["all"]
+        with console(browser, audited, PHONE) as page:
+            row = page.locator(".audit-card", has_text="Same answer").locator("dl > div").first
+            expect(row).to_contain_text(f"{100 * agreement['share']:.1f} %")
+            interval = f"{100 * agreement['low']:.1f} % to {100 * agreement['high']:.1f} %"
+            expect(row).to_contain_text(interval)
+            expect(page.locator("#audit-about")).to_contain_text("the newest 12")
+            assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+            assert page.evaluate(CONTRAST)["poor"] == []
 
 
 def test_a_file_that_is_no_image_is_refused_kindly(page: Page, server: RunningServer) -> None:
