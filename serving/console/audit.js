@@ -6,7 +6,7 @@ import { percent } from "./format.js";
 
 const EVERY_MS = 5000;
 
-const GROUPS = { all: "all images", many: "classes of many images", medium: "classes of some images", few: "classes of few images" };
+const GROUPS = { all: "all images", many: "many-shot classes", medium: "medium-shot classes", few: "few-shot classes" };
 
 /** Ask for ever; the section appears with the first audited image. */
 export async function watchAudit() {
@@ -25,7 +25,7 @@ function show({ audit, drift, confidence }) {
   byId("audit-cards").replaceChildren(
     card("Same answer as all experts", Object.entries(report.agreement).map(([group, share]) => [GROUPS[group], share])),
     card("Room for better routing", [
-      ...report.stops.map(({ expert, missed_help: share }) => [`stopped too early, after ${expert}`, share]),
+      ...report.stops.map(({ expert, missed_help: share }) => [`too early, after ${expert}`, share]),
       ["took more than needed", report.wasted],
     ]),
     ...(drift.length ? [card("Images that go on", drift.flatMap(driftRows))] : []),

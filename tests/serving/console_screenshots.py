@@ -37,29 +37,33 @@ class _Shot:
     width: int
     height: int
     scale: float = 1
+    whole: bool = False
 
 
 _SHOTS = (
-    _Shot("light", "light", 1280, 1850),
-    _Shot("dark", "dark", 1280, 1850),
+    _Shot("light", "light", 1280, 900, whole=True),
+    _Shot("dark", "dark", 1280, 900, whole=True),
     _Shot("phone", "light", 375, 1180, scale=1.5),
 )
 
 
 def main() -> None:
     """Write docs/images/console-*.png."""
+    repository = _ROOT / "model_repository"
     if (program := find_chromium()) is None:
         sys.exit("there is no Chromium")
     with (
         TemporaryDirectory() as folder,
-        running_server(_ROOT / "model_repository", Path(folder) / "log.txt") as server,
+        running_server(repository, Path(folder) / "log.txt", ["--audit-share=0.5"]) as server,
         _light_load(server),
         running_browser(program) as browser,
     ):
         pages = [(shot, _open(browser, server, shot)) for shot in _SHOTS]
         pages[0][1].wait_for_timeout(1_000 * _SECONDS)
         for shot, page in pages:
-            _write(page.screenshot(), _ROOT / "docs" / "images" / f"console-{shot.name}.png")
+            page.evaluate("window.scrollTo(0, 0)" if shot.whole else "0")
+            screenshot = page.screenshot(full_page=shot.whole)
+            _write(screenshot, _ROOT / "docs" / "images" / f"console-{shot.name}.png")
 
 
 def _open(browser: Browser, server: RunningServer, shot: _Shot) -> Page:
