@@ -121,6 +121,7 @@ def announce(console: Console, listener: socket.socket, served: str, grpc: str) 
         f"Serving {served} at {address}\n"
         f"gRPC: {grpc}\n"
         f"Try: curl --data-binary @photo.jpg {address}/v1/classify\n"
+        f"Console: {address}/\n"
         f"Interactive documentation: {address}/docs",
         soft_wrap=True,
         highlight=False,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
@@ -18,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving.errors import SettingsError
 from serving.trace_context import TraceContext
@@ -157,6 +159,11 @@ def test_grpc_carries_the_same(
     tensor.set_data_from_numpy(pixels[:2])
     with triton.InferenceServerClient(traced.grpc_address) as client:
         client.infer("ride", [tensor], headers=headers | {"x-request-id": "mine-2"})
+    with grpc.insecure_channel(traced.grpc_address) as channel:
+        ask = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer.with_call
+        with pytest.raises(grpc.RpcError) as refused:
+            ask(service_pb2.ModelInferRequest(), metadata=[("x-request-id", "mine-6")])
+    assert ("x-request-id", "mine-6") in refused.value.trailing_metadata()
     root, steps = root_and_steps(collector.trace(trace))
     assert root.parent_span_id.hex() == parent
     assert root.name == "inference.GRPCInferenceService/ModelInfer"
@@ -175,13 +182,13 @@ def test_the_front_hands_ids_on(
     headers |= {"X-Request-ID": "mine-3"}
     assert traced_front.post(CLASSIFY, content=pictures[0], headers=headers).status_code == 200
     spans = collector.trace(trace, roots=2)
-    http, grpc = sorted(
+    front, behind = sorted(
         (span for span in spans if span.kind == Span.SPAN_KIND_SERVER),
         key=lambda span: span.parent_span_id.hex() != parent,
     )
-    assert http.parent_span_id.hex() == parent
-    assert grpc.parent_span_id == http.span_id
-    assert attributes(grpc)["ride.request_id"] == "mine-3"
+    assert front.parent_span_id.hex() == parent
+    assert behind.parent_span_id == front.span_id
+    assert attributes(behind)["ride.request_id"] == "mine-3"
     (asked,) = (span for span in spans if span.name == "triton")
     assert attributes(asked)["server.address"] == traced.grpc_address
     assert "the-front" in collector.services
