@@ -47,7 +47,7 @@ function expertItem({ expert, ran, multiplyAdds }) {
     "li", { class: `stage ${ran ? "ran" : "saved"}` },
     element("span", { class: "node", "aria-hidden": "true" }, String(expert)),
     element("span", { class: "stage-name" }, name),
-    element("span", { class: "stage-cost" }, ran ? `${millions(multiplyAdds)} multiply-adds` : `not needed: ${millions(multiplyAdds)} saved`),
+    element("span", { class: "stage-cost" }, ran ? `${millions(multiplyAdds)} multiply-adds` : `not run: ${millions(multiplyAdds)} saved`),
   );
 }
 
