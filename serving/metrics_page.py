@@ -64,6 +64,13 @@ The mean number of experts of an image is
 `rate(ride_version_expert_runs_total[5m]) / rate(ride_version_images_total[5m])`.
 
 What routing costs in accuracy, and whether images have changed, is in [audit.md](audit.md).
+
+## What metrics cost
+
+While images are answered, what happened is only noted; notes are added up once 256 of a kind have
+come together, or when somebody looks. `python -m benchmarks.metrics_cost` measures what that takes
+of the processor time of an image, how long a scrape takes under full load, and what the audit does
+to latency.
 """
 
 
