@@ -14,6 +14,7 @@ from serving.audit.auditor import Auditor
 from serving.catalogue import Catalogue
 from serving.drift import DriftWatch, expected_go_on
 from serving.engine import Engine, load_engine
+from serving.full_ensemble import FullEnsembleEstimate
 from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME, graph_models
 from serving.metrics import StageMetrics
 from serving.overload import GearLadder, OverloadControl
@@ -43,8 +44,9 @@ class LiveModel:
         self.ladder = GearLadder.of(manifest, settings.degrade_to)
         self.overload = OverloadControl(len(self.ladder.thresholds), settings.latency_objective_s)
         workers = settings.threads if settings.provider is Provider.CPU else 1
-        self._costs = measure_costs(engine)
-        self.scheduler = Scheduler(engine, self._costs, workers, self._count)
+        costs = measure_costs(engine)
+        self._full_ensemble = FullEnsembleEstimate(costs)
+        self.scheduler = Scheduler(engine, costs, workers, self._count)
         self.own_rule = engine.rule()
         self._rule = lru_cache(_RULES_KEPT)(engine.rule)  # most requests want the same few
         self.drift = DriftWatch(expected_go_on(manifest), manifest.num_experts)
@@ -106,8 +108,7 @@ class LiveModel:
 
     def _count(self, report: BatchReport) -> None:
         self.statistics.observe_batch(report)
-        begins = report.stage == 1
-        full_s = self._costs.full_ensemble_seconds(report.rows, report.seconds) if begins else 0.0
+        full_s = self._full_ensemble.observe(report.stage, report.rows, report.seconds)
         costs = self.engine.manifest.multiply_adds
         self.metrics.observe_batch(report, costs, self.engine.version, full_s)
 

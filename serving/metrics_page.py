@@ -55,8 +55,9 @@ Three answers, because they differ:
   and it may be below zero: where few images go on, later stages run on small batches, and where
   small batches are dear this saves arithmetic and no time. The estimate is made batch by batch:
   when stage 1 has taken t seconds on n images, the full ensemble is charged t times the cost of
-  all stages on n images over the cost of stage 1 on n images, costs as measured at the start. So a
-  machine that is busy with something else slows both figures down alike. Seconds are those of a
+  all stages on n images over the cost of stage 1 on n images. How a stage's cost grows with n was
+  measured at the start; its level follows what its batches take (a moving average over some 50), so
+  a machine that is busy with something else slows both figures down alike. Seconds are those of a
   clock: a graph that waits for a processor counts.
 
 The mean number of experts of an image is
@@ -64,6 +65,13 @@ The mean number of experts of an image is
 `rate(ride_version_expert_runs_total[5m]) / rate(ride_version_images_total[5m])`.
 
 What routing costs in accuracy, and whether images have changed, is in [audit.md](audit.md).
+
+## What metrics cost
+
+While images are answered, what happened is only noted; notes are added up once 256 of a kind have
+come together, or when somebody looks. `python -m benchmarks.metrics_cost` measures what that takes
+of the processor time of an image, how long a scrape takes under full load, and what the audit does
+to latency.
 """
 
 

@@ -80,14 +80,6 @@ class StageCosts:
                 return cheap + (dear - cheap) * (rows - low) / (high - low)
         return seconds[0]
 
-    def full_ensemble_seconds(self, rows: int, first_stage_s: float) -> float:
-        """How long a batch would take in all stages, from how long it took in the first.
-
-        Whatever slowed the first down against its cost would have slowed down the others alike.
-        """
-        every = sum(self.of(stage, rows) for stage in range(1, len(self.seconds) + 1))
-        return first_stage_s * every / self.of(1, rows)
-
     @property
     def best_batch(self) -> int:
         """The largest size measured: beyond it, a row of a batch costs no less."""

@@ -9,7 +9,16 @@ from pathlib import Path
 
 from serving.audit.proposals import Proposal
 from serving.errors import AuditError
-from serving.manifest import MODEL_NAME, Manifest, graph_models, graph_path, manifest_path, versions
+from serving.manifest import (
+    FILE_NAME,
+    MODEL_NAME,
+    Manifest,
+    graph_models,
+    graph_path,
+    versions,
+)
+
+_COMPILED = shutil.ignore_patterns("__pycache__")
 
 
 def write_version(repository: Path, version: int, manifest: Manifest, proposal: Proposal) -> int:
@@ -28,11 +37,10 @@ def write_version(repository: Path, version: int, manifest: Manifest, proposal: 
             # Those that Triton needs beside the graphs have a folder for the version as well.
             models = [folder.parent.name for folder in repository.glob(f"[!.]*/{version}")]
             for model in models:
-                shutil.copytree(repository / model / str(version), Path(staged) / model)
+                source = repository / model / str(version)
+                shutil.copytree(source, Path(staged) / model, ignore=_COMPILED)
             text = _calibrated(manifest, version, number, proposal).to_json()
-            (Path(staged) / MODEL_NAME / manifest_path(repository, version).name).write_text(
-                text, encoding="utf-8"
-            )
+            (Path(staged) / MODEL_NAME / FILE_NAME).write_text(text, encoding="utf-8")
             for model in sorted(models, key=MODEL_NAME.__eq__):
                 place = repository / model / str(number)
                 (Path(staged) / model).rename(place)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -130,3 +134,34 @@ def test_where_nothing_is_audited_the_answer_says_so(
         assert body["audit"]["report"]["agreement"]["all"]["share"] is None
         assert body["drift"][0]["observed"]["of"] == 1
         assert "ride_audit_share_ratio 0.0" in server.get("/metrics").text
+
+
+def test_hardly_anything_is_audited_under_load_and_more_once_it_is_over(
+    repository: Path, tmp_path: Path, images: Images
+) -> None:
+    flags = ["--audit-share=1", "--workers=1"]
+    files = [("file", data) for data in images.files[:32]]
+    with running_server(repository, tmp_path / "log.txt", flags) as server:
+
+        def ask() -> None:
+            with httpx.Client(base_url=server.url, timeout=60) as client:
+                while not busy_enough.is_set():
+                    assert client.post("/v1/classify", files=files).status_code == 200
+
+        busy_enough = threading.Event()
+        with ThreadPoolExecutor(4) as clients:
+            asking = [clients.submit(ask) for _ in range(4)]
+            try:
+                wait_until(lambda: audit_of(server)["dropped"]["full"] > 200)
+                under_load = audit_of(server)
+            finally:
+                busy_enough.set()
+            for asked in asking:
+                asked.result()
+        assert under_load["audited"] < 0.1 * under_load["sampled"]
+        wait_until(lambda: audit_of(server)["audited"] > under_load["audited"] + 20)
+
+
+def audit_of(server: RunningServer) -> dict[str, Any]:
+    found: dict[str, Any] = server.get("/v1/audit").json()["audit"]
+    return found

@@ -62,6 +62,14 @@ def test_figures_are_what_their_names_say(found: list[Image]) -> None:
         assert report.accuracy_lost["all"].mean == pytest.approx(missed)
 
 
+def test_a_model_of_one_expert_agrees_with_itself() -> None:
+    outcomes = Outcomes.empty(3, 1)
+    outcomes.experts_used[:] = 1
+    report = audit_report(outcomes)
+    assert report.agreement["all"].share == 1
+    assert (report.stops, report.flips, report.wasted_expert_runs) == ([], [], 0)
+
+
 def test_the_newest_are_kept() -> None:
     newest = NewestOutcomes(3, EXPERTS)
     assert len(newest.all()) == 0
