@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from serving.curves import Curve, CurvePoint
 from serving.manifest_json import parse_gears
 from serving.routing import Routed, RoutingRule
 from training.checkpoint import Checkpoint, load_finished
 from training.costs import multiply_adds
-from training.curves import Curve, CurvePoint
 from training.data import Split, read_split
 from training.data.loading import plain_batches
 from training.errors import CheckpointError, ConfigError

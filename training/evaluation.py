@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from serving.manifest import MultiplyAdds
+from serving.manifest import FEW_BELOW, MANY_ABOVE, MultiplyAdds
 from serving.routing import Float, Routed, RoutingRule, StageCall, StageOutput, drive, route
 from training.checkpoint import Checkpoint
 from training.costs import multiply_adds
@@ -27,8 +27,6 @@ from training.files import replacing
 from training.outputs import expert_outputs, router_scores
 
 FILE_NAME = "evaluation.json"
-MANY_ABOVE = 100
-FEW_BELOW = 20
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from serving.manifest import FEW_BELOW, MANY_ABOVE
 from training.errors import ConfigError
-from training.evaluation import FEW_BELOW, MANY_ABOVE
 from training.files import replacing
 from training.report import formats, plots
 from training.report.contents import ReportContents

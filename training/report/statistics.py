@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation import FEW_BELOW, MANY_ABOVE
+from serving.manifest import FEW_BELOW, MANY_ABOVE
 
 CALIBRATION_BINS = 15
 OVERALL = "overall"

@@ -11,7 +11,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from training.calibration import experts_used, gears
+from serving.thresholds import experts_used
+from training.calibration import gears
 from training.checkpoint import Checkpoint, load_finished, save_checkpoint
 from training.config import RouterKind
 from training.errors import ConfigError
