@@ -95,23 +95,24 @@ class DriftWatch:
     def __init__(self, expected: Sequence[GoOn], num_experts: int) -> None:
         """`expected` is of each of the stages 1..K-1, or empty."""
         self._expected = expected
+        self._num_experts = num_experts
         alarm = math.log(IMAGES_BETWEEN_FALSE_ALARMS * max(1, 2 * len(expected)))
         self._detectors = [_TwoSidedCusum(stage, alarm) for stage in expected]
-        self._open = np.zeros(num_experts + 1, dtype=np.int64)
+        self._open: list[NDArray[np.int32]] = []
         self._open_images = 0
         self._blocks: deque[NDArray[np.int64]] = deque(maxlen=WINDOW_BLOCKS)
+        """Of each, how many images took 1, 2, .. K experts."""
 
     def observe(self, experts_used: NDArray[np.int32]) -> None:
         """Take note of images [N] by the experts that they took."""
-        self._open += np.bincount(experts_used, minlength=len(self._open))
+        self._open.append(experts_used)
         self._open_images += len(experts_used)
         if self._open_images >= BLOCK_IMAGES:
             self._close_block()
 
     def stages(self) -> list[StageDrift]:
         """How things are now, of stages 1..K-1."""
-        window = sum(self._blocks, self._open)
-        observed = go_on_counts(window[1:].tolist())
+        observed = go_on_counts(sum(self._blocks, self._stopped_after()).tolist())
         return [
             StageDrift(
                 i + 1,
@@ -123,13 +124,17 @@ class DriftWatch:
         ]
 
     def _close_block(self) -> None:
-        for detector, stage in zip(
-            self._detectors, go_on_counts(self._open[1:].tolist()), strict=False
-        ):
-            detector.observe(stage)
-        self._blocks.append(self._open)
-        self._open = np.zeros_like(self._open)
-        self._open_images = 0
+        block = self._stopped_after()
+        if self._detectors:
+            for detector, stage in zip(self._detectors, go_on_counts(block.tolist()), strict=True):
+                detector.observe(stage)
+        self._blocks.append(block)
+        self._open, self._open_images = [], 0
+
+    def _stopped_after(self) -> NDArray[np.int64]:
+        """Of the images in no block yet, how many took 1, 2, .. K experts."""
+        used = np.concatenate([np.empty(0, dtype=np.int32), *self._open])
+        return np.bincount(used, minlength=self._num_experts + 1)[1:]
 
 
 def _proportion(stage: GoOn) -> Proportion:

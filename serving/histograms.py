@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
 from serving.metric_definitions import Metric
+
+Labels = Mapping[str, str]
+"""Of an exemplar."""
 
 
 class _Series:
@@ -50,18 +53,17 @@ class BatchHistogram(Collector):
         self,
         values: NDArray[np.floating | np.integer],
         label: str = "",
-        first_from: Mapping[str, str] | None = None,
+        exemplars: Sequence[Labels | None] = (),
     ) -> None:
-        """Count finite values [N]; the first came from the request of this exemplar, if any."""
-        counts = self._metric.bucket_counts(values)
-        total = float(values.sum())
+        """Count finite values [N]; those of requests with an exemplar have it at their place."""
+        places = self._metric.bucket_places(values)
         with self._lock:
             series = self._find(label)
-            series.counts += counts
-            series.sum += total
-            if first_from is not None and len(values):
-                place = int(self._metric.bucket_counts(values[:1]).argmax())
-                exemplar = Exemplar(dict(first_from), float(values[0]), time.time())
+            series.counts += np.bincount(places, minlength=len(series.counts))
+            series.sum += float(values.sum())
+            newest = {int(places[i]): i for i, exemplar in enumerate(exemplars) if exemplar}
+            for place, i in newest.items():
+                exemplar = Exemplar(dict(exemplars[i] or {}), float(values[i]), time.time())
                 series.exemplars[place] = exemplar
 
     def collect(self) -> Iterable[Family]:

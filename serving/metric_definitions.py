@@ -73,10 +73,13 @@ class Metric:
         """Values of the label `le`, the last of them `+Inf`."""
         return (*(str(float(bound)) for bound in self.buckets), "+Inf")
 
+    def bucket_places(self, values: NDArray[np.floating | np.integer]) -> NDArray[np.intp]:
+        """The bucket, from 0, of each of finite values [N]: its bound is the first not below."""
+        return self._bounds.searchsorted(values)
+
     def bucket_counts(self, values: NDArray[np.floating | np.integer]) -> NDArray[np.int64]:
         """How many of finite values [N] fall into each bucket, the last of them open."""
-        places = np.searchsorted(self._bounds, values)  # the first bound that is not below
-        return np.bincount(places, minlength=len(self._bounds))
+        return np.bincount(self.bucket_places(values), minlength=len(self._bounds))
 
     @cached_property
     def _bounds(self) -> NDArray[np.float64]:

@@ -23,7 +23,8 @@ def stream(first: float, second: float, images: int, seed: int) -> NDArray[np.in
     """Experts that images take, [images], when these shares go on."""
     generator = np.random.default_rng(seed)
     on = generator.random((2, images)) < [[first], [second]]
-    return (1 + on[0] + (on[0] & on[1])).astype(np.int32)
+    experts_used: NDArray[np.int32] = (1 + on[0] + (on[0] & on[1])).astype(np.int32)
+    return experts_used
 
 
 def alarm_after(watch: DriftWatch, experts_used: NDArray[np.int32], request: int = 50) -> float:
@@ -65,6 +66,12 @@ def test_a_change_is_found_and_its_end_too(first: float, second: float, stage: i
     assert not any(each.detected for each in watch.stages())
 
 
+def alarms(cusum: drift._Cusum, hit: bool, h: float) -> bool:
+    """Whether this image is the one that raises the alarm."""
+    cusum.observe(int(hit), int(not hit))
+    return cusum.sum >= h
+
+
 def test_false_alarms_are_as_rare_as_promised_at_the_very_edge_of_the_tolerance() -> None:
     """The worst case that is no drift: exp(h) images between false alarms, with a small h."""
     h, limit = math.log(100.0), 0.6
@@ -72,11 +79,8 @@ def test_false_alarms_are_as_rare_as_promised_at_the_very_edge_of_the_tolerance(
     waits = []
     for _ in range(100):
         cusum = drift._Cusum(limit, most=2 * h)
-        for seen, hit in enumerate((generator.random(5_000) < limit).tolist(), 1):
-            cusum.observe(int(hit), int(not hit))
-            if cusum.sum >= h:
-                break
-        waits.append(seen)
+        hits = (generator.random(5_000) < limit).tolist()
+        waits.append(next((i for i, hit in enumerate(hits, 1) if alarms(cusum, hit, h)), 5_000))
     assert np.mean(waits) > 100
 
 

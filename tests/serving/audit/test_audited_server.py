@@ -45,7 +45,10 @@ def agrees(engine: Engine, images: Images) -> NDArray[np.bool_]:
     routed = engine.classify(images.pixels, engine.rule())
     full = engine.classify(images.pixels, engine.rule(threshold=0.0))
     assert (full.experts_used == engine.manifest.num_experts).all()
-    return routed.probabilities.argmax(axis=1) == full.probabilities.argmax(axis=1)
+    same: NDArray[np.bool_] = routed.probabilities.argmax(axis=1) == full.probabilities.argmax(
+        axis=1
+    )
+    return same
 
 
 def test_agreement_is_that_of_these_images_and_its_interval_holds_that_of_all(

@@ -1,4 +1,4 @@
-"""`ride calibrate --from-audit`: thresholds that do what is said of them, and a version with them."""
+"""`ride calibrate --from-audit`: thresholds that do what is said of them, as a version too."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ Change = Callable[[dict[str, Any]], object]
 def audit(engine: Engine) -> dict[str, Any]:
     """What a server would say that had audited 500 real images."""
     pixels = read_images(every=2).pixels
-    predictions, scores = [], np.empty(0)
-    for experts in range(1, engine.manifest.num_experts + 1):
-        routed = engine.classify(pixels, engine.rule(max_experts=experts, threshold=0.0))
-        predictions.append(routed.probabilities.argmax(axis=1))
-        scores = routed.router_scores
+    prefixes = [
+        engine.classify(pixels, engine.rule(max_experts=experts, threshold=0.0))
+        for experts in range(1, engine.manifest.num_experts + 1)
+    ]
+    predictions = [routed.probabilities.argmax(axis=1) for routed in prefixes]
     return {
         "model": "ride",
         "version": "1",
         "thresholds": list(engine.manifest.thresholds),
         "samples": {
-            "router_scores": scores.tolist(),
+            "router_scores": prefixes[-1].router_scores.tolist(),
             "predictions": np.transpose(predictions).tolist(),
         },
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,7 +54,8 @@ def test_figures_are_what_their_names_say(found: list[Image]) -> None:
         changed = sum(p[flip.expert - 1] != p[flip.expert - 2] for p, _ in found)
         assert (flip.flipped.count, flip.flipped.of) == (changed, len(found))
     each = [wasted(p, used) for p, used in found]
-    assert (report.wasted_expert_runs, report.wasted.count) == (sum(each), np.count_nonzero(each))
+    assert report.wasted_expert_runs == sum(each)
+    assert report.wasted.count == sum(runs > 0 for runs in each)
     assert report.expert_runs == sum(used for _, used in found)
     if len(found) > 1:
         missed = 1 - len(agreed) / len(found)
