@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import ModuleType
 
@@ -51,12 +52,11 @@ def build() -> Dashboard:
     )
     for variable in _variables():
         page.with_variable(variable)
-    identity = 0
+    identities = itertools.count(1)
     for row in _ROWS:
-        page.with_row(builders.Row(row.TITLE))
+        page.with_row(builders.Row(row.TITLE).id(next(identities)))
         for panel in row.panels():
-            identity += 1
-            page.with_panel(panel.id(identity))
+            page.with_panel(panel.id(next(identities)))
     return page.build()
 
 

@@ -18,7 +18,7 @@ def now(metric: Metric, where: str = "") -> str:
 
 
 def rate(metric: Metric, by: str = "", where: str = "", part: str = "") -> str:
-    """A counter's rise a second, added up; of a histogram `part` is `_sum`, `_count` or `_bucket`."""
+    """A counter's rise a second, added up; of a histogram `_sum`, `_count` or `_bucket` rises."""
     return _risen("rate", _selected(_counter(metric, part), where), _BETWEEN_REFRESHES, by)
 
 
