@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ import httpx
 
 from benchmarks.perf_analyzer import TOOLS
 from benchmarks.ports import free_ports
-from tests.waiting import wait_until
+from tests.waiting import WAIT_S, wait_until
 
 CONFIGURATION = Path(__file__).parents[2] / "monitoring" / "prometheus"
 WINDOW = "4s"
@@ -51,6 +51,15 @@ class RunningPrometheus:
             else [series["value"] for series in found["result"]]
         )
         return [value for _, text in values if not math.isnan(value := float(text))]
+
+    def without_data(self, expressions: Iterable[str]) -> list[str]:
+        """Those that have no data, even after some scrapes more."""
+        missing, deadline = list(expressions), time.monotonic() + WAIT_S
+        while missing := [one for one in missing if not self.samples(one)]:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
+        return missing
 
     def rules(self) -> list[dict[str, Any]]:
         """All rules that it has loaded."""

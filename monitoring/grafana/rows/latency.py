@@ -55,8 +55,8 @@ def panels() -> list[Panel]:
             units.Seconds,
         ),
         graph(
-            "Shares of compute time, by stage",
-            "Seconds a second in each stage's graphs: what a faster stage would bring.",
+            "Compute seconds a second, by stage",
+            "How much of a processor each stage keeps busy: what a faster stage would bring.",
             [Query(rate(define.STAGE_COMPUTE_SECONDS, "stage", part="_sum"), "{{stage}}")],
             units.NoUnit,
         ),

@@ -60,12 +60,14 @@ def _overload() -> list[Panel]:
             units.NoUnit,
         ),
         graph(
-            "Degraded and refused",
+            "Degraded, refused and failed",
             "Share of images that were answered at reduced cost, and of requests that were "
-            f"refused. Refusals come after the last gear: {runbook('RideRefuses')}.",
+            "refused or failed by the server's fault. Refusals come after the last gear: "
+            f"{runbook('RideRefuses')}. {runbook('RideFaults')}.",
             [
                 Query(f"{rate(define.DEGRADED)} / {rate(define.IMAGES)}", "degraded"),
                 Query(part_of(refused, requests), "refused, {{protocol}}"),
+                Query(part_of(faults, requests), "failed, {{protocol}}"),
             ],
             units.PercentUnit,
         ),
@@ -79,7 +81,6 @@ def _overload() -> list[Panel]:
                     rate(define.REQUESTS, "protocol, code", f'code!~"{SUCCESSES}"'),
                     "{{protocol}} {{code}}",
                 ),
-                Query(part_of(faults, requests), "faults, share of {{protocol}}"),
             ],
             units.NoUnit,
         ),
