@@ -252,8 +252,8 @@ class _VersionCounts:
 
     def observe(self, version: int, images: int, runs: int) -> None:
         """Late answers of versions that are kept no more are counted elsewhere only."""
-        if version in self._kept:
-            its_images, its_runs = self._kept[version]
+        if kept := self._kept.get(version):
+            its_images, its_runs = kept
             its_images.inc(images)
             its_runs.inc(runs)
 

@@ -156,7 +156,10 @@ def test_answers_and_requests_are_counted_and_no_stages(
     assert gained['ride_requests_total{code="200",protocol="http"}'] >= 1
     assert gained['ride_requests_total{code="400",protocol="http"}'] == 1
     assert after['ride_model_info{model="ride",version="1"}'] == 1
-    assert not [name for name in after if "stage" in name or "queue" in name or "level" in name]
+    assert 'ride_version_images_total{version="1"}' in after
+    assert gained['ride_own_rule_images_total{experts="3"}'] == (routed.experts_used == 3).sum()
+    others = ("ride_stage", "queue", "level", "ride_audit", "ride_drift")
+    assert not [name for name in after if any(other in name for other in others)]
 
 
 # Hanging up
