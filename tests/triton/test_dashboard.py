@@ -43,6 +43,7 @@ def test_panels_of_metrics_that_triton_has_have_data(
             if not empty:
                 break
         assert not empty
+        assert not prometheus.without_data(["instance:ride_go_on:ratio1h"])
 
 
 def ask(client: tritonclient.grpc.InferenceServerClient, images: Images) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.models import units
 
 from monitoring.grafana.panels import Panel, Query, graph, runbook
-from monitoring.grafana.promql import now
+from monitoring.grafana.promql import SELECTED, now
 from serving import metric_definitions as define
 
 TITLE = "Drift"
@@ -17,10 +17,14 @@ def panels() -> list[Panel]:
         graph(
             "Share that goes on, by stage",
             "Of the newest images that the model's own thresholds answered, those that reached a "
-            "stage and went on; beside it, what was measured when the thresholds were chosen. A "
-            f"lasting gap: {runbook('RideDrift')}.",
+            "stage and went on, as the server counts them and over the last hour; beside it, what "
+            f"was measured with the model. A lasting gap: {runbook('RideDrift')}.",
             [
                 Query(now(define.GO_ON), "{{stage}} now, {{instance}}"),
+                Query(
+                    f"instance:ride_go_on:ratio1h{{{SELECTED}}}",
+                    "{{stage}} last hour, {{instance}}",
+                ),
                 Query(f"max by (stage) ({now(define.EXPECTED_GO_ON)})", "{{stage}} as measured"),
             ],
             units.PercentUnit,
