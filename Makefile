@@ -60,8 +60,9 @@ prometheus:
 	@if command -v prometheus >/dev/null && command -v promtool >/dev/null; then exit; fi; \
 	if [ -x .tools/prometheus/usr/bin/promtool ]; then exit; fi; \
 	command -v apt-get >/dev/null || { echo "Prometheus is not installed: its tests are skipped"; exit; }; \
+	download="apt-get download -qq -o APT::Sandbox::User=root prometheus"; \
 	mkdir -p .tools/prometheus && cd .tools/prometheus && \
-	{ apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } && \
+	{ $$download || { apt-get update -qq && $$download; }; } && \
 	dpkg -x prometheus_*.deb . && rm prometheus_*.deb
 
 # A real Triton for tests, into .tools: for Linux on x86-64; elsewhere its tests are skipped.
