@@ -1,5 +1,6 @@
 # make serve    set up what serving needs, then serve the bundled model on http://127.0.0.1:8000
 # make test     set up everything, then run every test
+# make monitoring-test   ask a real Prometheus for every panel and alert, of a server under load
 # make triton   serve the bundled model by a real Triton on free loopback ports
 # make lint     formatting, lint, types, import contracts
 # make format   rewrite the sources the way `make lint` wants them
@@ -9,14 +10,18 @@ TRITON_FLAGS ?=
 SERVE_ENV := .venv
 DEV_ENV := .venv-dev
 
-.PHONY: serve test triton lint format constraints python perf-analyzer triton-environment
+.PHONY: serve test monitoring-test triton lint format constraints python chromium perf-analyzer \
+	prometheus triton-environment
 .DELETE_ON_ERROR:
 
 serve: $(SERVE_ENV)/installed
 	$(SERVE_ENV)/bin/ride serve model_repository
 
-test: $(DEV_ENV)/installed perf-analyzer triton-environment
+test: $(DEV_ENV)/installed chromium perf-analyzer prometheus triton-environment
 	$(DEV_ENV)/bin/pytest
+
+monitoring-test: $(DEV_ENV)/installed prometheus
+	$(DEV_ENV)/bin/pytest tests/monitoring
 
 triton: $(SERVE_ENV)/installed
 	$(SERVE_ENV)/bin/python -m benchmarks.local_triton model_repository $(TRITON_FLAGS)
@@ -48,6 +53,28 @@ $(DEV_ENV)/installed: pyproject.toml constraints.txt | python
 # that it needs. It is for Linux on x86-64; elsewhere its tests are skipped.
 perf-analyzer: $(DEV_ENV)/installed
 	$(DEV_ENV)/bin/python -m benchmarks.perf_analyzer
+
+# The browser of the console's tests; as root on Debian it is installed, elsewhere they are skipped.
+chromium:
+	@for browser in chromium chromium-browser google-chrome google-chrome-stable; do \
+		if command -v $$browser >/dev/null; then exit; fi; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	else \
+		echo "Chromium is not installed: the console's tests are skipped"; \
+	fi
+
+# A real Prometheus for tests: the one that is installed, or Debian's, unpacked into .tools, where it
+# starts no service. Elsewhere its tests are skipped.
+prometheus:
+	@if command -v prometheus >/dev/null && command -v promtool >/dev/null; then exit; fi; \
+	if [ -x .tools/prometheus/usr/bin/promtool ]; then exit; fi; \
+	command -v apt-get >/dev/null || { echo "Prometheus is not installed: its tests are skipped"; exit; }; \
+	download="apt-get download -qq -o APT::Sandbox::User=root prometheus"; \
+	mkdir -p .tools/prometheus && cd .tools/prometheus && \
+	{ $$download || { apt-get update -qq && $$download; }; } && \
+	dpkg -x prometheus_*.deb . && rm prometheus_*.deb
 
 # A real Triton for tests, into .tools: for Linux on x86-64; elsewhere its tests are skipped.
 triton-environment: $(DEV_ENV)/installed

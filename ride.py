@@ -10,6 +10,7 @@ from benchmarks import commands as benchmark_commands
 from benchmarks.errors import BenchmarkError
 from export import commands as export_commands
 from serving import commands as serving_commands
+from serving.audit import commands as audit_commands
 from serving.errors import RideError
 from serving.scoring import commands as scoring_commands
 from serving.scoring.errors import ScoringError
@@ -44,6 +45,7 @@ app.command()(export_commands.verify)
 app.command()(serving_commands.serve)
 app.command()(serving_commands.classify)
 app.command()(scoring_commands.score)
+app.command()(audit_commands.calibrate)
 app.command()(benchmark_commands.bench)
 
 

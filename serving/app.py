@@ -15,6 +15,7 @@ from serving.http_process import (
     SHUTDOWN_GRACE_S,
     announce,
     listen,
+    recording,
     run_until_signal,
     serve_http,
     server_process,
@@ -44,7 +45,7 @@ def serve(repository: Path, settings: Settings, console: Console) -> None:
         ModelRepositoryError: if the repository can't be served.
         SettingsError: if the address can't be listened on.
     """
-    with server_process():
+    with server_process(settings.log_format):
         service = _service_beside_imports(repository, settings)
         try:
             run_until_signal(_serve(service, console))
@@ -70,18 +71,19 @@ async def _serve(service: ClassificationService, console: Console) -> None:
 
     models, settings = InferenceModels(service), service.settings
     async with AsyncExitStack() as stack:
+        recorder = stack.enter_context(recording(service.metrics, settings))
         listener = stack.enter_context(listen(settings.host, settings.port, "--port"))
         grpc_port = None
         if settings.grpc_port is not None:
             # gRPC does not tell why it can't listen, and prints a log of its own.
             listen(settings.host, settings.grpc_port, "--grpc-port").close()
-            listening = grpc_listening(models, SHUTDOWN_GRACE_S)
+            listening = grpc_listening(models, recorder, SHUTDOWN_GRACE_S)
             grpc_port = await stack.enter_async_context(listening)
         for running in (service.host.follow_repository(), service.loop_lag.watch()):
             stack.callback(asyncio.create_task(running).cancel)
         grpc = "switched off" if grpc_port is None else f"port {grpc_port}"
         announce(console, listener, _served(service), grpc)
-        await serve_http(create_app(models), listener)
+        await serve_http(create_app(models, recorder), listener)
 
 
 def _served(service: ClassificationService) -> str:

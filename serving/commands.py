@@ -18,6 +18,7 @@ from rich.text import Text
 
 from serving.classification import Classification, EncodedImage, check_top_k
 from serving.errors import RideError
+from serving.logs import LogFormat
 from serving.parameters import DEFAULT_TOP_K, CostParameters, parse_cost_parameters
 from serving.providers import Provider
 from serving.service import ClassificationService
@@ -118,6 +119,31 @@ def serve(
             help="Let any client have shared memory of this machine read and written.",
         ),
     ] = _DEFAULTS.shared_memory,
+    audit_share: Annotated[
+        float,
+        typer.Option(
+            envvar="RIDE_AUDIT_SHARE",
+            help="Share of answered images that all experts see as well, in idle moments, to "
+            "measure what routing costs in accuracy; 0 for none.",
+        ),
+    ] = _DEFAULTS.audit_share,
+    log_format: Annotated[
+        LogFormat, typer.Option(envvar="RIDE_LOG_FORMAT", help="How lines of the log look.")
+    ] = _DEFAULTS.log_format,
+    access_log: Annotated[
+        bool,
+        typer.Option(
+            envvar="RIDE_ACCESS_LOG", help="Log every request: status, time, images, experts."
+        ),
+    ] = _DEFAULTS.access_log,
+    trace: Annotated[
+        bool,
+        typer.Option(
+            envvar="RIDE_TRACE",
+            help="Send OpenTelemetry spans of requests over OTLP/HTTP, as the OTEL_* variables "
+            "say (without any to localhost, port 4318, all of them).",
+        ),
+    ] = _DEFAULTS.trace,
     triton: Annotated[
         str,
         typer.Option(
@@ -158,6 +184,10 @@ def serve(
         max_waiting_images=max_waiting_images,
         body_timeout_s=body_timeout_s,
         shared_memory=shared_memory,
+        log_format=log_format,
+        access_log=access_log,
+        trace=trace,
+        audit_share=audit_share,
         triton=tuple(map(str.strip, triton.split(","))) if triton else (),
         request_timeout_s=request_timeout_ms / 1_000,
     )
@@ -198,7 +228,7 @@ def classify(
 
     given = {"max_experts": max_experts, "threshold": threshold, "quality": quality}
     parameters = parse_cost_parameters(given)
-    service = build_service(repository, _DEFAULTS)
+    service = build_service(repository, dataclasses.replace(_DEFAULTS, audit_share=0.0))
     try:
         answers, failed = asyncio.run(_classify_files(service, files, parameters, top_k))
     finally:

@@ -17,6 +17,7 @@
     |-- NoBackend                 no Triton server could answer; try again later
     |-- BackendFault              a Triton server failed, or its answer does not fit the model
     |-- ModelRepositoryError      the model repository is missing, damaged or altered
+    |-- AuditError                an audit's record that can't be used for what was asked
     |-- SettingsError             a flag or setting that makes no sense
     `-- InferenceError            the runtime failed on valid input; our fault
 
@@ -100,6 +101,10 @@ class BackendFault(RideError):
 
 class ModelRepositoryError(RideError):
     """A model repository that can't be served."""
+
+
+class AuditError(RideError):
+    """What an audit recorded can't be read, or doesn't do for what it was wanted for."""
 
 
 class SettingsError(RideError):

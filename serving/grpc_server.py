@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version as distribution_version
 from typing import Any, TypeVar
 
@@ -38,6 +37,8 @@ from serving.inference import (
     wanted_output,
 )
 from serving.ordered_stream import Stopped, in_order
+from serving.request_ids import REQUEST_ID
+from serving.request_recorder import HEADERS, RequestRecord, RequestRecorder
 from serving.shared_memory import parse_place
 from serving.tensors import Array, Datatype, TensorSpec, decode_raw, encode_raw
 
@@ -62,11 +63,13 @@ CODE: dict[type[errors.RideError], grpc.StatusCode] = {
     errors.NoBackend: grpc.StatusCode.UNAVAILABLE,
     errors.BackendFault: grpc.StatusCode.INTERNAL,
     errors.ModelRepositoryError: grpc.StatusCode.INTERNAL,
+    errors.AuditError: grpc.StatusCode.INTERNAL,
     errors.SettingsError: grpc.StatusCode.INTERNAL,
     errors.InferenceError: grpc.StatusCode.INTERNAL,
 }
 """The code of every error; a test shows that none is missing."""
 
+_FAULTS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE}
 _SERVICE = "inference.GRPCInferenceService"
 _LARGEST_OF_OURS = 2**31 - 1
 _WISHES_KEPT = 256
@@ -78,7 +81,9 @@ _UNKNOWN_FAILURE = "the server failed on this request; its log says why"
 
 
 @asynccontextmanager
-async def grpc_listening(models: InferenceModels, grace_s: float) -> AsyncIterator[int]:
+async def grpc_listening(
+    models: InferenceModels, recorder: RequestRecorder, grace_s: float
+) -> AsyncIterator[int]:
     """Serve while entered; the value is the port. Requests under way get `grace_s` to end.
 
     Raises:
@@ -94,7 +99,7 @@ async def grpc_listening(models: InferenceModels, grace_s: float) -> AsyncIterat
             ("grpc.so_reuseport", 0),
         ],
     )
-    servicer = InferenceServicer(models)
+    servicer = InferenceServicer(models, recorder)
     generic = _GenericHandlers(server)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, generic)
     checks = health.HealthServicer()
@@ -143,9 +148,10 @@ class _Refused(Exception):
 class InferenceServicer(SharedMemoryServicer):
     """The calls that tritonclient and perf_analyzer make; others are UNIMPLEMENTED."""
 
-    def __init__(self, models: InferenceModels) -> None:
+    def __init__(self, models: InferenceModels, recorder: RequestRecorder) -> None:
         super().__init__(models.shared_memory)
         self._models = models
+        self._recorder = recorder
         self._stop = asyncio.Event()
 
     def end_streams(self) -> None:
@@ -189,7 +195,7 @@ class InferenceServicer(SharedMemoryServicer):
                 outputs=[_described(output) for output in model.outputs],
             )
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "ModelMetadata", answer)
 
     async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
         """A model's configuration."""
@@ -198,7 +204,7 @@ class InferenceServicer(SharedMemoryServicer):
             model = self._models.find(request.name, request.version)
             return service_pb2.ModelConfigResponse(config=_config(model))
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "ModelConfig", answer)
 
     async def ModelStatistics(self, request: Any, context: Any) -> Any:  # noqa: N802
         """What a model, or every model, has done since it was loaded."""
@@ -207,7 +213,7 @@ class InferenceServicer(SharedMemoryServicer):
             statistics = self._models.statistics(request.name, request.version)
             return ParseDict(statistics, service_pb2.ModelStatisticsResponse())
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "ModelStatistics", answer)
 
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
         """The models in the repository, by version."""
@@ -216,7 +222,7 @@ class InferenceServicer(SharedMemoryServicer):
             models = await self._models.index(ready=request.ready)
             return ParseDict({"models": models}, service_pb2.RepositoryIndexResponse())
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "RepositoryIndex", answer)
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Load the latest version, in place of the one that is served."""
@@ -225,7 +231,7 @@ class InferenceServicer(SharedMemoryServicer):
             await self._models.load(request.model_name, request.parameters)
             return service_pb2.RepositoryModelLoadResponse()
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "RepositoryModelLoad", answer)
 
     async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Serve the model no more."""
@@ -234,16 +240,21 @@ class InferenceServicer(SharedMemoryServicer):
             await self._models.unload(request.model_name)
             return service_pb2.RepositoryModelUnloadResponse()
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "RepositoryModelUnload", answer)
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Classify images."""
         time_left_s = context.time_remaining()
-        return await self._answered(context, lambda: self._inferred(request, time_left_s))
+        return await self._answered(
+            context, "ModelInfer", lambda: self._inferred(request, time_left_s)
+        )
 
     async def ModelStreamInfer(self, requests: Any, context: Any) -> None:  # noqa: N802
         """Classify the images of each request of a stream, answered in the requests' order."""
-        answers = in_order(requests, self._streamed, _MOST_OF_A_STREAM, self._stop)
+        headers = _headers(context)
+        answers = in_order(
+            requests, partial(self._streamed, headers), _MOST_OF_A_STREAM, self._stop
+        )
         try:
             async with aclosing(answers):
                 async for answer in answers:
@@ -251,10 +262,11 @@ class InferenceServicer(SharedMemoryServicer):
         except Stopped:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
 
-    async def _streamed(self, request: Any) -> Any:
+    async def _streamed(self, headers: Mapping[str, str], request: Any) -> Any:
         """An error is an answer like any other: the stream goes on."""
         try:
-            response = await self._counted(lambda: self._inferred(request))
+            with self._recorder.record("grpc", "ModelStreamInfer", headers) as record:
+                response = await self._recorded(record, lambda: self._inferred(request))
         except _Refused as refused:
             return service_pb2.ModelStreamInferResponse(
                 error_message=refused.sentence,
@@ -270,9 +282,15 @@ class InferenceServicer(SharedMemoryServicer):
             parsed = parse_infer_message(request, model.description.input)
             return infer_message(await self._models.infer(model, parsed, time_left_s))
 
-    async def _answered(self, context: Any, answer: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _answered(
+        self, context: Any, method: str, answer: Callable[[], Awaitable[Answer]]
+    ) -> Answer:
+        work = method == "ModelInfer"
         try:
-            return await self._counted(answer)
+            headers = _headers(context)
+            with self._recorder.record("grpc", method, headers, brings_work=work) as record:
+                context.set_trailing_metadata(((REQUEST_ID, record.request.request_id),))
+                return await self._recorded(record, answer)
         except _Refused as refused:
             code, sentence = refused.code, refused.sentence
         try:
@@ -283,13 +301,15 @@ class InferenceServicer(SharedMemoryServicer):
             raise asyncio.CancelledError from error
         raise AssertionError("abort raises")
 
-    async def _counted(self, answer: Callable[[], Awaitable[Answer]]) -> Answer:
-        """The answer, counted and timed, whatever it is.
+    async def _recorded(
+        self, record: RequestRecord, answer: Callable[[], Awaitable[Answer]]
+    ) -> Answer:
+        """The answer, whatever it is.
 
         Raises:
             _Refused: for any error.
         """
-        start, code = time.perf_counter(), grpc.StatusCode.CANCELLED
+        code = grpc.StatusCode.CANCELLED
         try:
             result = await answer()
             code = grpc.StatusCode.OK
@@ -302,10 +322,18 @@ class InferenceServicer(SharedMemoryServicer):
             code, sentence = grpc.StatusCode.INTERNAL, _UNKNOWN_FAILURE
             logger.exception("a request failed")
         finally:
-            duration_s = time.perf_counter() - start
-            self._models.service.metrics.observe_request("grpc", code.name, duration_s)
+            record.answered(code.name, failed=code in _FAULTS)
+            if record.traced:
+                method = f"{_SERVICE}/{record.name}"
+                record.describe(
+                    method, {"rpc.method": method, "rpc.response.status_code": code.name}
+                )
         # Not above: gRPC keeps for a while what it aborts with, and an error keeps its traceback.
         raise _Refused(code, sentence)
+
+
+def _headers(context: Any) -> dict[str, str]:
+    return {name: value for name, value in context.invocation_metadata() or () if name in HEADERS}
 
 
 def parse_infer_message(message: Any, spec: TensorSpec) -> InferRequest:

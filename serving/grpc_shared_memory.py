@@ -22,7 +22,9 @@ class SharedMemoryServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # ty
     def __init__(self, regions: SharedMemoryRegions) -> None:
         self._regions = regions
 
-    async def _answered(self, context: Any, answer: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _answered(
+        self, context: Any, method: str, answer: Callable[[], Awaitable[Answer]]
+    ) -> Answer:
         """The answer, or the error as a status."""
         raise NotImplementedError
 
@@ -42,7 +44,7 @@ class SharedMemoryServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # ty
             }
             return response(regions=regions)
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "SystemSharedMemoryStatus", answer)
 
     async def SystemSharedMemoryRegister(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Make a region of a shared memory object known."""
@@ -51,7 +53,7 @@ class SharedMemoryServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # ty
             self._regions.register(request.name, request.key, request.offset, request.byte_size)
             return service_pb2.SystemSharedMemoryRegisterResponse()
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "SystemSharedMemoryRegister", answer)
 
     async def SystemSharedMemoryUnregister(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Forget all regions, or one of them; it need not be known."""
@@ -60,7 +62,7 @@ class SharedMemoryServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # ty
             self._regions.unregister(request.name or None)
             return service_pb2.SystemSharedMemoryUnregisterResponse()
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "SystemSharedMemoryUnregister", answer)
 
     async def CudaSharedMemoryStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
         """No region."""
@@ -71,7 +73,7 @@ class SharedMemoryServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # ty
                 raise RegionNotFound(f"there is no CUDA shared memory region {name!r}")
             return service_pb2.CudaSharedMemoryStatusResponse()
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "CudaSharedMemoryStatus", answer)
 
     async def CudaSharedMemoryRegister(self, _: Any, context: Any) -> Any:  # noqa: N802
         """Refused: this server has no CUDA shared memory."""
@@ -79,7 +81,7 @@ class SharedMemoryServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # ty
         async def answer() -> Any:
             raise Unsupported("this server has no CUDA shared memory")
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "CudaSharedMemoryRegister", answer)
 
     async def CudaSharedMemoryUnregister(self, _: Any, context: Any) -> Any:  # noqa: N802
         """There is nothing to forget."""
@@ -87,4 +89,4 @@ class SharedMemoryServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # ty
         async def answer() -> Any:
             return service_pb2.CudaSharedMemoryUnregisterResponse()
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "CudaSharedMemoryUnregister", answer)

@@ -1,7 +1,7 @@
 """The HTTP application: translates between requests and `serving.service`, and nothing else.
 
-Two dialects: `POST /v1/classify` for images, and the Open Inference Protocol under `/v2` for
-tensors; in front of Triton, which speaks the second itself, only the first.
+Two dialects: `/v1` for images, and the Open Inference Protocol under `/v2` for tensors; in front of
+Triton, which speaks the second itself, only the first. The console at `/` uses the first.
 """
 
 from __future__ import annotations
@@ -10,34 +10,37 @@ from collections.abc import Callable
 from importlib.metadata import version as distribution_version
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Response
-from fastapi.responses import RedirectResponse
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp
 
 from serving.body_limit import BodyLimit
 from serving.fast_lane import FastLane
+from serving.http_audit import audit_router
 from serving.http_classify import ClassifyRoute
+from serving.http_console import console_router
 from serving.http_errors import ErrorBody, handle_errors
 from serving.http_inference import InferRoute
+from serving.http_model import model_router
 from serving.http_repository import repository_router, statistics_router
+from serving.http_requests import RecordedRequests
 from serving.http_shared_memory import shared_memory_router
 from serving.inference import InferenceModels
 from serving.inference_protocol import model_config, model_metadata, server_metadata
-from serving.metrics import Metrics
-from serving.request_metrics import RequestMetrics
+from serving.metrics import Exposition
+from serving.request_recorder import RequestRecorder
 from serving.settings import Settings
 from serving.triton_front import TritonFront
 
 
-def create_app(models: InferenceModels) -> ASGIApp:
-    """The HTTP application of models that are ready, with its limits and its metrics."""
+def create_app(models: InferenceModels, recorder: RequestRecorder) -> ASGIApp:
+    """The HTTP application of models that are ready, with its limits; requests are recorded."""
     service = models.service
     classify = ClassifyRoute(service, service.settings.max_images_per_request)
     infer = InferRoute(models)
     framework = _framework(
         classify.router(),
+        model_router(lambda: service.served, service.settings),
         infer.router(),
         statistics_router(models),  # before the others: `stats` is no model
         _health_router(lambda: service.host.ready),
@@ -45,29 +48,33 @@ def create_app(models: InferenceModels) -> ASGIApp:
         repository_router(models),
         shared_memory_router(models.shared_memory),
         _operator_router(service.exposition),
+        audit_router(service),
+        console_router(),
     )
-    return _bounded(FastLane(framework, classify, infer), service.settings, service.metrics)
+    return _bounded(FastLane(framework, classify, infer), service.settings, recorder)
 
 
-def create_front_app(front: TritonFront) -> ASGIApp:
+def create_front_app(front: TritonFront, recorder: RequestRecorder) -> ASGIApp:
     """The HTTP application in front of Triton servers: images only, tensors are for Triton."""
     classify = ClassifyRoute(front, front.settings.max_images_per_request)
     framework = _framework(
         classify.router(),
+        model_router(lambda: front.served, front.settings),
         _health_router(lambda: front.ready),
         _operator_router(front.exposition),
+        console_router(),
     )
-    return _bounded(FastLane(framework, classify), front.settings, front.metrics)
+    return _bounded(FastLane(framework, classify), front.settings, recorder)
 
 
-def _bounded(app: ASGIApp, settings: Settings, metrics: Metrics) -> ASGIApp:
+def _bounded(app: ASGIApp, settings: Settings, recorder: RequestRecorder) -> ASGIApp:
     limited = BodyLimit(
         app,
         max_bytes=settings.max_body_bytes,
         max_total_bytes=settings.max_total_body_bytes,
         timeout_s=settings.body_timeout_s,
     )
-    return RequestMetrics(limited, metrics)
+    return RecordedRequests(limited, recorder)
 
 
 def _framework(*routers: APIRouter) -> FastAPI:
@@ -133,16 +140,13 @@ def _protocol_router(models: InferenceModels) -> APIRouter:
     return router
 
 
-def _operator_router(exposition: Callable[[], bytes]) -> APIRouter:
+def _operator_router(exposition: Callable[[str], Exposition]) -> APIRouter:
     router = APIRouter(tags=["operators"])
 
     @router.get("/metrics")
-    async def metrics() -> Response:
-        """Prometheus metrics."""
-        return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
-
-    @router.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("/docs")
+    async def metrics(request: Request) -> Response:
+        """Metrics for Prometheus: OpenMetrics where the client accepts it, else the older text."""
+        found = exposition(request.headers.get("accept", ""))
+        return Response(found.content, media_type=found.content_type)
 
     return router

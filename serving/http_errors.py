@@ -34,6 +34,7 @@ STATUS: dict[type[errors.RideError], int] = {
     errors.NoBackend: 503,
     errors.BackendFault: 502,
     errors.ModelRepositoryError: 500,
+    errors.AuditError: 500,
     errors.SettingsError: 500,
     errors.InferenceError: 500,
 }

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import signal
 import socket
 import sys
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import FrameType
 
 import uvicorn
@@ -17,22 +16,44 @@ from rich.console import Console
 from starlette.types import ASGIApp
 
 from serving.errors import SettingsError
+from serving.logs import LogFormat, log_to_standard_error
+from serving.metrics import Metrics
+from serving.request_recorder import RequestRecorder
+from serving.settings import Settings
 
 SHUTDOWN_GRACE_S = 10
 _BACKLOG = 2048
 
 
 @contextmanager
-def server_process() -> Iterator[None]:
+def server_process(log_format: LogFormat) -> Iterator[None]:
     """What a server's process needs around its start: a log, and an end that is a success."""
-    _log_what_we_say()
+    log_to_standard_error(log_format)
     with _stopping_is_success():
         yield
 
 
+@contextmanager
+def recording(metrics: Metrics, settings: Settings) -> Iterator[RequestRecorder]:
+    """What is kept of requests, as the settings say; at the end the last spans are sent.
+
+    Raises:
+        SettingsError: if requests can't be traced.
+    """
+    if not settings.trace:
+        yield RequestRecorder(metrics, access_log=settings.access_log)
+        return
+    from serving.tracing import Tracer  # noqa: PLC0415, its packages need not be installed
+
+    with closing(Tracer()) as tracer:
+        yield RequestRecorder(metrics, tracer, access_log=settings.access_log)
+
+
 def run_until_signal(serving: Coroutine[None, None, None]) -> None:
     """Run what ends with `serve_http`, on uvicorn's event loop."""
-    with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:
+    with asyncio.Runner(
+        loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()
+    ) as runner:
         runner.run(serving)
 
 
@@ -42,19 +63,10 @@ async def serve_http(app: ASGIApp, listener: socket.socket) -> None:
         app,
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
-        log_level="info",
-        access_log=False,  # a line a request costs as much as the rest of its HTTP
+        log_config=None,  # its lines are formatted as ours are
+        access_log=False,  # ours, if any, knows more
     )
     await uvicorn.Server(config).serve(sockets=[listener])
-
-
-def _log_what_we_say() -> None:
-    """Our own lines look like uvicorn's. gRPC's stay out: bad messages would fill the log."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s:     %(message)s"))
-    ours = logging.getLogger("serving")
-    ours.handlers, ours.propagate = [handler], False
-    ours.setLevel(logging.INFO)
 
 
 @contextmanager
@@ -109,6 +121,7 @@ def announce(console: Console, listener: socket.socket, served: str, grpc: str) 
         f"Serving {served} at {address}\n"
         f"gRPC: {grpc}\n"
         f"Try: curl --data-binary @photo.jpg {address}/v1/classify\n"
+        f"Console: {address}/\n"
         f"Interactive documentation: {address}/docs",
         soft_wrap=True,
         highlight=False,

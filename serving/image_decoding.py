@@ -14,6 +14,7 @@ from serving.classification import EncodedImage
 from serving.errors import RideError
 from serving.images import ImageLimits, decode_image
 from serving.manifest import ImageSpec
+from serving.request_context import note_step
 
 _MEMORY = 0.05
 """Weight of the newest image in the moving average of the time that decoding takes."""
@@ -49,7 +50,7 @@ class ImageDecoders:
             InvalidImage: for the first that is bad, by its name.
             ImageTooLarge: for one above the limits.
         """
-        loop = asyncio.get_running_loop()
+        loop, start = asyncio.get_running_loop(), time.monotonic()
         self.under_way += len(images)
         futures = [
             loop.run_in_executor(self._executor, self._decode, image, spec) for image in images
@@ -64,6 +65,7 @@ class ImageDecoders:
             raise
         finally:
             self.under_way -= len(images)
+            note_step("decode", start, **{"ride.images": len(images)})
 
     def _decode(self, image: EncodedImage, spec: ImageSpec) -> NDArray[np.uint8]:
         start = time.perf_counter()

@@ -31,6 +31,10 @@ class Fields:
             raise ValueError(f"{self._name} has no field {key!r}")
         return convert(self._left.pop(key), key)
 
+    def take_if_there(self, key: str, convert: Callable[[object, str], T]) -> T | None:
+        """The same for a field that may be missing."""
+        return self.take(key, convert) if key in self._left else None
+
     def require_empty(self) -> None:
         """Raise ValueError if fields are left that nobody asked for."""
         if self._left:

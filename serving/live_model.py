@@ -7,14 +7,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.audit.auditor import Auditor
 from serving.catalogue import Catalogue
+from serving.drift import DriftWatch, expected_go_on
 from serving.engine import Engine, load_engine
+from serving.full_ensemble import FullEnsembleEstimate
 from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME, graph_models
 from serving.metrics import StageMetrics
 from serving.overload import GearLadder, OverloadControl
 from serving.parameters import CostParameters
 from serving.providers import Provider
-from serving.routing import RoutingRule
+from serving.routing import Routed, RoutingRule
 from serving.scheduler import BatchReport, Scheduler
 from serving.settings import Settings
 from serving.stages import measure_costs
@@ -38,18 +44,35 @@ class LiveModel:
         self.ladder = GearLadder.of(manifest, settings.degrade_to)
         self.overload = OverloadControl(len(self.ladder.thresholds), settings.latency_objective_s)
         workers = settings.threads if settings.provider is Provider.CPU else 1
-        self.scheduler = Scheduler(engine, measure_costs(engine), workers, self._count)
+        costs = measure_costs(engine)
+        self._full_ensemble = FullEnsembleEstimate(costs)
+        self.scheduler = Scheduler(engine, costs, workers, self._count)
+        self.own_rule = engine.rule()
         self._rule = lru_cache(_RULES_KEPT)(engine.rule)  # most requests want the same few
+        self.drift = DriftWatch(expected_go_on(manifest), manifest.num_experts)
+        self.auditor = Auditor(engine, settings.audit_share, self._is_quiet, metrics.audit)
         self._users = 0
         self._retired: Callable[[], object] | None = None
 
     def rule(self, parameters: CostParameters) -> RoutingRule:
-        """The routing rule that a request's parameters ask for.
+        """The routing rule that a request's parameters ask for; without any, `own_rule` itself.
 
         Raises:
             InvalidRequest: if one is out of range or contradicts another.
         """
-        return self._rule(parameters.max_experts, parameters.threshold, parameters.quality)
+        asked = (parameters.max_experts, parameters.threshold, parameters.quality)
+        return self.own_rule if asked == (None, None, None) else self._rule(*asked)
+
+    def observe_answers(self, images: NDArray[np.uint8], routed: Routed, rule: RoutingRule) -> None:
+        """Take note of how images were answered by this rule, on the event loop's thread.
+
+        Only where neither a request nor load changed the model's own rule do they say something of
+        how it does.
+        """
+        if rule is self.own_rule:
+            self.metrics.observe_own_rule(routed.experts_used)
+            self.drift.observe(routed.experts_used)
+            self.auditor.consider(images, routed)
 
     @property
     def version(self) -> str:
@@ -71,7 +94,8 @@ class LiveModel:
         self._close_if_unused()
 
     def close(self) -> None:
-        """Stop the workers; batches under way end first."""
+        """Stop audit and workers; batches under way end first."""
+        self.auditor.close()
         self.scheduler.close()
 
     def _close_if_unused(self) -> None:
@@ -79,9 +103,14 @@ class LiveModel:
             close, self._retired = self._retired, None
             close()
 
+    def _is_quiet(self) -> bool:
+        return self.scheduler.rests and not self.overload.level
+
     def _count(self, report: BatchReport) -> None:
         self.statistics.observe_batch(report)
-        self.metrics.observe_batch(report, self.engine.manifest.multiply_adds)
+        full_s = self._full_ensemble.observe(report.stage, report.rows, report.seconds)
+        costs = self.engine.manifest.multiply_adds
+        self.metrics.observe_batch(report, costs, self.engine.version, full_s)
 
 
 def load_live_model(

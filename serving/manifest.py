@@ -25,13 +25,13 @@ FILE_NAME = "manifest.json"
 GRAPH_FILE = "model.onnx"
 INTERPOLATIONS = ("bilinear", "bicubic")
 GEARS = ("fast", "balanced", "full")
-PRECISIONS = ("fp32", "int8", "fp16")
 MANY_ABOVE = 100
 FEW_BELOW = 20
-"""Shot groups of classes, by their training images: many > 100, medium 20 to 100, few < 20."""
-
+"""Shot groups, by training images of a class: many, medium between these two, few."""
+PRECISIONS = ("fp32", "int8", "fp16")
 _MAX_GRAPH_BYTES = 2 * 2**30
 _ROUNDING = 1e-9
+_SHARES_ROUNDED = 1e-3
 
 
 @dataclass(frozen=True)
@@ -200,6 +200,27 @@ class Quantization:
 
 
 @dataclass(frozen=True)
+class Stops:
+    """Where images stopped, routed by the model's own thresholds.
+
+    Attributes:
+        images: how many they were.
+        stopped_after: shares of them that took 1, 2, .. K experts.
+    """
+
+    images: int
+    stopped_after: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise ValueError("images must be at least 1")
+        if not all(0 <= share <= 1 for share in self.stopped_after):
+            raise ValueError("every share of stopped_after must lie between 0 and 1")
+        if abs(sum(self.stopped_after) - 1) > _SHARES_ROUNDED:
+            raise ValueError("the shares of stopped_after must add up to 1")
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One version of a model.
 
@@ -216,6 +237,8 @@ class Manifest:
         precision: of the graphs' inner numbers; inputs and outputs are the same in each.
         quantization: how that precision was reached and what it costs; None for fp32.
         graphs: SHA-256 of each graph, by its path in the repository.
+        stops: where images stopped when the thresholds were chosen; None if only `evaluation`
+            can tell.
     """
 
     class_names: tuple[str, ...]
@@ -230,6 +253,7 @@ class Manifest:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "fp32"
     quantization: Quantization | None = None
+    stops: Stops | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -248,6 +272,8 @@ class Manifest:
             raise ValueError(f"{experts} experts need {experts - 1} thresholds in every gear")
         if self.corrections and [len(row) for row in self.corrections] != [classes] * experts:
             raise ValueError(f"corrections must hold {experts} rows of {classes} numbers")
+        if self.stops is not None and len(self.stops.stopped_after) != experts:
+            raise ValueError(f"stops.stopped_after must hold {experts} shares, one an expert")
         self._check_precision()
 
     def _check_precision(self) -> None:
@@ -271,9 +297,28 @@ class Manifest:
         """C."""
         return len(self.class_names)
 
+    @property
+    def expected_stops(self) -> Stops | None:
+        """Where images stop, as far as the manifest tells for the thresholds that it has."""
+        return self.stops or self._evaluated_stops()
+
+    def _evaluated_stops(self) -> Stops | None:
+        """`evaluation` is what its writer made of it, and may be of other thresholds."""
+        found = self.evaluation
+        try:
+            if tuple(found["thresholds"]) != self.thresholds:
+                return None
+            stops = Stops(int(found["images"]), tuple(map(float, found["routed"]["stopped_after"])))
+        except (KeyError, TypeError, ValueError):
+            return None
+        return stops if len(stops.stopped_after) == self.num_experts else None
+
     def to_json(self) -> str:
-        """The text of `manifest.json`."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        """The text of `manifest.json`; optional fields only where they say something."""
+        fields = asdict(self)
+        if self.stops is None:
+            del fields["stops"]
+        return json.dumps(fields, indent=2) + "\n"
 
 
 def graph_model(stage: int) -> str:

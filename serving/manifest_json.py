@@ -33,6 +33,7 @@ from serving.manifest import (
     MultiplyAdds,
     PairedDrop,
     Quantization,
+    Stops,
     graph_models,
     graph_path,
     manifest_path,
@@ -94,6 +95,7 @@ def parse_manifest(data: object) -> Manifest:
         provenance=fields.take("provenance", mapping),
         precision=fields.take("precision", text),
         quantization=fields.take("quantization", _quantization),
+        stops=fields.take_if_there("stops", _stops),
     )
     fields.require_empty()
     return manifest
@@ -178,6 +180,16 @@ def _measurement(data: object, name: str) -> Measurement:
     )
     fields.require_empty()
     return measurement
+
+
+def _stops(data: object, name: str) -> Stops:
+    fields = Fields(data, name)
+    stops = Stops(
+        images=fields.take("images", integer),
+        stopped_after=fields.take("stopped_after", tuple_of(number)),
+    )
+    fields.require_empty()
+    return stops
 
 
 def _image(data: object) -> ImageSpec:

@@ -1,90 +1,437 @@
-"""Names, meanings, labels and buckets of the metrics that every engine shares.
+"""Names, meanings, labels, units and buckets of all metrics, and which server has which.
 
-One dashboard serves all engines because they take these from here. Standard library and numpy only:
-Triton's Python reads this too.
+One dashboard serves all engines because they take these from here; docs/metrics.md is made of them.
+Standard library and numpy only: Triton's Python reads this too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+class Kind(StrEnum):
+    """Prometheus' types of metrics."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Server(StrEnum):
+    """Whose `/metrics` it is."""
+
+    EMBEDDED = "embedded"
+    FRONT = "front"
+    """`ride serve --triton`, in front of Triton."""
+
+    TRITON = "triton"
+    """Triton's own, of the model `ride`."""
+
+
+_EMBEDDED = (Server.EMBEDDED,)
+_OURS = (Server.EMBEDDED, Server.FRONT)
+_ENGINES = (Server.EMBEDDED, Server.TRITON)
+_ALL = tuple(Server)
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
 @dataclass(frozen=True, eq=False)  # there is one of each, so it is its own key
 class Metric:
-    """A counter, a gauge, or, with buckets, a histogram.
+    """A counter, a gauge or a histogram.
 
     Attributes:
+        kind: Prometheus' type.
         name: without the suffixes `_total`, `_bucket`, `_sum` and `_count`.
         help: what it counts.
-        labels: their names.
-        buckets: upper bounds, rising, without infinity.
+        labels: their names; each takes few values, none of them a client's choice.
+        servers: who has it.
+        unit: of its values; a plain number if empty.
+        buckets: of a histogram, upper bounds, rising, without infinity.
     """
 
+    kind: Kind
     name: str
     help: str
     labels: tuple[str, ...] = ()
+    servers: tuple[Server, ...] = _EMBEDDED
+    unit: str = ""
     buckets: tuple[float, ...] = ()
+
+    @property
+    def series(self) -> str:
+        """The name as queries write it; of a histogram, what its parts begin with."""
+        return f"{self.name}_total" if self.kind is Kind.COUNTER else self.name
 
     @property
     def bucket_names(self) -> tuple[str, ...]:
         """Values of the label `le`, the last of them `+Inf`."""
         return (*(str(float(bound)) for bound in self.buckets), "+Inf")
 
+    def bucket_places(self, values: NDArray[np.floating | np.integer]) -> NDArray[np.intp]:
+        """The bucket, from 0, of each of finite values [N]: its bound is the first not below."""
+        return self._bounds.searchsorted(values)
+
     def bucket_counts(self, values: NDArray[np.floating | np.integer]) -> NDArray[np.int64]:
         """How many of finite values [N] fall into each bucket, the last of them open."""
-        places = np.searchsorted(self._bounds, values)  # the first bound that is not below
-        return np.bincount(places, minlength=len(self._bounds))
+        return np.bincount(self.bucket_places(values), minlength=len(self._bounds))
 
     @cached_property
     def _bounds(self) -> NDArray[np.float64]:
         return np.array([*self.buckets, np.inf])
 
 
-IMAGES = Metric("ride_images", "Images classified.")
+# What was answered, and what that saved.
+IMAGES = Metric(Kind.COUNTER, "ride_images", "Images classified.", (), _ALL, "images")
+DEGRADED = Metric(
+    Kind.COUNTER,
+    "ride_images_degraded",
+    "Images classified at reduced cost, because the server had too much to do.",
+    (),
+    _OURS,
+    "images",
+)
+VERSION_IMAGES = Metric(
+    Kind.COUNTER,
+    "ride_version_images",
+    "Images classified by a version: those served and the newest before them.",
+    ("version",),
+    _ALL,
+    "images",
+)
+VERSION_EXPERT_RUNS = Metric(
+    Kind.COUNTER,
+    "ride_version_expert_runs",
+    "Experts that a version ran on images; over ride_version_images_total, its mean.",
+    ("version",),
+    _ALL,
+    "images",
+)
 EXPERTS_PER_IMAGE = Metric(
+    Kind.HISTOGRAM,
     "ride_experts_per_image",
     "Experts that an image took; the mean is the headline.",
-    buckets=tuple(float(experts) for experts in range(1, 9)),
+    (),
+    _ALL,
+    "experts",
+    tuple(float(experts) for experts in range(1, 9)),
 )
-EXPERT_RUNS = Metric("ride_expert_runs", "Images that each expert ran on.", ("expert",))
+EXPERT_RUNS = Metric(
+    Kind.COUNTER,
+    "ride_expert_runs",
+    "Images that each expert ran on.",
+    ("expert",),
+    _ALL,
+    "images",
+)
 EXPERT_RUNS_AVOIDED = Metric(
+    Kind.COUNTER,
     "ride_expert_runs_avoided",
     "Runs of an expert on an image that the full ensemble would have done in addition.",
+    (),
+    _ALL,
+    "images",
 )
-MULTIPLY_ADDS = Metric("ride_multiply_adds", "Multiply-adds spent on images.")
+MULTIPLY_ADDS = Metric(
+    Kind.COUNTER, "ride_multiply_adds", "Multiply-adds spent on images.", (), _ALL, "operations"
+)
 MULTIPLY_ADDS_AVOIDED = Metric(
+    Kind.COUNTER,
     "ride_multiply_adds_avoided",
     "Multiply-adds that the full ensemble would have spent in addition.",
+    (),
+    _ALL,
+    "operations",
+)
+COMPUTE_SECONDS = Metric(
+    Kind.COUNTER,
+    "ride_compute_seconds",
+    "Measured time in which graphs ran on images.",
+    (),
+    _ENGINES,
+    "seconds",
+)
+FULL_ENSEMBLE_SECONDS = Metric(
+    Kind.COUNTER,
+    "ride_full_ensemble_compute_seconds",
+    "Estimated time in which the full ensemble would have run on the same images; less "
+    "ride_compute_seconds_total, what routing saved.",
+    (),
+    _EMBEDDED,
+    "seconds",
 )
 ROUTER_SCORE = Metric(
+    Kind.HISTOGRAM,
     "ride_router_score",
     "Scores that routers gave; above the threshold an image goes on.",
     ("router",),
+    _ALL,
+    "ratio",
     tuple(tenth / 10 for tenth in range(1, 11)),
 )
+ROUTER_THRESHOLD = Metric(
+    Kind.GAUGE,
+    "ride_router_threshold",
+    "The model's own threshold of each router.",
+    ("router",),
+    _ALL,
+    "ratio",
+)
+MODEL_INFO = Metric(
+    Kind.GAUGE,
+    "ride_model_info",
+    "Always 1; tells what is served.",
+    ("model", "version"),
+    _ALL,
+)
+
+# Where time goes.
+REQUESTS = Metric(
+    Kind.COUNTER, "ride_requests", "Requests answered.", ("protocol", "code"), _ALL, "requests"
+)
+REQUEST_DURATION = Metric(
+    Kind.HISTOGRAM,
+    "ride_request_duration_seconds",
+    "Time from a request's arrival to its answer; GET requests over HTTP are left out.",
+    ("protocol",),
+    _OURS,
+    "seconds",
+    (*_SECONDS, 10.0),
+)
+DECODING_SECONDS = Metric(
+    Kind.HISTOGRAM,
+    "ride_decoding_seconds",
+    "Time in which a request's image files became tensors, the wait for a thread included.",
+    (),
+    _EMBEDDED,
+    "seconds",
+    _SECONDS,
+)
 STAGE_BATCH_SIZE = Metric(
+    Kind.HISTOGRAM,
     "ride_stage_batch_size",
     "Images that a stage ran together.",
     ("stage",),
+    _ENGINES,
+    "images",
     tuple(float(2**power) for power in range(9)),
 )
 STAGE_QUEUE_SECONDS = Metric(
-    "ride_stage_queue_seconds", "Time that an image waited for a stage.", ("stage",), _SECONDS
+    Kind.HISTOGRAM,
+    "ride_stage_queue_seconds",
+    "Time that an image waited for a stage.",
+    ("stage",),
+    _EMBEDDED,
+    "seconds",
+    _SECONDS,
 )
 STAGE_COMPUTE_SECONDS = Metric(
+    Kind.HISTOGRAM,
     "ride_stage_compute_seconds",
     "Time that a batch took in a stage's graphs.",
     ("stage",),
+    _ENGINES,
+    "seconds",
     _SECONDS,
 )
-REQUESTS = Metric("ride_requests", "Requests answered.", ("protocol", "code"))
-MODEL_INFO = Metric("ride_model_info", "Always 1; tells what is served.", ("model", "version"))
+QUEUE_DEPTH = Metric(
+    Kind.GAUGE,
+    "ride_queue_depth",
+    "Images that wait for a stage.",
+    ("stage",),
+    _EMBEDDED,
+    "images",
+)
+EVENT_LOOP_LAG = Metric(
+    Kind.GAUGE,
+    "ride_event_loop_lag_seconds",
+    "How far the event loop is behind: requests wait there before anybody has seen them.",
+    (),
+    _EMBEDDED,
+    "seconds",
+)
+DEGRADATION_LEVEL = Metric(
+    Kind.GAUGE,
+    "ride_degradation_level",
+    "0 while answers cost what was asked for; each level is a cheaper gear of the model.",
+)
+LATENCY_OBJECTIVE = Metric(
+    Kind.GAUGE,
+    "ride_latency_objective_seconds",
+    "The latency that overload control works for (--latency-objective-ms).",
+    (),
+    _EMBEDDED,
+    "seconds",
+)
+
+# Whether images still behave as they did when the model was measured.
+OWN_RULE_IMAGES = Metric(
+    Kind.COUNTER,
+    "ride_own_rule_images",
+    "Images answered by the model's own thresholds, as no request or load changed them, by the "
+    "number of experts that they took.",
+    ("experts",),
+    _ALL,
+    "images",
+)
+EXPECTED_GO_ON = Metric(
+    Kind.GAUGE,
+    "ride_expected_go_on_ratio",
+    "Of the images that reached a stage when the model was measured, the share that went on.",
+    ("stage",),
+    _ALL,
+    "ratio",
+)
+GO_ON = Metric(
+    Kind.GAUGE,
+    "ride_go_on_ratio",
+    "The same of images answered lately by the model's own thresholds.",
+    ("stage",),
+    _EMBEDDED,
+    "ratio",
+)
+DRIFT_EVIDENCE = Metric(
+    Kind.GAUGE,
+    "ride_drift_evidence_ratio",
+    "Evidence that the share that goes on has changed, as a share of what raises the alarm.",
+    ("stage",),
+    _EMBEDDED,
+    "ratio",
+)
+DRIFT_DETECTED = Metric(
+    Kind.GAUGE,
+    "ride_drift_detected",
+    "1 while the evidence of a change is enough for an alarm, else 0.",
+    ("stage",),
+)
+
+# The shadow audit: answered images that the full ensemble saw as well.
+AUDIT_SHARE = Metric(
+    Kind.GAUGE,
+    "ride_audit_share_ratio",
+    "Share of answered images that is drawn for the audit (--audit-share).",
+    (),
+    _EMBEDDED,
+    "ratio",
+)
+AUDIT_SAMPLED = Metric(
+    Kind.COUNTER, "ride_audit_sampled", "Images drawn for the audit.", (), _EMBEDDED, "images"
+)
+AUDIT_DROPPED = Metric(
+    Kind.COUNTER,
+    "ride_audit_dropped",
+    "Images drawn and never audited: no room (`full`), a failure (`failed`), or their version "
+    "was closed first (`closed`).",
+    ("reason",),
+    _EMBEDDED,
+    "images",
+)
+AUDIT_WAITING = Metric(
+    Kind.GAUGE,
+    "ride_audit_waiting",
+    "Images drawn that wait for an idle moment.",
+    (),
+    _EMBEDDED,
+    "images",
+)
+AUDIT_COMPUTE_SECONDS = Metric(
+    Kind.COUNTER,
+    "ride_audit_compute_seconds",
+    "Measured time in which graphs ran for the audit; in no other metric.",
+    (),
+    _EMBEDDED,
+    "seconds",
+)
+AUDIT_IMAGES = Metric(
+    Kind.COUNTER,
+    "ride_audit_images",
+    "Images audited, by the shot group of the full ensemble's answer.",
+    ("group",),
+    _EMBEDDED,
+    "images",
+)
+AUDIT_AGREEMENTS = Metric(
+    Kind.COUNTER,
+    "ride_audit_agreements",
+    "Those whose answer was the full ensemble's.",
+    ("group",),
+    _EMBEDDED,
+    "images",
+)
+AUDIT_ACCURACY_LOST = Metric(
+    Kind.COUNTER,
+    "ride_audit_accuracy_lost",
+    "Sum of the full ensemble's probability of its own answer less that of the given one; over "
+    "ride_audit_images_total, the accuracy that routing is expected to cost.",
+    ("group",),
+    _EMBEDDED,
+    "images",
+)
+AUDIT_STOPPED = Metric(
+    Kind.COUNTER,
+    "ride_audit_stopped",
+    "Images audited, by the last expert that they had taken.",
+    ("expert",),
+    _EMBEDDED,
+    "images",
+)
+AUDIT_MISSED_HELP = Metric(
+    Kind.COUNTER,
+    "ride_audit_missed_help",
+    "Those that stopped at this expert although further experts would have changed the answer.",
+    ("expert",),
+    _EMBEDDED,
+    "images",
+)
+AUDIT_FLIPS = Metric(
+    Kind.COUNTER,
+    "ride_audit_flips",
+    "Images audited whose answer changed, or would have, when this expert joined.",
+    ("expert",),
+    _EMBEDDED,
+    "images",
+)
+AUDIT_EXPERT_RUNS = Metric(
+    Kind.COUNTER,
+    "ride_audit_expert_runs",
+    "Experts that the audited images had taken when they were answered.",
+    (),
+    _EMBEDDED,
+    "images",
+)
+AUDIT_WASTED_EXPERT_RUNS = Metric(
+    Kind.COUNTER,
+    "ride_audit_wasted_expert_runs",
+    "Those after which nothing changed: the answer was the full ensemble's already, and stayed.",
+    (),
+    _EMBEDDED,
+    "images",
+)
+AUDIT_AGREEMENT = Metric(
+    Kind.GAUGE,
+    "ride_audit_agreement_ratio",
+    "Share of the newest audited images that agree with the full ensemble, with its confidence "
+    "interval (95 %); group `all` is all of them.",
+    ("group", "bound"),
+    _EMBEDDED,
+    "ratio",
+)
+AUDIT_ACCURACY_LOST_RATIO = Metric(
+    Kind.GAUGE,
+    "ride_audit_accuracy_lost_ratio",
+    "Accuracy that routing is expected to cost, of the newest audited images, with its "
+    "confidence interval (95 %).",
+    ("group", "bound"),
+    _EMBEDDED,
+    "ratio",
+)
+
+ALL_METRICS = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
 
 def stage_label(stage: int) -> str:

@@ -28,8 +28,10 @@ from numpy.typing import NDArray
 from serving.batching import BatchPolicy, Run, StageEstimates, StageQueue
 from serving.engine import Engine, host
 from serving.errors import DeadlineExceeded, InferenceError, Overloaded, RideError
+from serving.request_context import current_request
 from serving.routing import Routed, RoutingRule, RoutingState
 from serving.stages import StageCosts, StageResult, run_stage
+from serving.timeline import Timeline
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ class BatchReport:
         queue_seconds: fp64 [rows], how long each waited for this stage.
         seconds: that the stage's graph took.
         done: the answers of the rows that went no further.
+        exemplar: of the request of the first of these, if it has one.
     """
 
     stage: int
@@ -77,6 +80,7 @@ class BatchReport:
     queue_seconds: NDArray[np.float64]
     seconds: float
     done: Routed
+    exemplar: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,9 @@ class _Job:
         self.rule = rule
         self.urgency = urgency
         self.loop = loop
+        request = current_request()  # worker threads can't ask for it
+        self.exemplar = None if request is None else request.exemplar
+        self.timeline = None if request is None else request.timeline
         self.future: asyncio.Future[Scheduled] = loop.create_future()
         self.abandoned = False
         self.arrived_at = time.monotonic()
@@ -233,8 +240,12 @@ class Scheduler:
         depths[0] += arriving
         ahead = self._estimates.backlog_seconds(depths) / len(self._threads)
         # Where all workers rest, what images took under load says nothing.
-        rests = self._idle == len(self._threads) and not any(depths)
-        return ahead if rests else ahead + self._run_seconds
+        return ahead if self._rests(depths) else ahead + self._run_seconds
+
+    @property
+    def rests(self) -> bool:
+        """Whether no worker works and nothing waits."""
+        return self._rests(self.queue_depths)
 
     def oldest_wait(self) -> float:
         """Seconds for which the first row in line for stage 1 has waited; 0 if none does."""
@@ -255,6 +266,9 @@ class Scheduler:
         for job in left:
             job.fail(Overloaded("the server is shutting down"))
         self._resolve(left)
+
+    def _rests(self, depths: Sequence[int]) -> bool:
+        return self._idle == len(self._threads) and not any(depths)
 
     def _arriving(self, job: _Job, images: NDArray[np.uint8]) -> list[_Row]:
         now = time.monotonic()
@@ -359,6 +373,7 @@ class Scheduler:
 
     def _answer(self, batch: _Batch, run: StageResult, state: RoutingState) -> None:
         now = time.monotonic()
+        _note_steps(batch, now)
         goes_on = np.zeros(len(batch.rows), dtype=bool)
         goes_on[run.on] = True
         if len(run.on):
@@ -386,7 +401,10 @@ class Scheduler:
                     self._run_seconds += _RUN_MEMORY * (took - self._run_seconds)
         self._resolve(finished)
         waited = np.array([batch.taken_at - row.queued_at for row in batch.rows])
-        self._report(BatchReport(batch.stage, len(batch.rows), waited, run.seconds, answers))
+        exemplar = batch.rows[done[0]].job.exemplar if len(done) else None
+        self._report(
+            BatchReport(batch.stage, len(batch.rows), waited, run.seconds, answers, exemplar)
+        )
 
     def _fail(self, batch: _Batch, error: RideError) -> None:
         jobs = [row.job for row in batch.rows]
@@ -411,6 +429,19 @@ def _yield_to_others() -> None:
     """Let the event loop have a processor first when there are not enough: others wait for it."""
     if sys.platform == "linux":  # where niceness is a thread's own
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _WORKER_NICENESS)
+
+
+def _note_steps(batch: _Batch, now: float) -> None:
+    """For each request that is traced: how long its images waited for this stage, and ran."""
+    traced: dict[Timeline, list[float]] = defaultdict(list)
+    for row in batch.rows:
+        if row.job.timeline is not None:
+            traced[row.job.timeline].append(row.queued_at)
+    name = f"stage {batch.stage}"
+    for timeline, queued_at in traced.items():
+        about = {"ride.images": len(queued_at), "ride.batch_size": len(batch.rows)}
+        timeline.add(f"queue for {name}", min(queued_at), batch.taken_at)
+        timeline.add(name, batch.taken_at, now, **about)
 
 
 def _resolve_all(jobs: Sequence[_Job]) -> None:

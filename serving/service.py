@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.audit.report import audit_report
 from serving.classification import (
     Answer,
     Classified,
@@ -24,10 +25,12 @@ from serving.images import ImageLimits
 from serving.live_model import LiveModel
 from serving.loop_lag import LoopLag
 from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME
-from serving.metrics import StageMetrics
+from serving.metrics import Exposition, StageMetrics
 from serving.model_host import ModelHost
+from serving.model_versions import ModelVersion
 from serving.overload import Load
 from serving.parameters import ClassifyParameters
+from serving.request_context import note_answer
 from serving.routing import RoutingRule
 from serving.scheduler import ORDINARY, Urgency
 from serving.settings import Settings
@@ -46,20 +49,37 @@ class ClassificationService:
         self._decoders = ImageDecoders(limits, settings.threads)
         self._room = WaitingRoom(settings.max_images_per_request, settings.max_waiting_images)
         self.loop_lag = LoopLag()
+        metrics.set_objective(settings.latency_objective_s)
 
     def close(self) -> None:
         """Let running work end and stop all threads."""
         self._decoders.close()
         self.host.close()
 
-    def exposition(self) -> bytes:
+    @property
+    def served(self) -> ModelVersion:
+        """The version that new requests go to.
+
+        Raises:
+            ModelNotFound: if it was unloaded.
+        """
+        engine = self.host.live.engine
+        return ModelVersion(engine.version, engine.manifest)
+
+    def exposition(self, accept: str) -> Exposition:
         """The metrics, as Prometheus scrapes them."""
+        lag_s = self.loop_lag.seconds
         if self.host.ready:
             live = self.host.live
-            self.metrics.observe_load(live.scheduler.queue_depths, self._load(live).level)
+            self.metrics.observe_load(live.scheduler.queue_depths, self._load(live).level, lag_s)
+            self.metrics.observe_drift(live.drift.stages())
+            report = audit_report(live.auditor.outcomes())
+            self.metrics.audit.show(report, live.auditor.waiting)
         else:
-            self.metrics.observe_load((), 0)
-        return self.metrics.exposition()
+            self.metrics.observe_load((), 0, lag_s)
+            self.metrics.observe_drift(())
+            self.metrics.audit.show(None, 0)
+        return self.metrics.exposition(accept)
 
     @contextmanager
     def accept(self, parameters: ClassifyParameters) -> Iterator[Classify]:
@@ -112,7 +132,7 @@ class ClassificationService:
         with _Stopwatch(live, IMAGE_MODEL_NAME) as stopwatch, self._room.admit(len(images)):
             allowed = self._allowed(live, rule)
             pixels = await self._decoders.decode(images, live.engine.manifest.image)
-            stopwatch.decoded()
+            self.metrics.observe_decoding(stopwatch.decoded())
             return await self._routed(live, pixels, rule, allowed, urgency, stopwatch)
 
     async def infer(
@@ -145,9 +165,11 @@ class ClassificationService:
         stopwatch: _Stopwatch,
     ) -> Answer:
         scheduled = await live.scheduler.route(images, allowed, urgency)
+        live.observe_answers(images, scheduled.routed, allowed)
         degraded = allowed is not asked
         if degraded:
             self.metrics.observe_degraded(len(images))
+        note_answer(scheduled.routed.experts_used, degraded=degraded)
         stopwatch.answered(len(images), scheduled.queue_seconds)
         return Answer(scheduled.routed, degraded)
 
@@ -187,8 +209,10 @@ class _Stopwatch:
         self._start = time.perf_counter()
         return self
 
-    def decoded(self) -> None:
+    def decoded(self) -> float:
+        """Seconds that it took."""
         self._decoding = time.perf_counter() - self._start
+        return self._decoding
 
     def answered(self, rows: int, queue_seconds: float) -> None:
         self._rows, self._queue = rows, queue_seconds

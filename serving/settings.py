@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from serving.errors import SettingsError
+from serving.logs import LogFormat
 from serving.overload import FLOORS
 from serving.providers import Provider
 
@@ -16,6 +17,7 @@ MEBIBYTE = 2**20
 DEFAULT_GRPC_PORT = 8001
 _DAY_S = 86_400
 _REQUEST_TIMEOUT_S = 10.0
+_AUDIT_SHARE = 0.01
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}", re.ASCII)
 
 
@@ -49,10 +51,14 @@ class Settings:
         max_images_per_request: files in one upload, rows in one tensor.
         max_waiting_images: images admitted and not yet answered; beyond it, 503.
         body_timeout_s: how long a client may take to send its body.
+        log_format: how lines on standard error look.
+        access_log: whether every request gets one.
+        trace: whether requests become OpenTelemetry spans; `OTEL_*` variables say where they go.
         triton: Triton servers that run the model, as HOST:PORT; with none, this process runs it.
         request_timeout_s: how long Triton servers have for a request, over all tries.
         shared_memory: whether clients may name shared memory objects that this process then reads
             and writes; any client that can reach a port may do so.
+        audit_share: of answered images, how many the full ensemble sees as well, in idle moments.
     """
 
     host: str = "127.0.0.1"
@@ -72,8 +78,12 @@ class Settings:
     max_waiting_images: int = 4_096
     body_timeout_s: float = 30.0
     shared_memory: bool = False
+    log_format: LogFormat = LogFormat.TEXT
+    access_log: bool = False
+    trace: bool = False
     triton: tuple[str, ...] = ()
     request_timeout_s: float = _REQUEST_TIMEOUT_S
+    audit_share: float = _AUDIT_SHARE
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -90,6 +100,8 @@ class Settings:
         for port in (self.port, self.grpc_port):
             if port is not None and not 0 <= port <= 65_535:
                 raise SettingsError(f"the port must lie between 0 and 65535, not {port}")
+        if not 0 <= self.audit_share <= 1:
+            raise SettingsError(f"audit_share must lie between 0 and 1, not {self.audit_share}")
         if self.workers < 0:
             raise SettingsError(f"workers must not be negative, and is {self.workers}")
         limits = (
@@ -119,6 +131,7 @@ class Settings:
             (self.provider is not Provider.CPU, f"--provider {self.provider}"),
             (self.model_control is ModelControl.EXPLICIT, "--model-control explicit"),
             (self.shared_memory, "--shared-memory"),
+            (self.audit_share not in {0, _AUDIT_SHARE}, f"--audit-share {self.audit_share}"),
         ):
             if asked:
                 raise SettingsError(

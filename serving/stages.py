@@ -96,6 +96,15 @@ class StageCosts:
         return self.sizes[-1]
 
 
+def through_all_stages(engine: Engine, rows: int) -> RoutingState:
+    """Rows that no expert has seen, and that every expert will: no score makes them stop."""
+    manifest = engine.manifest
+    rule = engine.rule(threshold=0.0)
+    state = RoutingState.start([rule] * rows, manifest.num_experts, manifest.num_classes)
+    state.thresholds[:] = -np.inf  # a score of 0 is not above a threshold of 0
+    return state
+
+
 def measure_costs(engine: Engine) -> StageCosts:
     """Time every stage on batches of 1, 2, 4, .. for as long as a larger batch is worth it.
 
@@ -127,10 +136,7 @@ def _time_stages(engine: Engine, size: int) -> Sequence[float]:
     manifest = engine.manifest
     spec, experts = manifest.image, manifest.num_experts
     inputs: NDArray[Any] = np.full((size, spec.height, spec.width, 3), 128, dtype=np.uint8)
-    # A threshold below every score: no image may stop.
-    rule = engine.rule(threshold=0.0)
-    state = RoutingState.start([rule] * size, experts, manifest.num_classes)
-    state.thresholds[:] = -np.inf
+    state = through_all_stages(engine, size)
     times = []
     for stage in range(1, experts + 1):
         start = time.perf_counter()

@@ -9,7 +9,14 @@ from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from serving.http import create_front_app
-from serving.http_process import announce, listen, run_until_signal, serve_http, server_process
+from serving.http_process import (
+    announce,
+    listen,
+    recording,
+    run_until_signal,
+    serve_http,
+    server_process,
+)
 from serving.metrics import Metrics
 from serving.model_versions import ModelVersions
 from serving.settings import Settings
@@ -24,7 +31,7 @@ def serve(repository: Path, settings: Settings, console: Console) -> None:
         ModelRepositoryError: if the repository's latest manifest can't be read.
         SettingsError: if the address can't be listened on.
     """
-    with server_process():
+    with server_process(settings.log_format):
         run_until_signal(_serve(ModelVersions(repository), settings, console))
 
 
@@ -32,8 +39,8 @@ async def _serve(versions: ModelVersions, settings: Settings, console: Console) 
     backends = TritonBackends(settings.triton, versions)
     front = TritonFront(backends, settings, Metrics(CollectorRegistry()))
     listener = listen(settings.host, settings.port, "--port")
-    with closing(front):
+    with closing(front), recording(front.metrics, settings) as recorder:
         async with backends:
             served = f"ride in front of Triton ({backends.state})"
             announce(console, listener, served, "none here; Triton serves it itself")
-            await serve_http(create_front_app(front), listener)
+            await serve_http(create_front_app(front, recorder), listener)

@@ -19,6 +19,8 @@ from serving.classification import Answer
 from serving.errors import BackendFault, ModelRepositoryError
 from serving.manifest import MODEL_NAME
 from serving.model_versions import ModelVersion, ModelVersions
+from serving.request_context import current_request
+from serving.request_ids import REQUEST_ID
 from serving.triton_answers import read_answer
 from serving.triton_errors import error_of
 
@@ -138,6 +140,7 @@ class TritonBackend:
                 timeout=max(1, int(timeout_s * _MICROSECONDS)),
                 client_timeout=timeout_s,
                 parameters=parameters,
+                headers=_headers(),
             )
             message = result.get_response()
             if message is None:  # gRPC has logged why
@@ -217,6 +220,15 @@ class TritonBackend:
         if state != self.state:
             self.state = state
             logger.log(level, "Triton at %s is %s", self.address, state)
+
+
+def _headers() -> dict[str, str]:
+    """By which Triton's log and trace can be matched with ours."""
+    request = current_request()
+    if request is None:
+        return {}
+    its_id = {REQUEST_ID: request.request_id}
+    return its_id if request.trace is None else its_id | request.trace.headers
 
 
 def _newest(versions: Iterable[str]) -> int:

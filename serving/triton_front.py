@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -17,13 +18,14 @@ from serving.classification import (
     check_top_k,
     classified,
 )
-from serving.errors import DeadlineExceeded
+from serving.errors import DeadlineExceeded, NoBackend
 from serving.image_decoding import ImageDecoders
 from serving.images import ImageLimits
 from serving.manifest import ImageSpec
-from serving.metrics import Metrics
+from serving.metrics import Exposition, Metrics
 from serving.model_versions import ModelVersion
 from serving.parameters import ClassifyParameters
+from serving.request_context import exemplar_of_request, note_answer, note_step
 from serving.settings import Settings
 from serving.triton_backend import TritonBackend
 from serving.triton_backends import TritonBackends
@@ -50,10 +52,23 @@ class TritonFront:
         """Whether a Triton server is."""
         return self._backends.ready
 
-    def exposition(self) -> bytes:
+    @property
+    def served(self) -> ModelVersion:
+        """The newest version that a Triton server serves.
+
+        Raises:
+            NoBackend: if none is ready.
+        """
+        models = self._backends.models
+        if not models:
+            raise NoBackend("no Triton server is ready; try again in a moment")
+        newest = max(models)
+        return ModelVersion(newest, models[newest])
+
+    def exposition(self, accept: str) -> Exposition:
         """The metrics, as Prometheus scrapes them."""
         self.metrics.serve(self._backends.models)
-        return self.metrics.exposition()
+        return self.metrics.exposition(accept)
 
     @contextmanager
     def accept(self, parameters: ClassifyParameters) -> Iterator[Classify]:
@@ -85,10 +100,19 @@ class TritonFront:
             check_top_k(model.manifest, parameters.top_k)
             pixels = await prepared.pixels(model.manifest.image)
             wishes = parameters.model_dump(exclude={"top_k"}, exclude_none=True)
-            answer = await backend.infer(model, pixels, wishes, deadline - loop.time())
-            self.metrics.observe_images(answer.routed, model.manifest.multiply_adds)
+            start = time.monotonic()
+            try:
+                answer = await backend.infer(model, pixels, wishes, deadline - loop.time())
+            finally:
+                note_step("triton", start, **{"server.address": backend.address})
+            costs = model.manifest.multiply_adds
+            exemplar = exemplar_of_request()
+            self.metrics.observe_images(answer.routed, costs, model.number, exemplar)
+            if not wishes and not answer.degraded:
+                self.metrics.observe_own_rule(answer.routed.experts_used)
             if answer.degraded:
                 self.metrics.observe_degraded(len(images))
+            note_answer(answer.routed.experts_used, degraded=answer.degraded)
             return classified(str(model.number), model.manifest, images, answer, parameters.top_k)
 
         with self._room.admit(len(images)):

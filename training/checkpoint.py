@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -24,7 +25,11 @@ from serving.manifest import Gear
 from serving.manifest_json import parse_gears
 from training.config import TrainingConfig
 from training.errors import CheckpointError
-from training.losses.balanced_softmax import expert_adjustments, prefix_corrections
+from training.losses.balanced_softmax import (
+    expert_adjustments,
+    prefix_corrections,
+    prior_adjustments,
+)
 from training.model import RideModel
 
 FILE_NAME = "checkpoint.pt"
@@ -60,7 +65,7 @@ class Checkpoint:
 
     `optimiser` and `average` (the moving average of the weights) are empty between stages.
     `routing` is what `ride route` chose: `thresholds` of routers 1..K-1, `gears` as in the
-    manifest, and `chosen_on`, a word about the images. Empty if it never did.
+    manifest, `prior_adjustment`, and `chosen_on`, a word about the images. Empty if it never did.
     """
 
     config: TrainingConfig
@@ -85,10 +90,20 @@ class Checkpoint:
         """The gears that were chosen; none if `ride route` never did."""
         return parse_gears(self.routing.get("gears", {}))
 
-    def prefix_corrections(self) -> torch.Tensor:
-        """What is added to the mean logits of the first 1..K experts, fp32 [K, C]."""
+    @property
+    def prior_adjustment(self) -> float:
+        """The strength at which the prior is taken out of every answer, after training."""
+        return float(self.routing.get("prior_adjustment", 0.0))
+
+    def prefix_corrections(self, prior_adjustment: float | None = None) -> torch.Tensor:
+        """What is added to the mean logits of the first 1..K experts, fp32 [K, C].
+
+        Args: another strength than the run's own `prior_adjustment`.
+        """
+        strength = self.prior_adjustment if prior_adjustment is None else prior_adjustment
         counts, experts = torch.tensor(self.class_counts), self.config.model.num_experts
-        return prefix_corrections(expert_adjustments(self.config.loss, counts, experts))
+        trained = prefix_corrections(expert_adjustments(self.config.loss, counts, experts))
+        return trained - prior_adjustments(counts, (strength,), (0.0,), experts)
 
     def build_model(self) -> RideModel:
         """The model with the checkpoint's weights, on the CPU, in eval mode.
@@ -221,6 +236,8 @@ def _parse(content: dict[str, Any], path: Path) -> Checkpoint:
 
 
 def _check_routing(checkpoint: Checkpoint) -> None:
+    if not math.isfinite(checkpoint.prior_adjustment):
+        raise ValueError("the prior adjustment must be a finite number")
     gears = checkpoint.gears.values()
     for thresholds in (checkpoint.thresholds, *(gear.thresholds for gear in gears)):
         if len(thresholds) != checkpoint.config.model.num_experts - 1:

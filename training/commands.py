@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -244,6 +245,14 @@ def route(
         float | None,
         typer.Option(min=0, help="Points of accuracy to lose against all experts. (default: 0.3)"),
     ] = None,
+    prior_adjustment: Annotated[
+        str,
+        typer.Option(
+            metavar="STRENGTH",
+            help="Take so much of the log prior out of every answer (Menon et al. 2021); "
+            "auto: what is best on the calibration images.",
+        ),
+    ] = "0",
     compare: Annotated[
         bool, typer.Option("--compare", help="Compare all routers and draw RUN/curve.svg.")
     ] = False,
@@ -257,9 +266,10 @@ def route(
 ) -> None:
     """Choose a router and its thresholds for a budget.
 
-    The experts stay as they are. Thresholds are chosen on images that neither trained nor test the
-    model, all of them together; what is printed was measured on the test images. Storing a router
-    of another kind replaces the run's own.
+    The experts stay as they are. Where they lean to common classes, --prior-adjustment auto sets
+    that right first. Thresholds are chosen on images that neither trained nor test the model, all
+    of them together; what is printed was measured on the test images. Storing a router of another
+    kind replaces the run's own.
 
     Example: ride route runs/first --data cifar100/ --mean-experts 1.5
     """
@@ -272,9 +282,23 @@ def route(
         data=data,
         router=router,
         wish=Wish(mean_experts, max_accuracy_drop),
+        prior_adjustment=_strength(prior_adjustment),
         with_comparison=compare,
         save=save,
         workers=workers,
         device=device,
         console=Console(),
     )
+
+
+def _strength(text: str) -> float | None:
+    """A flag's value; None for `auto`."""
+    if text == "auto":
+        return None
+    try:
+        strength = float(text)
+    except ValueError:
+        strength = math.nan
+    if not math.isfinite(strength):
+        raise ConfigError(f"--prior-adjustment must be auto or a number, not {text!r}")
+    return strength

@@ -43,6 +43,7 @@ class Family(StrEnum):
     """The families that `training.backbones` cuts into a shared trunk and experts."""
 
     RESNET32 = "resnet32"
+    RESNET32X4 = "resnet32x4"  # four times as wide, to learn from
     RESNET10 = "resnet10"
     RESNET50 = "resnet50"
     RESNET101 = "resnet101"
@@ -78,6 +79,13 @@ class DiversityForm(StrEnum):
     MEAN = "mean"  # the authors' code: KL from the mean of all experts
     PAIRWISE = "pairwise"  # the paper, equation 2: KL between every two experts
     NONE = "none"
+
+
+class DistillationForm(StrEnum):
+    """Who imitates the mean of the teacher's experts."""
+
+    MEAN = "mean"  # the mean of the student's: RIDE
+    EACH = "each"  # every expert by itself, so that the first is good alone
 
 
 class TemperatureForm(StrEnum):
@@ -190,6 +198,7 @@ class LossConfig:
     temperature: TemperatureForm = TemperatureForm.CODE
     temperature_eta: float = 1.0
     temperature_gamma: float = 0.05
+    distillation: DistillationForm = DistillationForm.MEAN
     distillation_weight: float = 0.0
     distillation_temperature: float = 1.5
     teacher_sha256: str | None = None

@@ -5,12 +5,16 @@ from __future__ import annotations
 import platform
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor, nn
 
 from training.config import Precision
 from training.errors import ConfigError
 from training.processes import local_device_index
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,40 @@ class Machine:
             self.device.type, torch.bfloat16, enabled=self.precision is Precision.BF16
         )
 
+    def place(self, model: Model) -> Model:
+        """Move a model here, and compile it where that is wanted.
+
+        It is compiled for the first size of batch; on CUDA it becomes one CUDA graph.
+        """
+        # Convolutions are faster with channels last on every machine that was measured.
+        model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.compiled:
+            mode = "reduce-overhead" if self.device.type == "cuda" else None
+            model.compile(mode=mode, dynamic=False)
+        return model
+
     @property
     def name(self) -> str:
         """The accelerator's or processor's name, for provenance."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
         return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+class FullBatches:
+    """A compiled model for batches of the largest size seen so far, the plain one for smaller ones.
+
+    The last batch of an epoch is smaller, and not worth a compilation of its own.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._size = 0
+
+    def __call__(self, images: Tensor) -> Any:
+        self._size = max(self._size, len(images))
+        is_full = len(images) == self._size
+        return self._model(images) if is_full else self._model.forward(images)
 
 
 def choose_machine(device: str, precision: Precision, *, compiled: bool = False) -> Machine:

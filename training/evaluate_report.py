@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from serving.curves import Curve, CurvePoint
 from serving.manifest_json import parse_gears
 from serving.routing import Routed, RoutingRule
 from training.checkpoint import Checkpoint, load_finished
 from training.costs import multiply_adds
-from training.curves import Curve, CurvePoint
 from training.data import Split, read_split
 from training.data.loading import plain_batches
 from training.errors import CheckpointError, ConfigError
@@ -211,7 +211,15 @@ def _curves(run: ReportedRun, data: Path, device: str, workers: int, console: Co
         say(console, f"The report has no accuracy-compute curves: {error}")
         return _Curves(missing=str(error))
     kinds = kinds_for(checkpoint, None, everything=True)
-    material = collect_material(checkpoint, run.folder, images, device, console, with_views=True)
+    material = collect_material(
+        checkpoint,
+        run.folder,
+        images,
+        device,
+        console,
+        with_views=True,
+        prior_adjustment=checkpoint.prior_adjustment,
+    )
     calibration, test = material.judged_calibration(), material.judged_test()
     offers = [offer_of(kind, material, calibration, Wish()) for kind in kinds]
     contenders = [*(offer.contender for offer in offers), *baselines(material, calibration)]

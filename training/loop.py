@@ -92,7 +92,7 @@ class TrainingRun:
             )
         self.config = checkpoint.config
         self.position = checkpoint.position
-        self.model = _on_device(checkpoint.build_model(), machine)
+        self.model = machine.place(checkpoint.build_model())
         self._checkpoint = checkpoint
         self._images = images
         self._loader = loader
@@ -341,11 +341,3 @@ def new_checkpoint(
         optimiser={},
         provenance=provenance,
     )
-
-
-def _on_device(model: RideModel, machine: Machine) -> RideModel:
-    # Convolutions are faster with channels last on every machine that was measured.
-    model = model.to(machine.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if machine.compiled:
-        model.compile(mode="reduce-overhead" if machine.device.type == "cuda" else None)
-    return model

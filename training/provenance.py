@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import os
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -43,7 +44,13 @@ def _version(name: str) -> str:
 
 
 def _commit() -> str:
-    """The commit of the source tree, marked where it has changes; `unknown` outside of one."""
+    """The commit of the source tree, marked where it has changes.
+
+    Where the tree has left its repository, in a container say, SOURCE_COMMIT may tell; else
+    `unknown`.
+    """
+    if told := os.environ.get("SOURCE_COMMIT"):
+        return told
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         done = subprocess.run(

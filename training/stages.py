@@ -21,7 +21,7 @@ from training.batches import class_balanced, seed_of, shuffled
 from training.config import RouterKind, TrainingConfig
 from training.data import Images
 from training.data.loading import Batch
-from training.device import Machine
+from training.device import FullBatches, Machine
 from training.losses.ride import RideLoss
 from training.losses.targets import Targets
 from training.model import RideModel, prefix_means
@@ -75,13 +75,13 @@ class Teacher:
     """A finished model that the experts imitate; always in eval mode, and never trained."""
 
     def __init__(self, model: RideModel, machine: Machine) -> None:
-        self._model = model.to(machine.device).eval()
+        self._run = FullBatches(machine.place(model).eval())
         self._machine = machine
 
     def mean_logits(self, images: Tensor) -> Tensor:
         """The mean of all its experts, fp32 [N, C]."""
         with torch.no_grad(), self._machine.autocast():
-            logits: Tensor = self._model(images).logits
+            logits: Tensor = self._run(images).logits
         return logits.mean(dim=0)
 
 
@@ -98,6 +98,7 @@ class ExpertStage(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
+        self._run = FullBatches(model)
         self._alpha = config.augmentation.mixup_alpha
         self._machine = machine
         self._teacher = teacher
@@ -116,7 +117,7 @@ class ExpertStage(nn.Module):
             images, targets = mixed.images, Targets(batch.labels, mixed.partner_labels, mixed.share)
         teacher_mean = None if self._teacher is None else self._teacher.mean_logits(images)
         with self._machine.autocast():
-            logits = self.model(torch.cat((images, *batch.views[1:]))).logits
+            logits = self._run(torch.cat((images, *batch.views[1:]))).logits
         logits, weak = logits[:, : len(images)], logits[:, len(images) :]
         loss = self._loss(
             logits,
@@ -141,8 +142,8 @@ class ClassifierStage(nn.Module):
         model.eval()
 
     def forward(self, batch: Batch, _epoch: int, _seed: int) -> Outcome:
-        with self._machine.autocast():
-            logits = self.model(batch.views[0]).logits
+        with self._machine.autocast():  # not compiled: few epochs, of one pass each
+            logits = self.model.forward(batch.views[0]).logits
         losses = [F.cross_entropy(expert, batch.labels) for expert in logits]
         return torch.stack(losses).sum(), _share_right(logits.mean(dim=0), batch.labels)
 
@@ -162,8 +163,8 @@ class RouterStage(nn.Module):
         model.eval()
 
     def forward(self, batch: Batch, _epoch: int, _seed: int) -> Outcome:
-        with torch.no_grad(), self._machine.autocast():
-            outputs = self.model(batch.views[0])
+        with torch.no_grad(), self._machine.autocast():  # not compiled, as above
+            outputs = self.model.forward(batch.views[0])
         prefixes = prefix_means(outputs.logits, self._corrections)
         loss = router_loss(
             self.model.routers, outputs.embeddings, prefixes, batch.labels, self._config

@@ -19,6 +19,7 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from serving import metric_definitions as define
+from serving.drift import expected_go_on
 from serving.image_counts import ImageCounts
 from serving.manifest import MODEL_NAME, Manifest
 from serving.metric_definitions import Metric, stage_label
@@ -34,6 +35,8 @@ class _Notes:
     """What happened since it was handed over last."""
 
     answers: list[Routed] = field(default_factory=list)
+    own_rule: list[NDArray[np.bool_]] = field(default_factory=list)
+    """Of each of these, the images that the model's own rule answered."""
     stages: list[tuple[int, int, float]] = field(default_factory=list)
     """Stage, images, seconds."""
     requests: Counter[str] = field(default_factory=Counter)
@@ -44,13 +47,20 @@ class Counters:
     """Counts of one instance of the model; Triton adds those of all instances up."""
 
     def __init__(self, version: int, manifest: Manifest) -> None:
+        self._version = str(version)
         self._costs = manifest.multiply_adds
         self._notes = _Notes()
         self._lock = threading.Lock()
         self._triton = _TritonMetrics()
-        self._triton.set_info(version)
+        self._triton.set(define.MODEL_INFO, 1, MODEL_NAME, self._version)
         for expert in range(1, manifest.num_experts + 1):
             self._triton.count(define.EXPERT_RUNS, 0, str(expert))
+            self._triton.count(define.OWN_RULE_IMAGES, 0, str(expert))
+        for router, threshold in enumerate(manifest.thresholds, 1):
+            self._triton.set(define.ROUTER_THRESHOLD, threshold, str(router))
+        for stage, expected in enumerate(expected_go_on(manifest), 1):
+            share = expected.on / expected.reached
+            self._triton.set(define.EXPECTED_GO_ON, share, stage_label(stage))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._hand_over_regularly, daemon=True)
         self._thread.start()
@@ -66,10 +76,11 @@ class Counters:
         with self._lock:
             self._notes.stages.append((stage, rows, seconds))
 
-    def observe_images(self, routed: Routed) -> None:
-        """Note answers."""
+    def observe_images(self, routed: Routed, own_rule: NDArray[np.bool_]) -> None:
+        """Note answers [N], and which of them are by the model's own rule."""
         with self._lock:
             self._notes.answers.append(routed)
+            self._notes.own_rule.append(own_rule)
 
     def observe_requests(self, codes: Iterable[str]) -> None:
         """Note the outcomes of requests, of a fixed set, so that labels stay bounded."""
@@ -85,6 +96,7 @@ class Counters:
             notes, self._notes = self._notes, _Notes()
         for code, requests in notes.requests.items():
             self._triton.count(define.REQUESTS, requests, "triton", code)
+        self._triton.count(define.COMPUTE_SECONDS, sum(run[2] for run in notes.stages))
         for stage in {stage for stage, _, _ in notes.stages}:
             rows, seconds = zip(*(run[1:] for run in notes.stages if run[0] == stage), strict=True)
             self._triton.observe(define.STAGE_BATCH_SIZE, np.array(rows), stage_label(stage))
@@ -92,9 +104,9 @@ class Counters:
                 define.STAGE_COMPUTE_SECONDS, np.array(seconds), stage_label(stage)
             )
         if notes.answers:
-            self._hand_over_images(notes.answers)
+            self._hand_over_images(notes.answers, np.concatenate(notes.own_rule))
 
-    def _hand_over_images(self, answers: Sequence[Routed]) -> None:
+    def _hand_over_images(self, answers: Sequence[Routed], own_rule: NDArray[np.bool_]) -> None:
         used = np.concatenate([routed.experts_used for routed in answers])
         scores = np.concatenate([routed.router_scores for routed in answers])
         counts = ImageCounts.of(used, scores, self._costs)
@@ -105,6 +117,10 @@ class Counters:
         triton.count(define.MULTIPLY_ADDS_AVOIDED, counts.multiply_adds_avoided)
         for expert, runs in enumerate(counts.expert_runs, 1):
             triton.count(define.EXPERT_RUNS, runs, str(expert))
+        triton.count(define.VERSION_IMAGES, counts.images, self._version)
+        triton.count(define.VERSION_EXPERT_RUNS, sum(counts.expert_runs), self._version)
+        for experts, images in enumerate(np.bincount(used[own_rule])[1:].tolist(), 1):
+            triton.count(define.OWN_RULE_IMAGES, images, str(experts))
         triton.observe(define.EXPERTS_PER_IMAGE, used)
         for router, given in enumerate(counts.router_scores, 1):
             triton.observe(define.ROUTER_SCORE, given, str(router))
@@ -121,11 +137,10 @@ class _TritonMetrics:
         self._families: dict[str, Any] = {}
         self._metrics: dict[tuple[str, frozenset[tuple[str, str]]], Any] = {}
 
-    def set_info(self, version: int) -> None:
-        """Say which version is served, for as long as this lives."""
-        info, gauge = define.MODEL_INFO, pb_utils.MetricFamily.GAUGE
-        labels = _named(info, (MODEL_NAME, str(version)))
-        self._metric(info.name, info, labels, gauge).set(1)
+    def set(self, metric: Metric, value: float, *labels: str) -> None:
+        """Set a gauge, for as long as this lives."""
+        kind = pb_utils.MetricFamily.GAUGE
+        self._metric(metric.name, metric, _named(metric, labels), kind).set(value)
 
     def count(self, metric: Metric, amount: float, *labels: str) -> None:
         """Add to a counter; one that has counted nothing is there all the same."""

@@ -28,6 +28,11 @@ class _Job:
     rule: RoutingRule
     refusal: Any = None
 
+    def by_own_rule(self, manifest: Manifest) -> bool:
+        """Whether the request left the model's own rule as it is."""
+        own = (manifest.thresholds, manifest.num_experts)
+        return (self.rule.thresholds, self.rule.max_experts) == own
+
 
 class RoutingModel:
     """Triton's `TritonPythonModel`. Images of all requests of a call are routed as one batch."""
@@ -65,9 +70,11 @@ class RoutingModel:
         images = jobs[0].images if len(jobs) == 1 else np.concatenate([job.images for job in jobs])
         self._route(images, state, jobs, owners)
         alive = np.array([job.refusal is None for job in jobs])
-        routed = state.answers(np.flatnonzero(alive[owners]))
+        answered = np.flatnonzero(alive[owners])
+        routed = state.answers(answered)
         if len(routed):
-            self._counters.observe_images(routed)
+            own = np.array([job.by_own_rule(self._manifest) for job in jobs])
+            self._counters.observe_images(routed, own[owners[answered]])
         ends = np.cumsum(np.where(alive, sizes, 0))
         return [
             job.refusal or _response(routed, slice(end - size, end))

@@ -522,12 +522,6 @@ def test_good_clients_are_answered_among_bad_ones(
 # Documentation
 
 
-def test_the_root_leads_to_the_documentation(server: RunningServer) -> None:
-    response = server.get("/")
-    assert response.is_redirect
-    assert response.headers["location"] == "/docs"
-
-
 def test_the_documentation_takes_nothing_from_elsewhere(server: RunningServer) -> None:
     page = server.get("/docs")
     assert page.status_code == 200

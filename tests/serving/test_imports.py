@@ -25,6 +25,11 @@ def test_the_server_imports_no_torch_nor_anything_else_of_training() -> None:
     assert not loaded & set(TRAINING_ONLY)
 
 
+def test_tracing_costs_no_import_where_it_is_off() -> None:
+    loaded = modules_after("import serving.app, serving.triton_app, serving.grpc_server")
+    assert not loaded & {"serving.tracing", "opentelemetry.sdk", "opentelemetry.exporter"}
+
+
 def test_routing_and_manifest_need_nothing_but_numpy() -> None:
     loaded = modules_after("import serving.routing, serving.manifest")
     assert "numpy" in loaded

@@ -22,6 +22,7 @@ from serving.manifest import (
     MultiplyAdds,
     PairedDrop,
     Quantization,
+    Stops,
     graph_models,
     graph_path,
     latest_version,
@@ -80,6 +81,11 @@ def at(*keys: str | int, value: object) -> Change:
     return alter
 
 
+def stops(images: int, shares: list[float]) -> Change:
+    """Says where images stopped."""
+    return at("stops", value={"images": images, "stopped_after": shares})
+
+
 def with_gears(*changes: Change) -> Change:
     """Gives it good gears, and then changes something in it."""
 
@@ -124,6 +130,36 @@ def test_gears_are_read_and_survive_being_written(repository_copy: Path) -> None
         (0.25, 0.5), 1.5, 7.5e7, Accuracy(0.4, 0.6, 0.3, None), "10,000 test images"
     )
     assert parse_manifest(json.loads(manifest.to_json())) == manifest
+
+
+def test_where_images_stop_is_read_and_survives_being_written(repository_copy: Path) -> None:
+    found = load(repository_copy).expected_stops
+    assert found == Stops(10_000, (0.3812, 0.4731, 0.1457))  # from its evaluation
+    change(repository_copy, stops(400, [0.5, 0.25, 0.25]))
+    manifest = load(repository_copy)
+    assert manifest.expected_stops == manifest.stops == Stops(400, (0.5, 0.25, 0.25))
+    assert parse_manifest(json.loads(manifest.to_json())) == manifest
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"thresholds": [0.1, 0.2]},
+        {"thresholds": 5},
+        {"images": 0},
+        {"images": "many"},
+        {"routed": 7},
+        {"routed": {"stopped_after": [0.5, 0.5]}},
+        {"routed": {"stopped_after": [0.5, 0.5, 0.5]}},
+        {"routed": {"stopped_after": [0.5, 0.5, "few"]}},
+    ],
+)
+def test_an_evaluation_of_something_else_says_nothing_of_stops(
+    repository_copy: Path, field: dict[str, Any]
+) -> None:
+    evaluation = dict(load(repository_copy).evaluation)
+    change(repository_copy, at("evaluation", value={**evaluation, **field}))
+    assert load(repository_copy).expected_stops is None
 
 
 @pytest.mark.parametrize("calibration", [{"images": 512, "source": "held-out images"}, None])
@@ -233,6 +269,12 @@ def test_an_empty_folder_holds_no_model(tmp_path: Path) -> None:
         ),
         (at("schema_version", value=0), "schema_version is 0"),
         (with_gears(lambda document: document.pop("gears")), "no field 'gears'"),
+        (at("stops", value=[]), "stops must be an object"),
+        (at("stops", value={"images": 5}), "stops has no field 'stopped_after'"),
+        (stops(0, [0.5, 0.25, 0.25]), "images must be at least 1"),
+        (stops(9, [0.5, 0.5]), "stopped_after must hold 3 shares"),
+        (stops(9, [0.5, 0.5, 0.5]), "must add up to 1"),
+        (stops(9, [1.5, -0.25, -0.25]), "every share of stopped_after must lie between 0 and 1"),
         (with_gears(at("gears", value=[])), "gears must be an object"),
         (with_gears(at("gears", value={"fast": GEAR})), "gears must be fast, balanced, full"),
         (with_gears(at("gears", "turbo", value=GEAR)), "gears must be fast, balanced, full"),

@@ -109,7 +109,7 @@ def test_a_new_version_takes_over_and_no_request_fails(
     assert versions[first:].count("1") <= 4
     assert polling.get("/v2/models/ride").json()["versions"] == ["2"]
     assert 'ride_model_info{model="ride",version="2"} 1.0' in polling.get("/metrics").text
-    assert 'version="1"' not in polling.get("/metrics").text
+    assert 'ride_model_info{model="ride",version="1"}' not in polling.get("/metrics").text
 
 
 def test_a_new_version_answers_by_its_own_manifest(

@@ -31,6 +31,9 @@ from serving.settings import ModelControl, Settings
         ({"latency_objective_s": -1.0}, "latency_objective_s must be positive"),
         ({"latency_objective_s": 1e9}, "latency_objective_s must be at most a day"),
         ({"degrade_to": "full"}, "degrade_to must be one of fast, balanced, not 'full'"),
+        ({"audit_share": -0.1}, "audit_share must lie between 0 and 1, not -0.1"),
+        ({"audit_share": 1.1}, "audit_share must lie between 0 and 1"),
+        ({"audit_share": float("nan")}, "audit_share must lie between 0 and 1"),
         ({"request_timeout_s": 0.0}, "request_timeout_s must be positive"),
         ({"request_timeout_s": 1.0}, "request_timeout_s is for Triton servers"),
         ({"triton": ("triton",)}, "must be given as HOST:PORT, not 'triton'"),
@@ -59,6 +62,7 @@ def test_settings_at_their_bounds_are_accepted() -> None:
         ({"provider": Provider.CUDA}, "--provider cuda"),
         ({"model_control": ModelControl.EXPLICIT}, "--model-control explicit"),
         ({"shared_memory": True}, "--shared-memory"),
+        ({"audit_share": 0.5}, "--audit-share 0.5"),
     ],
 )
 def test_what_triton_would_have_to_do_is_refused_in_front_of_it(

@@ -78,12 +78,22 @@ def test_the_example_images_are_answered_as_raw_bodies(
         assert without_numbers(here) == without_numbers(there)
 
 
+def test_it_has_the_console_and_what_that_needs(
+    front: RunningServer, server: RunningServer
+) -> None:
+    assert front.get("/").content == server.get("/").content
+    here, there = (each.get("/v1/model").json() for each in (front, server))
+    here.pop("limits")
+    there.pop("limits")
+    assert here == there
+
+
 def test_it_is_ready_and_documents_what_it_serves(front: RunningServer) -> None:
     assert front.get("/v2/health/live").status_code == 200
     assert front.get("/v2/health/ready").status_code == 200
     assert front.get("/docs").status_code == 200
     paths = front.get("/openapi.json").json()["paths"]
-    assert set(paths) == {CLASSIFY, "/v2/health/live", "/v2/health/ready", "/metrics"}
+    assert set(paths) == {CLASSIFY, "/v1/model", "/v2/health/live", "/v2/health/ready", "/metrics"}
     assert front.post("/v2/models/ride/infer", content=b"").status_code == 404
 
 
@@ -156,7 +166,10 @@ def test_answers_and_requests_are_counted_and_no_stages(
     assert gained['ride_requests_total{code="200",protocol="http"}'] >= 1
     assert gained['ride_requests_total{code="400",protocol="http"}'] == 1
     assert after['ride_model_info{model="ride",version="1"}'] == 1
-    assert not [name for name in after if "stage" in name or "queue" in name or "level" in name]
+    assert 'ride_version_images_total{version="1"}' in after
+    assert gained['ride_own_rule_images_total{experts="3"}'] == (routed.experts_used == 3).sum()
+    others = ("ride_stage", "queue", "level", "ride_audit", "ride_drift")
+    assert not [name for name in after if any(other in name for other in others)]
 
 
 # Hanging up

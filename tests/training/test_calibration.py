@@ -9,21 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.curves import Curve, CurvePoint
 from serving.manifest import MultiplyAdds
 from serving.routing import Float, RoutingRule
-from training.calibration import (
-    GEAR_DROPS,
-    MAX_CANDIDATES,
-    Right,
-    best_within,
-    cheapest_reaching,
-    class_balanced,
-    experts_used,
-    frontier,
-    gears,
-    measured,
-)
-from training.curves import Curve, CurvePoint
+from serving.thresholds import MAX_CANDIDATES, Right, experts_used, frontier, measured
+from training.calibration import GEAR_DROPS, best_within, cheapest_reaching, class_balanced, gears
 from training.errors import ConfigError
 from training.evaluation import route_cached
 

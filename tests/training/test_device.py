@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from training.config import Precision
-from training.device import choose_machine
+from training.device import FullBatches, choose_machine
 from training.errors import ConfigError
 
 
@@ -32,3 +33,17 @@ def test_automatic_precision_is_settled() -> None:
 def test_a_device_that_is_not_there_is_named(device: str) -> None:
     with pytest.raises(ConfigError, match=f"device '{device}'"):
         choose_machine(device, Precision.AUTO)
+
+
+def test_only_batches_of_the_full_size_go_through_the_compiled_model() -> None:
+    class Plain(nn.Module):
+        def forward(self, images: torch.Tensor) -> str:
+            return f"plain {len(images)}"
+
+    model = Plain()
+    compiled: list[int] = []
+    model._compiled_call_impl = lambda images: compiled.append(len(images))
+    run = FullBatches(model)
+    outcomes = [run(torch.zeros(size)) for size in (4, 4, 3, 4)]
+    assert compiled == [4, 4, 4]
+    assert outcomes[2] == "plain 3"

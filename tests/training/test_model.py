@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from training.backbones.classifier import CosineClassifier
 from training.backbones.resnet32 import PaddedShortcut
-from training.config import ModelConfig
+from training.config import Family, ModelConfig
 from training.model import RideModel, prefix_means
 
 
@@ -50,6 +50,14 @@ def test_size_of_an_expert(reduced: bool, cosine: bool, widths: tuple[int, int])
     classifier = 100 * widths[1] + (0 if cosine else 100)
     expected = stage(16, widths[0]) + stage(*widths) + classifier
     assert [parameters(expert) for expert in model.experts] == [expected] * 3
+
+
+@pytest.mark.parametrize("reduced", [True, False])
+def test_a_teacher_is_four_times_as_wide(reduced: bool) -> None:
+    config = ModelConfig(backbone=Family.RESNET32X4, num_experts=1, reduced_width=reduced)
+    model, widths = RideModel(config), (96, 192) if reduced else (128, 256)
+    assert parameters(model.backbone) == convolution(3, 64) + stage(64, 64)
+    assert parameters(model.experts[0]) == stage(64, widths[0]) + stage(*widths) + 100 * widths[1]
 
 
 def test_a_reduced_expert_has_253_thousand_weights() -> None:

@@ -34,3 +34,11 @@ def test_it_is_plain_and_complete() -> None:
     versions = origin["versions"]
     assert isinstance(versions, dict)
     assert torch.__version__.startswith(versions["torch"])
+
+
+def test_a_tree_without_its_repository_can_be_told_its_commit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SOURCE_COMMIT", "0123456789ab")
+    origin = provenance(preset("cifar10-lt"), choose_machine("cpu", Precision.FP32))
+    assert origin["commit"] == "0123456789ab"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,9 +33,10 @@ from training.config import ModelConfig, RouterKind
 from training.data import ImageSet, Split, read_split
 from training.errors import CheckpointError, ConfigError
 from training.loop import new_checkpoint
-from training.outputs import load_outputs
+from training.outputs import Outputs, load_outputs
 from training.presets import preset
 from training.route import material as module
+from training.route.adjustment import best_prior_adjustment
 from training.route.comparison import BUDGETS, Contender, Judged, compare, draw
 from training.route.images import route_images
 from training.route.offers import Wish
@@ -75,6 +77,7 @@ def route(run: Path, data: Path, **changes: Any) -> str:
     settings: dict[str, Any] = {
         "router": None,
         "wish": Wish(),
+        "prior_adjustment": 0.0,
         "with_comparison": False,
         "save": True,
         "workers": 0,
@@ -110,6 +113,37 @@ def test_the_chosen_router_is_in_the_checkpoint(
     costs = [gears[name].mean_experts for name in GEARS]
     assert all(left <= right for left, right in itertools.pairwise(costs))
     assert gears["fast"].measured_on == "30 test images of cifar10"
+
+
+def test_the_prior_is_taken_out_of_every_answer(run: Path, cifar10_folder: Path) -> None:
+    said = route(run, cifar10_folder, router=RouterKind.MARGIN, prior_adjustment=None)
+    checkpoint = load_finished(run)
+    strength = checkpoint.prior_adjustment
+    assert said.startswith(f"Prior adjustment: {strength:g}.")
+    prior = np.array(checkpoint.class_counts) / sum(checkpoint.class_counts)
+    corrections = checkpoint.prefix_corrections().numpy()
+    np.testing.assert_allclose(corrections, -strength * np.log([prior, prior]), rtol=1e-6)
+
+
+def test_the_best_prior_adjustment_is_found(run: Path) -> None:
+    """Experts that know the class, and lean to common ones by 0.6 of the log prior."""
+    checkpoint = load_finished(run)
+    prior = np.array(checkpoint.class_counts) / sum(checkpoint.class_counts)
+    labels = np.repeat(np.arange(10), 2_000)
+    evidence = np.random.default_rng(0).normal(size=(2, len(labels), 10))
+    evidence[:, np.arange(len(labels)), labels] += 2
+    logits = (evidence + 0.6 * np.log(prior)).astype(np.float32)
+    outputs = Outputs(logits, np.zeros((2, len(labels), 1), dtype=np.float32), labels)
+    assert best_prior_adjustment(checkpoint, outputs) == pytest.approx(0.6, abs=0.15)
+
+
+@pytest.mark.parametrize("strength", [math.inf, math.nan])
+def test_a_damaged_prior_adjustment_is_refused(run: Path, strength: float) -> None:
+    checkpoint = load_finished(run)
+    checkpoint.routing["prior_adjustment"] = strength
+    save_checkpoint(checkpoint, run)
+    with pytest.raises(CheckpointError, match="must be a finite number"):
+        load_finished(run)
 
 
 def test_what_was_chosen_is_the_same_each_time(run: Path, cifar10_folder: Path) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from benchmarks.images import Images
+from serving.drift import expected_go_on
 from serving.engine import Engine
+from serving.metric_definitions import ALL_METRICS, Kind, Server
 from tests.running_server import RunningServer
 from tests.running_triton import RunningTriton
 from tests.triton.conftest import Client
@@ -87,6 +89,46 @@ def test_answers_are_counted(
     assert rise("ride_router_score_count") == asked.sum()
     assert rise("ride_router_score_sum") == pytest.approx(np.nansum(routed.router_scores), rel=1e-4)
     assert rise("ride_requests_total") == 5
+    assert rise("ride_version_images_total") == 200
+    assert rise("ride_version_expert_runs_total") == routed.experts_used.sum()
+    assert rise("ride_own_rule_images_total") == 200
+    assert rise("ride_compute_seconds_total") > 0
+
+
+@BY_GRPC
+def test_images_of_a_request_with_a_wish_are_not_counted_as_by_the_model_s_own_rule(
+    triton: RunningTriton, client: Client, images: Images
+) -> None:
+    before = settled(triton)
+    client.infer("ride", client.image(images.pixels[:10]), parameters={"quality": "full"})
+    wait_for(
+        lambda: (
+            total(triton.metrics(), "ride_images_total") >= 10 + total(before, "ride_images_total")
+        )
+    )
+    after = settled(triton)
+    assert total(after, "ride_own_rule_images_total") == total(before, "ride_own_rule_images_total")
+
+
+def test_what_the_model_expects_is_there_as_well(triton: RunningTriton, engine: Engine) -> None:
+    text, manifest = triton.metrics(), engine.manifest
+    assert total(text, "ride_router_threshold") == pytest.approx(sum(manifest.thresholds), rel=1e-4)
+    expected = sum(stage.on / stage.reached for stage in expected_go_on(manifest))
+    assert total(text, "ride_expected_go_on_ratio") == pytest.approx(expected, rel=1e-4)
+
+
+@BY_GRPC
+def test_triton_has_what_the_page_says(
+    triton: RunningTriton, client: Client, images: Images
+) -> None:
+    """Of a histogram, its parts."""
+    client.infer("ride", client.image(images.pixels[:64]))
+    theirs = {
+        f"{metric.series}_count" if metric.kind is Kind.HISTOGRAM else metric.series
+        for metric in ALL_METRICS
+        if Server.TRITON in metric.servers
+    }
+    wait_for(lambda: theirs <= {name for name, _ in samples(triton.metrics())})
 
 
 @BY_GRPC

@@ -18,6 +18,7 @@ from training.errors import ConfigError
 
 FAMILIES: dict[Family, Architecture] = {
     Family.RESNET32: ResNet32Family(),
+    Family.RESNET32X4: ResNet32Family(times=4),
     Family.RESNET10: ResNetFamily(BasicBlock, (1, 1, 1, 1)),
     Family.RESNET50: ResNetFamily(Bottleneck, (3, 4, 6, 3)),
     Family.RESNET101: ResNetFamily(Bottleneck, (3, 4, 23, 3)),

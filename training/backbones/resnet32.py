@@ -1,4 +1,8 @@
-"""The CIFAR ResNet-32 (He et al., "Deep Residual Learning", CVPR 2016, section 4.2), cut in two."""
+"""The CIFAR ResNet-32 (He et al., "Deep Residual Learning", CVPR 2016, section 4.2), cut in two.
+
+Its channels may be multiplied, as teachers are made for distillation: resnet32x4 (Tian et al.,
+"Contrastive Representation Distillation", ICLR 2020, appendix).
+"""
 
 from __future__ import annotations
 
@@ -58,16 +62,17 @@ class ResNet32Trunk(nn.Module):
     """The shared part of a CIFAR ResNet-32: first convolution and stage one.
 
     Args of `forward`: normalised image [N, 3, H, W]. Returns features [N, 16, H, W]; with stage
-    two, if the cut is at stage3, [N, 32, H/2, W/2].
+    two, if the cut is at stage3, [N, 32, H/2, W/2]; `times` as many channels.
     """
 
-    def __init__(self, cut: str) -> None:
+    def __init__(self, cut: str, times: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, TRUNK_WIDTH, 3, padding=1, bias=False)
-        self.bn = nn.BatchNorm2d(TRUNK_WIDTH)
-        self.stage1 = _stage(TRUNK_WIDTH, TRUNK_WIDTH, stride=1)
+        width = TRUNK_WIDTH * times
+        self.conv = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(width)
+        self.stage1 = _stage(width, width, stride=1)
         shared = cut == "stage3"
-        self.stage2 = _stage(TRUNK_WIDTH, FULL_WIDTHS[0], stride=2) if shared else nn.Identity()
+        self.stage2 = _stage(width, FULL_WIDTHS[0] * times, stride=2) if shared else nn.Identity()
         _initialise(self)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -78,14 +83,15 @@ class ResNet32Trunk(nn.Module):
 class ResNet32Expert(Expert):
     """Stages two and three of a CIFAR ResNet-32, or three alone, and a classifier."""
 
-    def __init__(self, cut: str, config: ModelConfig) -> None:
+    def __init__(self, cut: str, config: ModelConfig, times: int = 1) -> None:
         super().__init__()
-        width2, width3 = REDUCED_WIDTHS if config.reduced_width else FULL_WIDTHS
+        widths = REDUCED_WIDTHS if config.reduced_width else FULL_WIDTHS
+        width2, width3 = (width * times for width in widths)
         if cut == "stage3":
             stage2: nn.Module = nn.Identity()
-            width2 = FULL_WIDTHS[0]
+            width2 = FULL_WIDTHS[0] * times
         else:
-            stage2 = _stage(TRUNK_WIDTH, width2, stride=2)
+            stage2 = _stage(TRUNK_WIDTH * times, width2, stride=2)
         self.stage2 = stage2
         self.stage3 = _stage(width2, width3, stride=2)
         self.embedding_size = width3
@@ -100,18 +106,24 @@ class ResNet32Expert(Expert):
 
 
 class ResNet32Family:
-    """RIDE's cut for CIFAR: stage one is shared, experts have 24 and 48 channels if reduced."""
+    """RIDE's cut for CIFAR: stage one is shared, experts have 24 and 48 channels if reduced.
+
+    All of them are multiplied by `times`.
+    """
 
     cuts: ClassVar[tuple[str, ...]] = ("stage2", "stage3")
     published_classifier: ClassVar[str | None] = None
 
+    def __init__(self, times: int = 1) -> None:
+        self._times = times
+
     def trunk(self, cut: str) -> ResNet32Trunk:
         """First convolution and stage one, at full width."""
-        return ResNet32Trunk(cut)
+        return ResNet32Trunk(cut, self._times)
 
     def expert(self, cut: str, config: ModelConfig) -> ResNet32Expert:
         """The later stages."""
-        return ResNet32Expert(cut, config)
+        return ResNet32Expert(cut, config, self._times)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -111,7 +111,8 @@ class DeviceLoader:
     def batches(self, plans: Iterable[BatchPlan]) -> Iterator[Batch]:
         """One batch a plan."""
         for plan in plans:
-            rows = plan.rows.to(self._images.device)
+            # Without waiting: the device is busy with the step before.
+            rows = plan.rows.to(self._images.device, non_blocking=True)
             images = self._images[rows]
             generator = torch.Generator().manual_seed(plan.seed)
             views = tuple(

@@ -1,4 +1,4 @@
-"""Distillation: the mean of all experts learns from a larger model's mean.
+"""Distillation: the mean of all experts, or each, learns from a larger model's mean.
 
 Hinton et al. 2015, section 2; RIDE's optional self-distillation from 6 experts.
 """
@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def distillation_loss(student_mean: Tensor, teacher_mean: Tensor, temperature: float) -> Tensor:
+def distillation_loss(student_logits: Tensor, teacher_mean: Tensor, temperature: float) -> Tensor:
     """T^2 * KL(softmax(teacher / T) || softmax(student / T)), mean over the batch.
 
-    Args: both models' mean logits [N, C]. The teacher gets no gradient.
+    Args: logits [N, C] of the student and the teacher's mean. The teacher gets no gradient.
     """
-    student = F.log_softmax(student_mean / temperature, dim=1)
+    student = F.log_softmax(student_logits / temperature, dim=1)
     teacher = F.log_softmax(teacher_mean.detach() / temperature, dim=1)
     divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
     return temperature**2 * divergence

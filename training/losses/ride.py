@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.config import BaseLoss, DiversityForm, LossConfig
+from training.config import BaseLoss, DistillationForm, DiversityForm, LossConfig
 from training.errors import DataError
 from training.losses.balanced_softmax import expert_adjustments
 from training.losses.consistency import consistency_loss
@@ -92,8 +92,8 @@ class RideLoss:
         loss = loss + config.diversity_weight * self._diversity(logits, phase.temperatures)
         if config.distillation_weight:
             assert teacher_mean is not None, "distillation needs a teacher"
-            loss = loss + config.distillation_weight * distillation_loss(
-                logits.mean(dim=0), teacher_mean.float(), config.distillation_temperature
+            loss = loss + config.distillation_weight * self._distillation(
+                logits, teacher_mean.float()
             )
         if config.consistency_weight:
             assert weak_logits is not None, "consistency needs a weak view"
@@ -116,6 +116,15 @@ class RideLoss:
                 return focal_loss(logits, labels, self._config.focal_gamma, weights)
             case BaseLoss.CROSS_ENTROPY | BaseLoss.BALANCED_SOFTMAX:
                 return cross_entropy_loss(logits, labels, weights)
+
+    def _distillation(self, logits: Tensor, teacher_mean: Tensor) -> Tensor:
+        temperature = self._config.distillation_temperature
+        match self._config.distillation:
+            case DistillationForm.MEAN:
+                return distillation_loss(logits.mean(dim=0), teacher_mean, temperature)
+            case DistillationForm.EACH:
+                losses = [distillation_loss(z, teacher_mean, temperature) for z in logits]
+                return torch.stack(losses).sum()
 
     def _diversity(self, logits: Tensor, temperatures: Tensor) -> Tensor:
         match self._config.diversity:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.curves import Curve, CurvePoint
+from serving.curves import Curve, CurvePoint
 from training.report.contents import ReportContents, RunResults
 from training.report.statistics import (
     Bools,

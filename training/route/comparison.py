@@ -9,18 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.curves import Curve, CurvePoint
 from serving.manifest import MultiplyAdds
 from serving.routing import Float
+from serving.thresholds import Right, Weights, frontier, measured
 from training.calibration import (
     GEAR_DROPS,
-    Right,
-    Weights,
     best_within,
     cheapest_reaching,
-    frontier,
-    measured,
 )
-from training.curves import Curve, CurvePoint
 
 BUDGETS = (1.25, 1.5, 1.76, 2.0)
 """Mean experts; 1.76 reduced ResNet-32 experts cost what one plain ResNet-32 does."""

@@ -27,6 +27,7 @@ from training.outputs import (
     prefix_predictions,
     save_outputs,
 )
+from training.route.adjustment import best_prior_adjustment
 from training.route.comparison import Judged
 from training.route.images import ImageBatches, RouteImages
 
@@ -35,10 +36,14 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Material:
-    """What routers are fitted, chosen and measured on; everything on the CPU."""
+    """What routers are fitted, chosen and measured on; everything on the CPU.
+
+    `corrections` [K, C] are those of `prior_adjustment`.
+    """
 
     model: RideModel
     image_size: int
+    prior_adjustment: float
     corrections: Float
     views: Outputs | None
     calibration: Outputs
@@ -91,16 +96,24 @@ def collect_material(
     console: Console,
     *,
     with_views: bool,
+    prior_adjustment: float | None,
 ) -> Material:
-    """The experts' outputs, augmented views of training images only where they are wanted."""
+    """The experts' outputs, augmented views of training images only where they are wanted.
+
+    Without a `prior_adjustment`, the best on the calibration images is taken.
+    """
     machine = choose_machine(device, Precision.FP32)
     model = checkpoint.build_model()
     outputs = _RouteOutputs(run, model, machine.device, console)
+    calibration = outputs.of(images.calibration)
+    if prior_adjustment is None:
+        prior_adjustment = best_prior_adjustment(checkpoint, calibration)
     return Material(
         views=outputs.of(images.views) if with_views else None,
-        calibration=outputs.of(images.calibration),
+        calibration=calibration,
         test=outputs.of(images.test),
-        corrections=checkpoint.prefix_corrections().numpy(),
+        prior_adjustment=prior_adjustment,
+        corrections=checkpoint.prefix_corrections(prior_adjustment).numpy(),
         model=model.to(_CPU),
         image_size=checkpoint.config.data.image_size,
     )

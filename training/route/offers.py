@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from serving.curves import Curve, CurvePoint
 from serving.routing import Float
 from training.calibration import best_within, cheapest_reaching, class_balanced
 from training.checkpoint import Checkpoint
 from training.config import RouterKind
 from training.costs import multiply_adds
-from training.curves import Curve, CurvePoint
 from training.errors import ConfigError
 from training.outputs import Outputs, prefix_logits, router_scores
 from training.route.comparison import Contender, Judged

@@ -11,16 +11,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from training.calibration import experts_used, gears
+from serving.thresholds import experts_used
+from training.calibration import gears
 from training.checkpoint import Checkpoint, load_finished, save_checkpoint
 from training.config import RouterKind
 from training.errors import ConfigError
 from training.evaluation import accuracy_by_shot
-from training.model import RideModel
 from training.progress import say
 from training.route.comparison import BUDGETS, ComparisonRow, Contender, Judged, compare, draw
 from training.route.images import route_images
-from training.route.material import collect_material
+from training.route.material import Material, collect_material
 from training.route.offers import Offer, Wish, baselines, kinds_for, offer_of
 
 CURVE_FILE = "curve.svg"
@@ -32,6 +32,7 @@ def route_session(
     data: Path,
     router: RouterKind | None,
     wish: Wish,
+    prior_adjustment: float | None,
     with_comparison: bool,
     save: bool,
     workers: int,
@@ -40,7 +41,8 @@ def route_session(
 ) -> None:
     """Choose router and thresholds for a finished run, and `save` them in its checkpoint.
 
-    Without a `router`, the best of all for the wish on the calibration images is chosen.
+    Without a `router`, the best of all for the wish on the calibration images is chosen; without
+    a `prior_adjustment`, the best there.
 
     Raises:
         TrainingError: for flags, data or a checkpoint that a user can mend.
@@ -51,7 +53,17 @@ def route_session(
         raise ConfigError(f"{run} is a file: name the run's folder, where outputs are kept")
     images = route_images(data, checkpoint.config, workers=workers)
     with_views = RouterKind.DIFFERENCE in kinds
-    material = collect_material(checkpoint, run, images, device, console, with_views=with_views)
+    material = collect_material(
+        checkpoint,
+        run,
+        images,
+        device,
+        console,
+        with_views=with_views,
+        prior_adjustment=prior_adjustment,
+    )
+    if prior_adjustment is None:
+        say(console, f"Prior adjustment: {material.prior_adjustment:g}.")
     calibration, test = material.judged_calibration(), material.judged_test()
     offers = [offer_of(kind, material, calibration, wish) for kind in kinds]
     if with_comparison:
@@ -61,26 +73,28 @@ def route_session(
     chosen = min(eligible, key=lambda offer: wish.rank(offer.point))
     say(console, _verdict(chosen, test))
     if save:
-        _store(checkpoint, material.model, chosen, calibration, test, images.calibration_source)
+        _store(checkpoint, material, chosen, calibration, test, images.calibration_source)
         save_checkpoint(checkpoint, run)
         say(console, f"Saved. Next: ride evaluate {run} --data {data}")
 
 
 def _store(
     checkpoint: Checkpoint,
-    model: RideModel,
+    material: Material,
     chosen: Offer,
     calibration: Judged,
     test: Judged,
     source: str,
 ) -> None:
-    """Put router, thresholds and gears into the checkpoint."""
+    """Put prior adjustment, router, thresholds and gears into the checkpoint."""
+    model = material.model
     network = replace(checkpoint.config.model, router_kind=chosen.kind)
     model.routers = chosen.routers
     checkpoint.config = replace(checkpoint.config, model=network)
     checkpoint.model = model.state_dict()
     found = gears(chosen.curve, calibration.all_experts)
     checkpoint.routing = {
+        "prior_adjustment": material.prior_adjustment,
         "thresholds": list(chosen.point.thresholds),
         "gears": {
             name: _gear(checkpoint, chosen.contender, thresholds, test)

@@ -11,7 +11,13 @@ from torch import Tensor
 
 from tests.training.losses import formulas
 from tests.training.losses.formulas import COUNTS, EXPERTS, Array, random_logits
-from training.config import BaseLoss, DiversityForm, LossConfig, TemperatureForm
+from training.config import (
+    BaseLoss,
+    DistillationForm,
+    DiversityForm,
+    LossConfig,
+    TemperatureForm,
+)
 from training.errors import ConfigError, DataError
 from training.losses.ride import RideLoss
 from training.losses.targets import Targets
@@ -107,6 +113,19 @@ def test_everything_at_once_adds_up(base: BaseLoss) -> None:
     expected += 0.6 * formulas.consistency(adjusted, weak, MIXED_WITH, 2.0)
     mixed = Targets(LABELS, torch.tensor(MIXED_WITH), 0.3)
     assert ride_loss(config, 160, mixed).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("form", DistillationForm)
+def test_the_mean_or_each_expert_imitates_the_teacher(form: DistillationForm) -> None:
+    plain = LossConfig()
+    config = replace(
+        plain, distillation=form, distillation_weight=0.7, distillation_temperature=2.0
+    )
+    logits, teacher = random_logits().numpy(), TEACHER.numpy()
+    students = logits if form is DistillationForm.EACH else logits.mean(axis=0, keepdims=True)
+    expected = 0.7 * sum(formulas.distillation(student, teacher, 2.0) for student in students)
+    added = ride_loss(config, 0) - ride_loss(plain, 0)
+    assert added.item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("experts", range(1, 7))

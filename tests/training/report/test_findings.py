@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serving.curves import Curve
 from tests.training.report.made_up import (
     NAMES,
     answers,
@@ -18,7 +19,6 @@ from tests.training.report.made_up import (
     full_contents,
     run_of,
 )
-from training.curves import Curve
 from training.errors import ConfigError
 from training.evaluation import accuracy_by_shot
 from training.report import ReportContents

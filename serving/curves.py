@@ -24,3 +24,12 @@ class Curve:
 
     name: str
     points: tuple[CurvePoint, ...]
+
+    def best_within(self, mean_experts: float) -> CurvePoint | None:
+        """The most accurate point that takes at most so many experts on average, if one does."""
+        affordable = [point for point in self.points if point.mean_experts <= mean_experts]
+        return affordable[-1] if affordable else None
+
+    def cheapest_reaching(self, accuracy: float) -> CurvePoint | None:
+        """The cheapest point of at least this accuracy, if the curve comes so high."""
+        return next((point for point in self.points if point.accuracy >= accuracy), None)

@@ -1,0 +1,88 @@
+"""Figures of audited images, with confidence intervals. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.audit.outcomes import GROUPS, Outcomes
+from serving.proportion import Mean, Proportion
+
+
+@dataclass(frozen=True)
+class StopReport:
+    """Of the images that stopped at an expert (from 1): those for which that was too early."""
+
+    expert: int
+    missed_help: Proportion
+
+
+@dataclass(frozen=True)
+class FlipReport:
+    """Of all images: those whose answer changes when this expert (from 2) joins."""
+
+    expert: int
+    flipped: Proportion
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What is known of the newest audited images.
+
+    Attributes:
+        images: how many they are.
+        agreement: those whose answer was the full ensemble's; `all`, and by the shot group of the
+            full ensemble's answer.
+        accuracy_lost: that routing is expected to cost; groups as in `agreement`.
+        stops: of each expert but the last, whether images should have gone on.
+        flips: of each expert but the first, whether it changes answers.
+        wasted: images that took an expert more than they needed.
+        wasted_expert_runs: such experts, of all images together.
+        expert_runs: experts that the images took, all together.
+    """
+
+    images: int
+    agreement: dict[str, Proportion]
+    accuracy_lost: dict[str, Mean]
+    stops: list[StopReport]
+    flips: list[FlipReport]
+    wasted: Proportion
+    wasted_expert_runs: int
+    expert_runs: int
+
+
+def audit_report(outcomes: Outcomes) -> AuditReport:
+    """The figures of some outcomes, none included."""
+    agreed, missed, wasted = outcomes.agreed, outcomes.missed_help, outcomes.wasted_experts
+    members = {"all": np.ones(len(outcomes), dtype=bool)}
+    members |= {group: outcomes.groups == place for place, group in enumerate(GROUPS)}
+    experts, flips = outcomes.num_experts, outcomes.flips
+    return AuditReport(
+        images=len(outcomes),
+        agreement={group: _share(agreed, of) for group, of in members.items()},
+        accuracy_lost={
+            group: _mean(outcomes.accuracy_lost[of].astype(np.float64))
+            for group, of in members.items()
+        },
+        stops=[
+            StopReport(expert, _share(missed, outcomes.experts_used == expert))
+            for expert in range(1, experts)
+        ],
+        flips=[
+            FlipReport(expert, _share(flips[:, expert - 2], members["all"]))
+            for expert in range(2, experts + 1)
+        ],
+        wasted=_share(wasted > 0, members["all"]),
+        wasted_expert_runs=int(wasted.sum()),
+        expert_runs=int(outcomes.experts_used.sum()),
+    )
+
+
+def _share(hits: NDArray[np.bool_], of: NDArray[np.bool_]) -> Proportion:
+    return Proportion.estimate(int((hits & of).sum()), int(of.sum()))
+
+
+def _mean(values: NDArray[np.float64]) -> Mean:
+    return Mean.estimate(float(values.sum()), float((values**2).sum()), len(values))
