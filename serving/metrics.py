@@ -29,6 +29,7 @@ from serving.metric_families import counter, gauge
 from serving.request_context import exemplar_of_request
 from serving.routing import Float, Routed
 from serving.scheduler import BatchReport
+from serving.version_counts import VersionCounts
 
 _MOST_NOTES = 256
 """Of a kind; few enough that adding them up keeps nobody waiting."""
@@ -88,7 +89,7 @@ class Metrics:
         self._thresholds = gauge(define.ROUTER_THRESHOLD, registry)
         self._own_rule_images = counter(define.OWN_RULE_IMAGES, registry)
         self._expected_go_on = gauge(define.EXPECTED_GO_ON, registry)
-        self._versions = _VersionCounts(registry)
+        self._versions = VersionCounts(registry)
         self._requests = counter(define.REQUESTS, registry)
         self._duration = BatchHistogram(define.REQUEST_DURATION, registry)
         self._info = gauge(define.MODEL_INFO, registry)
@@ -225,40 +226,6 @@ def _of_rows(answers: Sequence[_Answers]) -> list[Labels | None]:
     for each in answers:
         rows += [each.exemplar, *[None] * (len(each.experts_used) - 1)]
     return rows
-
-
-class _VersionCounts:
-    """Images and experts by version: of those served, and of the newest that was before.
-
-    Whatever is replaced a hundred times a day must not leave a hundred series behind.
-    """
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._families = (
-            counter(define.VERSION_IMAGES, registry),
-            counter(define.VERSION_EXPERT_RUNS, registry),
-        )
-        self._kept: dict[int, tuple[prometheus.Counter, prometheus.Counter]] = {}
-        """Those served last come last."""
-
-    def serve(self, served: Mapping[int, Manifest]) -> None:
-        images, runs = self._families
-        for version in served:
-            label = str(version)
-            children = (images.labels(label), runs.labels(label))
-            self._kept[version] = self._kept.pop(version, children)
-        while len(self._kept) > len(served) + 1:
-            oldest = next(iter(self._kept))
-            del self._kept[oldest]
-            for family in self._families:
-                family.remove(str(oldest))
-
-    def observe(self, version: int, images: int, runs: int) -> None:
-        """Late answers of versions that are kept no more are counted elsewhere only."""
-        if kept := self._kept.get(version):
-            its_images, its_runs = kept
-            its_images.inc(images)
-            its_runs.inc(runs)
 
 
 class StageMetrics(Metrics):
