@@ -1,4 +1,4 @@
-"""All experts as one ONNX graph: image -> mean of all logits -> probabilities.
+"""All experts as one ONNX graph: image -> mean of all logits, corrected -> probabilities.
 
 The baseline without routing: what one would serve if every image took every expert. It is made of
 the repository's own graphs, so the weights are the same.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx.utils
-from onnx import TensorProto, compose, helper
+from onnx import TensorProto, compose, helper, numpy_helper
 
 from serving.manifest import graph_models, graph_path
 from serving.manifest_json import load_manifest
@@ -21,7 +22,7 @@ _SOURCES = {"features": "features", "prefix_sum": "logits"}
 
 
 def merge_experts(repository: Path, version: int) -> onnx.ModelProto:
-    """Merge the experts of all stages of a model version; routers and corrections stay out."""
+    """Merge the experts of all stages of a model version, without its routers."""
     manifest = load_manifest(repository, version)
     first, *others = graph_models(manifest.num_experts)
     passed_on = ["features", "logits"] if others else ["logits"]
@@ -39,7 +40,13 @@ def merge_experts(repository: Path, version: int) -> onnx.ModelProto:
         logits.append(f"{name}_logits")
     graph = merged.graph
     graph.node.append(helper.make_node("Mean", logits, ["mean"]))
-    graph.node.append(helper.make_node("Softmax", ["mean"], [OUTPUT], axis=1))
+    estimate = "mean"
+    if manifest.corrections:
+        row = np.array(manifest.corrections[-1], dtype=np.float32)
+        graph.initializer.append(numpy_helper.from_array(row, "correction"))
+        graph.node.append(helper.make_node("Add", ["mean", "correction"], ["corrected"]))
+        estimate = "corrected"
+    graph.node.append(helper.make_node("Softmax", [estimate], [OUTPUT], axis=1))
     del graph.output[:]
     shape: list[str | int | None] = ["batch", manifest.num_classes]
     graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, shape))
