@@ -10,14 +10,14 @@ TRITON_FLAGS ?=
 SERVE_ENV := .venv
 DEV_ENV := .venv-dev
 
-.PHONY: serve test monitoring-test triton lint format constraints python perf-analyzer prometheus \
-	triton-environment
+.PHONY: serve test monitoring-test triton lint format constraints python chromium perf-analyzer \
+	prometheus triton-environment
 .DELETE_ON_ERROR:
 
 serve: $(SERVE_ENV)/installed
 	$(SERVE_ENV)/bin/ride serve model_repository
 
-test: $(DEV_ENV)/installed perf-analyzer prometheus triton-environment
+test: $(DEV_ENV)/installed chromium perf-analyzer prometheus triton-environment
 	$(DEV_ENV)/bin/pytest
 
 monitoring-test: $(DEV_ENV)/installed prometheus
@@ -53,6 +53,17 @@ $(DEV_ENV)/installed: pyproject.toml constraints.txt | python
 # that it needs. It is for Linux on x86-64; elsewhere its tests are skipped.
 perf-analyzer: $(DEV_ENV)/installed
 	$(DEV_ENV)/bin/python -m benchmarks.perf_analyzer
+
+# The browser of the console's tests; as root on Debian it is installed, elsewhere they are skipped.
+chromium:
+	@for browser in chromium chromium-browser google-chrome google-chrome-stable; do \
+		if command -v $$browser >/dev/null; then exit; fi; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	else \
+		echo "Chromium is not installed: the console's tests are skipped"; \
+	fi
 
 # A real Prometheus for tests: the one that is installed, or Debian's, unpacked into .tools, where it
 # starts no service. Elsewhere its tests are skipped.

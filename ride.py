@@ -12,22 +12,27 @@ from export import commands as export_commands
 from serving import commands as serving_commands
 from serving.audit import commands as audit_commands
 from serving.errors import RideError
+from serving.scoring import commands as scoring_commands
+from serving.scoring.errors import ScoringError
 from training import commands as training_commands
 from training.errors import TrainingError
 
-_OPTIONAL = {
-    "torch",
-    "torchvision",
-    "pyarrow",
-    "tensorboard",
-    "onnx",
-    "onnxscript",
-    "matplotlib",
-    "jinja2",
+_EXTRAS = {
+    "fsspec": "score",
+    "pyarrow": "score",
+    "torch": "train",
+    "torchvision": "train",
+    "tensorboard": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "matplotlib": "train",
+    "jinja2": "train",
 }
+"""The extra that brings a package, by the package's name."""
 
 app = typer.Typer(
-    help="Image classification with dynamic expert routing (RIDE): train, export, serve, measure.",
+    help="Image classification with dynamic expert routing (RIDE): train, export, serve, score, "
+    "measure.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -39,6 +44,7 @@ app.command()(export_commands.export)
 app.command()(export_commands.verify)
 app.command()(serving_commands.serve)
 app.command()(serving_commands.classify)
+app.command()(scoring_commands.score)
 app.command()(audit_commands.calibrate)
 app.command()(benchmark_commands.bench)
 
@@ -47,16 +53,17 @@ def main() -> None:
     """Run a subcommand; an error that a user can mend is one sentence and exit status 1."""
     try:
         app()
-    except (RideError, TrainingError, BenchmarkError) as error:
+    except (RideError, ScoringError, TrainingError, BenchmarkError) as error:
         _fail(str(error))
     except OSError as error:  # a full disk, a folder that may not be written
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in _OPTIONAL:
+        extra = _EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
             raise
         _fail(
             f"this command needs the package {error.name}, which serving does without: "
-            "pip install 'ride-server[train]'"
+            f"pip install 'ride-server[{extra}]'"
         )
 
 

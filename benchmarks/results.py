@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serving.files import replacing
 from training.checkpoint import FILE_NAME, load_finished
 from training.errors import CheckpointError
-from training.files import replacing
 
 _PLAIN = ("--preset", "cifar100-lt", "--experts", "1", "--diversity", "none")
 _FULL_WIDTH = ("--set", "model.reduced_width=false")
@@ -46,16 +46,22 @@ _NEVER_REWEIGHTED = ("--set", "loss.reweighting_epoch=null")
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: flags of `ride train` and `ride route`, and the published figure."""
+    """One line of the table: flags of `ride train` and `ride route`, and the published figure.
+
+    `teacher` names the row that this one imitates, which must come before it.
+    """
 
     name: str
     flags: tuple[str, ...]
     published: str = ""
     route: tuple[str, ...] = ()
+    teacher: str | None = None
 
-    def command(self, data: str, run: str) -> list[str]:
-        """The training command, as it is typed."""
-        return ["ride", "train", *self.flags, "--data", data, "--output", run]
+    def command(self, data: str, runs: str) -> list[str]:
+        """The training command, as it is typed; `runs` is the folder of all runs."""
+        imitated = ("--teacher", f"{runs}/{self.teacher}") if self.teacher else ()
+        run = f"{runs}/{self.name}"
+        return ["ride", "train", *self.flags, *imitated, "--data", data, "--output", run]
 
 
 def _shipped(name: str, *flags: str) -> list[Row]:
@@ -78,6 +84,13 @@ ROWS = (
     Row("ride-3", ("--preset", "cifar100-lt"), "48.6 (67.0 / 49.9 / 25.7)"),
     Row("ride-4", ("--preset", "cifar100-lt", "--experts", "4")),
     *_shipped("strong"),
+    Row("teacher", ("--preset", "cifar100-lt-teacher")),
+    Row(
+        "distilled",
+        ("--preset", "cifar100-lt-distilled"),
+        route=(*_PLAIN_COST, "--prior-adjustment", "auto"),
+        teacher="teacher",
+    ),
     *_shipped("strong-if-50", "--imbalance-factor", "50"),
     *_shipped("strong-if-10", "--imbalance-factor", "10"),
     Row("short", ("--preset", "cifar100-lt-short"), route=_PLAIN_COST),
@@ -97,12 +110,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [row for row in ROWS if not options.row or row.name in options.row]
     if options.list:
         for row in rows:
-            print(f"{row.name}: {shlex.join(row.command('DATA', f'runs/{row.name}'))}")
+            print(f"{row.name}: {shlex.join(row.command('DATA', 'runs'))}")
         return
     options.runs.mkdir(parents=True, exist_ok=True)
     for row in rows:
         run = options.runs / row.name
-        _train(row, options.data, run)
+        _train(row, options.data, options.runs)
         if row.route:
             _ride("route", str(run), "--data", str(options.data), *row.route)
         _ride("evaluate", str(run), "--data", str(options.data))
@@ -122,11 +135,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _train(row: Row, data: Path, run: Path) -> None:
+def _train(row: Row, data: Path, runs: Path) -> None:
+    run = runs / row.name
     if (run / FILE_NAME).is_file():
-        _ride("train", "--resume", "--data", str(data), "--output", str(run))
+        teacher = ("--teacher", str(runs / row.teacher)) if row.teacher else ()
+        _ride("train", "--resume", *teacher, "--data", str(data), "--output", str(run))
     else:
-        _ride(*row.command(str(data), str(run))[1:])
+        _ride(*row.command(str(data), str(runs))[1:])
 
 
 def _ride(*arguments: str) -> None:

@@ -23,13 +23,13 @@ from pathlib import Path
 
 import torch
 
+from serving.interrupt import InterruptFlag
 from training.checkpoint import Position
 from training.config import Precision, TrainingConfig
 from training.costs import multiply_adds
 from training.data import ImageSet
 from training.data.loading import OnUnreadable, make_loader
 from training.device import Machine, choose_machine
-from training.interrupt import InterruptFlag
 from training.loop import StepReport, TrainingRun, new_checkpoint
 from training.presets import PRESETS, preset
 from training.processes import Processes, joined_processes

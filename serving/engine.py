@@ -30,7 +30,7 @@ from serving.manifest import (
 )
 from serving.manifest_json import load_manifest
 from serving.providers import Provider, open_session
-from serving.routing import Routed, RoutingRule, StageCall, StageOutput, drive, route
+from serving.routing import Float, Routed, RoutingRule, StageCall, StageOutput, drive, route
 from serving.rules import routing_rule
 
 Features: TypeAlias = NDArray[np.float32] | ort.OrtValue
@@ -45,10 +45,14 @@ Feeds: TypeAlias = dict[str, NDArray[Any] | ort.OrtValue]
 
 @dataclass(frozen=True)
 class StageRun:
-    """What a stage said of N rows, and what the next stage takes, of the same rows."""
+    """What a stage said of N rows, and what the next stage takes, of the same rows.
+
+    `embedding`, fp32 [N, D], is what its expert's classifier saw; None where it wasn't asked for.
+    """
 
     output: StageOutput
     features: StageInputs
+    embedding: Float | None = None
 
 
 @dataclass(frozen=True)
@@ -118,15 +122,18 @@ class Engine:
 
         return drive(route(len(images), self.manifest.num_classes, rule), run_stage)
 
-    def run_stage(self, call: StageCall, inputs: StageInputs) -> StageRun:
+    def run_stage(
+        self, call: StageCall, inputs: StageInputs, *, embedding: bool = False
+    ) -> StageRun:
         """Run a stage on the rows of a call; `inputs` are of these rows alone.
+
+        Routing needs no embedding: it is computed where it is asked for.
 
         Raises:
             InferenceError: if the runtime fails, or gives tensors of other shapes or types.
         """
         name, signature = graph_model(call.stage), self._signature(call.stage)
-        # The embedding is there for whoever looks into a model: routing needs none.
-        wanted = [output for output in signature.outputs if output != "embedding"]
+        wanted = [output for output in signature.outputs if embedding or output != "embedding"]
         run = self._run if self.device is None else self._run_bound
         found = run(name, self.feeds(call, inputs), wanted)
         rows = len(call.rows)
@@ -135,7 +142,7 @@ class Engine:
             if isinstance(tensor, np.ndarray):
                 _require_shape(what, tensor, shapes.get(what, (rows, *tensor.shape[1:])), name)
         output = StageOutput(found["logits"], found.get("score"))
-        return StageRun(output, found.get("features", inputs))
+        return StageRun(output, found.get("features", inputs), found.get("embedding"))
 
     def feeds(self, call: StageCall, inputs: StageInputs) -> Feeds:
         """What the graph of a call takes."""

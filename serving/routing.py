@@ -147,6 +147,29 @@ class RoutingState:
             corrections=places[0][0].corrections,
         )
 
+    @classmethod
+    def concatenate(cls, states: Sequence[RoutingState]) -> RoutingState:
+        """The rows of several states, one state after the other; all are the same model's."""
+        return cls(
+            sums=np.concatenate([state.sums for state in states]),
+            experts_used=np.concatenate([state.experts_used for state in states]),
+            router_scores=np.concatenate([state.router_scores for state in states]),
+            thresholds=np.concatenate([state.thresholds for state in states]),
+            max_experts=np.concatenate([state.max_experts for state in states]),
+            corrections=states[0].corrections,
+        )
+
+    def take(self, rows: Rows | slice) -> RoutingState:
+        """A state of these rows alone; a slice shares its numbers with this one."""
+        return RoutingState(
+            sums=self.sums[rows],
+            experts_used=self.experts_used[rows],
+            router_scores=self.router_scores[rows],
+            thresholds=self.thresholds[rows],
+            max_experts=self.max_experts[rows],
+            corrections=self.corrections,
+        )
+
     def call(self, stage: int, rows: Rows) -> StageCall:
         """What `rows` need next: to be run through `stage`."""
         return StageCall(stage, rows, self.sums[rows])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.engine import Engine, StageInputs, host
-from serving.routing import RoutingState, Rows
+from serving.routing import Float, RoutingState, Rows
 
 _WORTH_IT = 0.97
 """A larger batch must take less than this share of a smaller one's time a row."""
@@ -36,14 +36,23 @@ class StageResult:
         on: the rows that go on to the next stage.
         features: fp32 [N, ..], what the next stage takes; they may still be on the device.
         seconds: that the stage's graph took.
+        embedding: fp32 [N, D], of the stage's expert; None where it wasn't asked for.
     """
 
     on: Rows
     features: StageInputs
     seconds: float
+    embedding: Float | None = None
 
 
-def run_stage(engine: Engine, stage: int, inputs: NDArray[Any], state: RoutingState) -> StageResult:
+def run_stage(
+    engine: Engine,
+    stage: int,
+    inputs: NDArray[Any],
+    state: RoutingState,
+    *,
+    embedding: bool = False,
+) -> StageResult:
     """Take a batch through a stage (from 1), changing `state`.
 
     `inputs` are images, uint8 [N, H, W, 3], for stage 1 and features, fp32 [N, ..], for others.
@@ -53,9 +62,10 @@ def run_stage(engine: Engine, stage: int, inputs: NDArray[Any], state: RoutingSt
     """
     call = state.call(stage, np.arange(len(inputs)))
     start = time.perf_counter()
-    run = engine.run_stage(call, inputs)
+    run = engine.run_stage(call, inputs, embedding=embedding)
     seconds = time.perf_counter() - start
-    return StageResult(state.advance(call, run.output), run.features, seconds)
+    on = state.advance(call, run.output)
+    return StageResult(on, run.features, seconds, run.embedding)
 
 
 @dataclass(frozen=True)

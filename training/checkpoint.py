@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 
+from serving.files import replacing
 from serving.manifest import Gear
 from serving.manifest_json import parse_gears
 from training.config import TrainingConfig
 from training.errors import CheckpointError
-from training.files import replacing
 from training.losses.balanced_softmax import (
     expert_adjustments,
     prefix_corrections,

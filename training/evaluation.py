@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from serving.files import replacing
 from serving.manifest import FEW_BELOW, MANY_ABOVE, MultiplyAdds
 from serving.routing import Float, Routed, RoutingRule, StageCall, StageOutput, drive, route
 from training.checkpoint import Checkpoint
 from training.costs import multiply_adds
 from training.errors import DataError
-from training.files import replacing
 from training.outputs import expert_outputs, router_scores
 
 FILE_NAME = "evaluation.json"

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from serving.interrupt import InterruptFlag
 from training.batches import parts_of, seed_of
 from training.checkpoint import FILE_NAME, Checkpoint, Position, Stage, save_checkpoint
 from training.config import TrainingConfig
@@ -24,7 +25,6 @@ from training.data import Images
 from training.data.loading import Batch, BatchPlan, Loader
 from training.device import Machine
 from training.errors import ConfigError, DataError, DivergedError
-from training.interrupt import InterruptFlag
 from training.model import RideModel
 from training.processes import Processes, unsynchronised
 from training.stages import (

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from serving.files import replacing
 from serving.routing import Float
 from training.augmentation import to_unit_range
 from training.errors import DataError
-from training.files import replacing
 from training.model import RideModel, prefix_means
 
 _CHUNK = 1_000

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from serving.interrupt import InterruptFlag
 from training.backbones.pretrained import load_pretrained, read_weights
 from training.checkpoint import (
     FILE_NAME,
@@ -22,7 +23,6 @@ from training.data import Images, Split, read_split
 from training.data.loading import OnUnreadable, make_loader
 from training.device import Machine, choose_machine
 from training.errors import CheckpointError, ConfigError
-from training.interrupt import InterruptFlag
 from training.loop import Reporter, TrainingRun, new_checkpoint
 from training.model import RideModel
 from training.processes import Processes, joined_processes

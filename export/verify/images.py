@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
 from export.errors import VerificationError
 from export.verify.printable import printable
-from serving.images import ImageLimits
-
-LIMITS = ImageLimits()
-"""What a server accepts unless it was told otherwise."""
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-"""Of the formats that serving/image_files.py reads."""
+from serving.scoring.errors import InputError
+from serving.scoring.inputs.locations import IMAGE_SUFFIXES, expand, read_image
+from serving.scoring.records import Fault, Shard
 
 
 @dataclass(frozen=True)
@@ -50,47 +47,62 @@ def open_images(path: Path, column: str | None = None) -> ImageSource:
         VerificationError: if there are no images.
     """
     if path.suffix.lower() == ".parquet" and path.is_file():
-        from export.verify.parquet import ParquetImages  # noqa: PLC0415 serving does without it
-
-        return ParquetImages(path, column)
+        return _parquet_rows(path, column)
     if column is not None:
         raise VerificationError(f"--column belongs to a Parquet file, which {path} is not")
     if path.is_dir():
-        files = _files_below(path)
+        files = sorted(file for file in expand(str(path)) if file.lower().endswith(IMAGE_SUFFIXES))
         if not files:
             raise VerificationError(
-                f"no file below {path} ends in {', '.join(SUFFIXES)} "
+                f"no file below {path} ends in {', '.join(IMAGE_SUFFIXES)} "
                 "(a Parquet file must be named itself)"
             )
-        return _ImageFiles(path, files)
+        return _ImageFiles(path, tuple(files))
     if path.is_file():
-        return _ImageFiles(path.parent, (path,))
+        return _ImageFiles(path.parent, (str(path),))
     raise VerificationError(f"there is no folder or file {path}")
 
 
 @dataclass(frozen=True)
 class _ImageFiles:
     root: Path
-    files: tuple[Path, ...]
+    files: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __iter__(self) -> Iterator[NamedImage]:
         for file in self.files:
-            name = os.fsencode(file.relative_to(self.root)).decode(errors="replace")
-            with file.open("rb") as stream:
-                yield NamedImage(printable(name), stream.read(LIMITS.max_bytes + 1))
+            name = os.fsencode(os.path.relpath(file, self.root)).decode(errors="replace")
+            yield _named(printable(name), read_image(file))
 
 
-def _files_below(folder: Path) -> tuple[Path, ...]:
-    def stop(error: OSError) -> None:  # else a folder that can't be read would be passed over
-        raise error
+@dataclass(frozen=True)
+class _ParquetRows:
+    shards: Sequence[Shard]
 
-    found = (
-        Path(directory, name)
-        for directory, _, names in os.walk(folder, onerror=stop)
-        for name in names
-        if name.lower().endswith(SUFFIXES)
-    )
-    return tuple(sorted(file for file in found if file.is_file()))
+    def __len__(self) -> int:
+        return sum(shard.rows or 0 for shard in self.shards)
+
+    def __iter__(self) -> Iterator[NamedImage]:
+        records = chain.from_iterable(shard.read() for shard in self.shards)
+        for row, record in enumerate(records):
+            yield _named(f"row {row}", record.image)
+
+
+def _parquet_rows(path: Path, column: str | None) -> _ParquetRows:
+    from serving.scoring.inputs.parquet import parquet_shards  # noqa: PLC0415 needs pyarrow
+
+    try:
+        shards = parquet_shards(str(path), column, label=None, rows=1)
+    except InputError as error:
+        raise VerificationError(str(error)) from error
+    if not shards:
+        raise VerificationError(f"{path} has no rows")
+    return _ParquetRows(shards)
+
+
+def _named(name: str, image: bytes | Fault) -> NamedImage:
+    if isinstance(image, Fault):
+        raise VerificationError(f"{name}: {image.reason}")
+    return NamedImage(name, image)

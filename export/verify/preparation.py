@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from export.verify.images import LIMITS, NamedImage
+from export.verify.images import NamedImage
 from export.verify.printable import printable
 from export.verify.replies import Refusal
 from serving.errors import InvalidRequest
 from serving.images import decode_image
 from serving.manifest import ImageSpec
+from serving.scoring.records import LIMITS
 
 _MOST_IMAGES = 256
 _MOST_BYTES = 64 * 2**20

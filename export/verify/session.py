@@ -25,8 +25,8 @@ from export.verify.server import connected
 from export.verify.tally import Tally
 from serving.catalogue import Catalogue
 from serving.engine import Engine, load_engine
+from serving.files import replacing
 from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME
-from training.files import replacing
 
 
 @dataclass(frozen=True)

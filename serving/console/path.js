@@ -69,15 +69,17 @@ function reason({ router, score, threshold, outcome: what }) {
   }
 }
 
-/** Score and threshold on a line from 0 to 1; the words beside it say the same. */
+/** Score and threshold on a line from 0 to 1; the words beside it say the same.
+    An end that the score's own number would cover is left out. */
 function scale({ score, threshold }) {
+  const ends = [score > 0.15 ? "sure" : "", score < 0.8 ? "unsure" : ""];
   const line = element(
     "div", { class: "scale", "aria-hidden": "true" },
     element("span", { class: "beyond" }),
     element("span", { class: "threshold" }),
     element("span", { class: "threshold-value" }, `threshold ${threshold.toFixed(2)}`),
     element("span", { class: "score" }),
-    element("span", { class: "ends" }, element("i", {}, "sure"), element("i", {}, "unsure")),
+    element("span", { class: "ends" }, ...ends.map((end) => element("i", {}, end))),
     element("b", { class: "score-value" }, score.toFixed(2)),
   );
   withProperty(line, "--score", score);

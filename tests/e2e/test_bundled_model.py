@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +43,52 @@ def manifest() -> Manifest:
     return load_manifest(REPOSITORY, latest_version(REPOSITORY))
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """What `ride evaluate` says of 1,000 real test images, ten of each class, and of each."""
+
+    summary: dict[str, Any]
+    images: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    run_ride: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Evaluated:
+    table = tmp_path_factory.mktemp("evaluated") / "predictions.parquet"
+    flags = ("--data", TEST_IMAGES, "--predictions", table, "--no-save", "--json")
+    done = run_ride("evaluate", CHECKPOINT, *flags)
+    assert done.returncode == 0
+    return Evaluated(json.loads(done.stdout), pq.read_table(table).to_pylist())
+
+
+@pytest.mark.slow
+def test_scoring_reproduces_evaluate(
+    evaluated: Evaluated,
+    call_ride: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+) -> None:
+    flags = ("--labels", "fine_label", "--output", tmp_path / "scores", "--json", "-")
+    done = call_ride("score", TEST_IMAGES / "test.parquet", *flags)
+    found, routed = json.loads(done.stdout), evaluated.summary["routed"]
+    for group, share in routed["accuracy"].items():
+        assert found["accuracy"][group] == share, group
+    assert found["mean_experts"] == routed["mean_experts"]
+    assert found["mean_multiply_adds"] == pytest.approx(routed["mean_multiply_adds"])
+    (part,) = (tmp_path / "scores").glob("part-*.parquet")
+    rows = pq.read_table(part).to_pylist()
+    assert [(row["index"], row["true_index"], row["experts_used"]) for row in rows] == [
+        (image["predicted"], image["label"], image["experts_used"]) for image in evaluated.images
+    ]
+
+
 @pytest.mark.slow
 def test_served_predictions_equal_those_of_evaluate(
-    server: RunningServer,
-    tmp_path: Path,
-    run_ride: Callable[..., subprocess.CompletedProcess[str]],
+    server: RunningServer, evaluated: Evaluated
 ) -> None:
-    """1,000 real test images, ten of each class, image by image."""
-    table = tmp_path / "predictions.parquet"
-    flags = ("--data", TEST_IMAGES, "--predictions", table, "--no-save")
-    assert run_ride("evaluate", CHECKPOINT, *flags).returncode == 0
-    expected = pq.read_table(table).to_pylist()
+    """Image by image."""
+    expected = evaluated.images
     images = pq.read_table(TEST_IMAGES / "test.parquet")["img"].to_pylist()
     answers = classify(server, [(str(i), image["bytes"]) for i, image in enumerate(images)])
     assert len(expected) == len(answers) == 1_000

@@ -73,7 +73,7 @@ def _open(browser: Browser, server: RunningServer, shot: _Shot) -> Page:
         color_scheme=shot.scheme,
     )
     page.goto(server.url)
-    page.get_by_role("button", name="Example: shrew").click()
+    page.get_by_role("button", name="Example: road").click()
     page.locator(".verdict").wait_for()
     if shot.name != "phone":
         page.get_by_text("Compare the settings on this image").click()

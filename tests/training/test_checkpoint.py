@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.files import replacing
 from tests.training.misfortunes import Trap, full_disk
 from training.checkpoint import (
     FILE_NAME,
@@ -26,7 +27,6 @@ from training.checkpoint import (
 from training.config import DiversityForm, LossConfig, ModelConfig
 from training.data import ImageSet
 from training.errors import CheckpointError
-from training.files import replacing
 from training.loop import new_checkpoint
 from training.presets import preset
 

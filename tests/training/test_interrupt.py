@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from training.interrupt import InterruptFlag
+from serving.interrupt import InterruptFlag
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

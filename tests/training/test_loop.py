@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from serving.interrupt import InterruptFlag
 from training.augmentation import to_unit_range
 from training.backbones import COSINE_SCALE
 from training.batches import seed_of, shuffled
@@ -42,7 +43,6 @@ from training.data import ImageSet
 from training.data.loading import Loader, OnUnreadable, make_loader
 from training.device import Machine
 from training.errors import CheckpointError, ConfigError, DivergedError
-from training.interrupt import InterruptFlag
 from training.loop import StepReport, TrainingRun, new_checkpoint
 from training.losses.ride import RideLoss
 from training.losses.targets import Targets

@@ -9,9 +9,9 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from serving.files import replacing
 from serving.manifest import FEW_BELOW, MANY_ABOVE
 from training.errors import ConfigError
-from training.files import replacing
 from training.report import formats, plots
 from training.report.contents import ReportContents
 from training.report.findings import Findings, find

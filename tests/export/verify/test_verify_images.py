@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from export.errors import VerificationError
-from export.verify import images as image_sources
 from export.verify.images import NamedImage, open_images
 from export.verify.preparation import prepared_parts
 from export.verify.replies import Refusal
 from serving.engine import Engine
 from serving.images import ImageLimits
+from serving.scoring.inputs import locations
 from tests.export.verify.conftest import EXAMPLES
 
 
@@ -45,7 +45,7 @@ def test_names_can_be_printed(tmp_path: Path) -> None:
 def test_a_large_file_is_cut_off_behind_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_sources, "LIMITS", ImageLimits(max_bytes=10))
+    monkeypatch.setattr(locations, "LIMITS", ImageLimits(max_bytes=10))
     (tmp_path / "a.png").write_bytes(b"x" * 100)
     assert [len(image.data) for image in open_images(tmp_path)] == [11]
 
@@ -96,7 +96,7 @@ def test_what_holds_no_images_is_refused(tmp_path: Path) -> None:
         ("", "no file below .* ends in .jpg"),
         ("gone", "there is no folder or file"),
         ("broken.parquet", "is not a readable Parquet file"),
-        ("texts.parquet", "has 0 columns of encoded images .* nothing to compare"),
+        ("texts.parquet", "has 0 columns of encoded images .* nothing to read"),
         ("empty.parquet", "has no rows"),
     ):
         with pytest.raises(VerificationError, match=problem):

@@ -1,0 +1,233 @@
+"""How fast `ride score` is against bare ONNX Runtime, and how much memory a million images take.
+
+Three ways to the same test images, in turns, so that a shared machine is as slow for one as for the
+other: `ride score` with routing, `ride score` with all experts, and a loop over bare ONNX Runtime
+that does the routed work, decoding included, with as many threads and the same batches, its images
+in memory and its answers dropped. The median of all rounds counts.
+
+    python -m benchmarks.scoring --data DATA
+    python -m benchmarks.scoring --data DATA --repeat 100
+
+DATA is a folder with CIFAR-100's `test.parquet`. With `--repeat`, `ride score` runs once over that
+file so many times over, and its resident memory is shown as it goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from rich.console import Console
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.process import PROC, machine, parse_memory
+from benchmarks.raw import session
+from serving.images import ImageLimits, decode_image
+from serving.manifest import Manifest, graph_models, graph_path, latest_version
+from serving.manifest_json import load_manifest
+from serving.scoring.parts import Kept
+from serving.scoring.request import Routing, ScoringRequest
+from serving.scoring.session import score_session
+
+REPOSITORY = Path("model_repository")
+GOALS = {"raw": 0.9, "all experts": 1.6}
+MOST_RESIDENT_MIB = 600
+_BATCH = 64
+_SAMPLE_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images a second, and processor time of an image in milliseconds."""
+
+    images_per_s: float
+    cpu_ms: float
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    options = _parser().parse_args(arguments)
+    images = options.data / "test.parquet"
+    if not images.is_file():
+        raise SystemExit(f"there is no {images}")
+    print(machine())
+    if options.repeat:
+        lines = memory_lines(images, options.repeat)
+    else:
+        lines = speed_lines(images, options.rounds, options.threads)
+    for line in lines:
+        print(line, flush=True)
+
+
+def speed_lines(images: Path, rounds: int, threads: int) -> Iterator[str]:
+    """The table of speeds and the two ratios."""
+    raw = RawScoring(REPOSITORY, images, threads)
+    ways: dict[str, Callable[[], int]] = {
+        "ride score": lambda: scored(images, Routing(), threads),
+        "all experts": lambda: scored(images, Routing(threshold=0.0), threads),
+        "raw": raw.run,
+    }
+    speeds = {name: median(found) for name, found in timed_in_turns(ways, rounds).items()}
+    yield f"{'':<12}{'images/s':>10}{'CPU ms an image':>18}"
+    for name, speed in speeds.items():
+        yield f"{name:<12}{speed.images_per_s:>10.0f}{speed.cpu_ms:>18.3f}"
+    ours = speeds["ride score"]
+    for name, goal in GOALS.items():
+        other = speeds[name]
+        yield (
+            f"ride score / {name}: {ours.images_per_s / other.images_per_s:.2f} in images/s, "
+            f"{other.cpu_ms / ours.cpu_ms:.2f} in processor time (goal: {goal})"
+        )
+    costs = load_manifest(REPOSITORY, latest_version(REPOSITORY))
+    spent = costs.evaluation.get("routed", {}).get("mean_multiply_adds")
+    if spent:
+        ratio = costs.multiply_adds.all_experts / spent
+        yield f"multiply-adds of all experts over routed ones: {ratio:.2f}, the most that can be"
+
+
+def timed_in_turns(ways: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, list[Speed]]:
+    """Run every way once a round; each returns how many images it scored."""
+    speeds: dict[str, list[Speed]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, run in ways.items():
+            started, cpu = time.perf_counter(), time.process_time()
+            count = run()
+            wall, cpu = time.perf_counter() - started, time.process_time() - cpu
+            speeds[name].append(Speed(count / wall, 1e3 * cpu / count))
+    return speeds
+
+
+def median(speeds: Sequence[Speed]) -> Speed:
+    """Of each figure by itself."""
+    return Speed(
+        statistics.median(speed.images_per_s for speed in speeds),
+        statistics.median(speed.cpu_ms for speed in speeds),
+    )
+
+
+def scored(images: Path, routing: Routing, threads: int) -> int:
+    """`ride score` in this process, from loading the model to the summary."""
+    with tempfile.TemporaryDirectory() as folder:
+        request = ScoringRequest(
+            (str(images),),
+            Path(folder) / "scores",
+            REPOSITORY,
+            Kept(5),
+            routing=routing,
+            workers=threads,
+            batch_size=_BATCH,
+        )
+        found = score_session(request, Console(quiet=True))
+    count: int = found["answered"]
+    return count
+
+
+class RawScoring:
+    """Threads that decode and run batches of stage after stage, and nothing else."""
+
+    def __init__(self, repository: Path, images: Path, threads: int) -> None:
+        version = latest_version(repository)
+        self._manifest: Manifest = load_manifest(repository, version)
+        names = graph_models(self._manifest.num_experts)
+        self._stages = [session(repository / graph_path(name, version)) for name in names]
+        rows = pq.read_table(images, columns=["img"])["img"].to_pylist()
+        self._files = [row["bytes"] for row in rows]
+        self._threads = threads
+
+    def run(self) -> int:
+        """Score all images; returns how many they are."""
+        batches = iter(range(0, len(self._files), _BATCH))
+
+        def work() -> None:
+            while (start := next(batches, None)) is not None:
+                self._score(self.decoded(range(start, min(start + _BATCH, len(self._files)))))
+
+        threads = [threading.Thread(target=work) for _ in range(self._threads)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return len(self._files)
+
+    def decoded(self, rows: Iterable[int]) -> NDArray[np.uint8]:
+        """Some of the images, uint8 [N, H, W, 3]."""
+        limits, spec = ImageLimits(), self._manifest.image
+        return np.stack([decode_image(self._files[row], spec, limits) for row in rows])
+
+    def _score(self, images: NDArray[np.uint8]) -> None:
+        first, *later = self._stages
+        features, logits, score = first.run(["features", "logits", "score"], {"image": images})
+        for i, stage in enumerate(later):
+            on: NDArray[np.bool_] = score > self._manifest.thresholds[i]
+            features, sums = features[on], logits[on]
+            if not len(features):
+                return
+            if i + 1 == len(later):
+                stage.run(["logits"], {"features": features})
+                return
+            feeds = {"features": features, "prefix_sum": sums}
+            logits, score = stage.run(["logits", "score"], feeds)
+            logits = logits + sums
+
+
+def memory_lines(images: Path, repeat: int) -> Iterator[str]:
+    """Resident memory of a `ride score` over the images so many times over."""
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = Path(folder) / "inputs"
+        inputs.mkdir()
+        for i in range(repeat):
+            (inputs / f"{i:06}.parquet").symlink_to(images.absolute())
+        output = Path(folder) / "scores"
+        command = [sys.executable, "-m", "ride", "score", str(inputs), "--output", str(output)]
+        samples: list[float] = []
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            started = time.monotonic()
+            while process.poll() is None:
+                samples.append(_resident_mib(process.pid))
+                time.sleep(_SAMPLE_EVERY_S)
+            took = time.monotonic() - started
+        if process.returncode:
+            raise BenchmarkError(f"ride score ended with status {process.returncode}")
+        parts = len(list(output.glob("part-*.parquet")))
+        shutil.rmtree(output)
+    yield f"{repeat} times {images.name}: {took:.0f} s, {parts} parts"
+    # What starts is not yet what runs.
+    fifths = np.array_split(samples[min(5, len(samples) - 1) :], 5)
+    most = ", ".join(f"{max(fifth, default=0):.0f}" for fifth in fifths)
+    yield f"resident MiB, the most in each fifth of the time: {most} (goal: {MOST_RESIDENT_MIB})"
+
+
+def _resident_mib(pid: int) -> float:
+    try:
+        return parse_memory((PROC / str(pid) / "status").read_text()) / 2**20
+    except OSError:  # it ended meanwhile
+        return 0.0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--data", type=Path, required=True, help="folder with test.parquet")
+    parser.add_argument("--rounds", type=int, default=5, help="of each way (default: 5)")
+    parser.add_argument("--threads", type=int, default=cores, help="default: one a core")
+    parser.add_argument("--repeat", type=int, default=0, help="measure memory over so many copies")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

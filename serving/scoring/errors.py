@@ -1,0 +1,27 @@
+"""What can go wrong in offline scoring.
+
+    ScoringError
+    |-- InputError      an input that isn't there, can't be read, or holds no images
+    |-- OutputError     an output folder that can't be written, or is of another run
+    `-- ScoringStopped  stopped by Ctrl-C or SIGTERM; the same command goes on
+
+An image that can't be scored is none of these: it is a row with an error.
+"""
+
+from __future__ import annotations
+
+
+class ScoringError(Exception):
+    """Base of everything that a user of `ride score` can mend."""
+
+
+class InputError(ScoringError):
+    """An input that can't be scored as a whole."""
+
+
+class OutputError(ScoringError):
+    """An output folder that can't be used."""
+
+
+class ScoringStopped(ScoringError):
+    """A signal ended the run early."""
