@@ -145,7 +145,10 @@ class Metrics:
         """What a scrape gets that accepts these types: OpenMetrics, or the older text."""
         self.add_up()
         if "application/openmetrics-text" in accept:
-            content: bytes = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
+            # Our names need no escaping, and looking at each of their letters takes a third longer.
+            content: bytes = openmetrics.generate_latest(  # type: ignore[no-untyped-call]
+                self.registry, escaping=openmetrics.ALLOWUTF8
+            )
             return Exposition(content, openmetrics.CONTENT_TYPE_LATEST)
         content = exposition.generate_latest(self.registry)
         return Exposition(content, exposition.CONTENT_TYPE_PLAIN_0_0_4)

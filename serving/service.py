@@ -10,7 +10,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audit.report import audit_report
 from serving.classification import (
     Answer,
     Classified,
@@ -73,8 +72,7 @@ class ClassificationService:
             live = self.host.live
             self.metrics.observe_load(live.scheduler.queue_depths, self._load(live).level, lag_s)
             self.metrics.observe_drift(live.drift.stages())
-            report = audit_report(live.auditor.outcomes())
-            self.metrics.audit.show(report, live.auditor.waiting)
+            self.metrics.audit.show(live.auditor.outcomes(), live.auditor.waiting)
         else:
             self.metrics.observe_load((), 0, lag_s)
             self.metrics.observe_drift(())

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from serving import metric_definitions as define
 from serving.audit.outcomes import GROUPS, Outcomes
-from serving.audit.report import AuditReport
+from serving.audit.report import accuracy_lost_by_group, agreement_by_group
 from serving.metric_families import counter, gauge
 from serving.proportion import Mean, Proportion
 
@@ -63,16 +63,16 @@ class AuditMetrics:
         self._runs.inc(int(outcome.experts_used[0]))
         self._wasted_runs.inc(int(outcome.wasted_experts[0]))
 
-    def show(self, report: AuditReport | None, waiting: int) -> None:
+    def show(self, newest: Outcomes | None, waiting: int) -> None:
         """The state of things as it is now, for the next scrape; None while nothing is served."""
         self._waiting.set(waiting)
         self._agreement.clear()
         self._accuracy_lost_ratio.clear()
-        if report is None:
+        if newest is None:
             return
-        for group, agreement in report.agreement.items():
+        for group, agreement in agreement_by_group(newest).items():
             _set(self._agreement, group, agreement.share, agreement)
-        for group, lost in report.accuracy_lost.items():
+        for group, lost in accuracy_lost_by_group(newest).items():
             _set(self._accuracy_lost_ratio, group, lost.mean, lost)
 
 

@@ -55,29 +55,42 @@ class AuditReport:
 
 def audit_report(outcomes: Outcomes) -> AuditReport:
     """The figures of some outcomes, none included."""
-    agreed, missed, wasted = outcomes.agreed, outcomes.missed_help, outcomes.wasted_experts
-    members = {"all": np.ones(len(outcomes), dtype=bool)}
-    members |= {group: outcomes.groups == place for place, group in enumerate(GROUPS)}
-    experts, flips = outcomes.num_experts, outcomes.flips
+    missed, wasted, flips = outcomes.missed_help, outcomes.wasted_experts, outcomes.flips
+    experts, everyone = outcomes.num_experts, np.ones(len(outcomes), dtype=bool)
     return AuditReport(
         images=len(outcomes),
-        agreement={group: _share(agreed, of) for group, of in members.items()},
-        accuracy_lost={
-            group: _mean(outcomes.accuracy_lost[of].astype(np.float64))
-            for group, of in members.items()
-        },
+        agreement=agreement_by_group(outcomes),
+        accuracy_lost=accuracy_lost_by_group(outcomes),
         stops=[
             StopReport(expert, _share(missed, outcomes.experts_used == expert))
             for expert in range(1, experts)
         ],
         flips=[
-            FlipReport(expert, _share(flips[:, expert - 2], members["all"]))
+            FlipReport(expert, _share(flips[:, expert - 2], everyone))
             for expert in range(2, experts + 1)
         ],
-        wasted=_share(wasted > 0, members["all"]),
+        wasted=_share(wasted > 0, everyone),
         wasted_expert_runs=int(wasted.sum()),
         expert_runs=int(outcomes.experts_used.sum()),
     )
+
+
+def agreement_by_group(outcomes: Outcomes) -> dict[str, Proportion]:
+    """Images whose answer was the full ensemble's, `all` and by shot group."""
+    agreed = outcomes.agreed
+    return {group: _share(agreed, of) for group, of in _members(outcomes).items()}
+
+
+def accuracy_lost_by_group(outcomes: Outcomes) -> dict[str, Mean]:
+    """The accuracy that routing is expected to cost, `all` and by shot group."""
+    lost = outcomes.accuracy_lost.astype(np.float64)
+    return {group: _mean(lost[of]) for group, of in _members(outcomes).items()}
+
+
+def _members(outcomes: Outcomes) -> dict[str, NDArray[np.bool_]]:
+    everyone = np.ones(len(outcomes), dtype=bool)
+    groups = {group: outcomes.groups == place for place, group in enumerate(GROUPS)}
+    return {"all": everyone, **groups}
 
 
 def _share(hits: NDArray[np.bool_], of: NDArray[np.bool_]) -> Proportion:
