@@ -45,6 +45,7 @@ app.command()(export_commands.verify)
 app.command()(serving_commands.serve)
 app.command()(serving_commands.classify)
 app.command()(scoring_commands.score)
+app.command()(scoring_commands.compare)
 app.command()(audit_commands.calibrate)
 app.command()(benchmark_commands.bench)
 

@@ -9,7 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from serving.audit.outcomes import GROUPS, shot_groups
 from serving.engine import Engine
+from serving.manifest import Manifest
 from serving.routing import RoutingRule
 from serving.scoring import journal
 from serving.scoring.budget import solve
@@ -107,6 +109,7 @@ def _asked(
             "precision": engine.manifest.precision,
             "graphs": sorted(engine.manifest.graphs.values()),
         },
+        "shot_groups": _shot_groups(engine.manifest),
         "routing": vars(request.routing),
         "settings": {
             **vars(request.kept),
@@ -121,6 +124,15 @@ def _asked(
             "stamps": inputs.stamps,
         },
     }
+
+
+def _shot_groups(manifest: Manifest) -> dict[str, list[str]]:
+    """The names of each group's classes, for `ride compare`, which sees no model."""
+    places = zip(manifest.class_names, shot_groups(manifest.class_counts), strict=True)
+    groups: dict[str, list[str]] = {name: [] for name in GROUPS}
+    for name, place in places:
+        groups[GROUPS[place]].append(name)
+    return groups
 
 
 def _require_same(

@@ -1,10 +1,11 @@
-"""`ride score`."""
+"""`ride score` and `ride compare`."""
 
 from __future__ import annotations
 
 import json as json_format
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -101,7 +102,6 @@ def score(
     Example: ride score examples --output scores
     """
     # Arrow is an extra, and slow to import.
-    from serving.files import replacing
     from serving.scoring.parts import Kept
     from serving.scoring.report import show_summary
     from serving.scoring.request import Routing, ScoringRequest
@@ -128,6 +128,56 @@ def score(
     except ScoringStopped as stopped:
         console.print(f"ride: {stopped}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(_STOPPED) from stopped
+    _write(found, json, show_summary)
+
+
+def compare(
+    a: Annotated[
+        Path, typer.Argument(metavar="A", help="Output folder of ride score: how it was.")
+    ],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another one: how it is.")],
+    max_changed: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="Exit with status 1 if the label changed of more than this share of the images "
+            "in both, such as 0.02.",
+        ),
+    ] = None,
+    json: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write the comparison as JSON; - for standard output."),
+    ] = None,
+) -> None:
+    """Compare two scorings of the same images, before a new model or new thresholds go live.
+
+    Exit status 0: compared; 1: too many labels changed, or nothing could be compared.
+
+    Example: ride compare scores/version-1 scores/version-2 --max-changed 0.02
+    """
+    from serving.scoring.compare.report import show_comparison
+    from serving.scoring.compare.session import compare as compare_runs
+
+    found = compare_runs(a, b)
+    _write(found, json, show_comparison)
+    changed = found["labels"]["changed_share"]
+    if max_changed is not None and changed > max_changed:
+        typer.echo(
+            f"ride: {changed:.2%} of the labels changed, and --max-changed allows "
+            f"{max_changed:.2%}",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
+def _write(
+    found: dict[str, Any], json: str | None, show: Callable[[dict[str, Any], Console], None]
+) -> None:
+    """As a table, and as JSON where that was asked for: in a file, or instead of the table."""
+    from serving.files import replacing
+
     text = json_format.dumps(found, indent=2) + "\n"
     if json == "-":
         print(text, end="")
@@ -135,7 +185,7 @@ def score(
     if json is not None:
         with replacing(Path(json)) as file:
             file.write(text.encode())
-    show_summary(found, Console())
+    show(found, Console())
 
 
 def _folder(output: str) -> Path:
