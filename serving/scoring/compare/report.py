@@ -25,7 +25,11 @@ def show_comparison(found: Mapping[str, Any], console: Console) -> None:
             ("was", "is", "images"),
             _changes(found),
         ),
-        ("Accuracy", ("", "images", "A", "B", "B - A", "95 % interval", "McNemar p"), _accuracy(found)),
+        (
+            "Accuracy",
+            ("", "images", "A", "B", "B - A", "95 % interval", "McNemar p"),
+            _accuracy(found),
+        ),
     ):
         _print(console, title, headers, list(rows))
 
