@@ -22,8 +22,6 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _PAUSES_S = (0.2, 1.0)
 """Before a file behind a URL is tried again."""
 
-_MISSING_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
-
 
 def is_url(location: str) -> bool:
     """Whether it names a file system besides this machine's."""
@@ -219,9 +217,9 @@ def _file_system(location: str) -> tuple[Any, str]:
     try:
         system = fsspec.filesystem(protocol)
     except ImportError as error:
-        package = _MISSING_PACKAGES.get(protocol)
-        wanted = f"pip install {package}" if package else _reason(error)
-        raise InputError(f"{location} needs a package that is not installed: {wanted}") from error
+        raise InputError(
+            f"{location} needs a package that is not installed: {_reason(error)}"
+        ) from error
     except ValueError as error:
         raise _UnknownFileSystem(f"{protocol}:// is no file system that fsspec knows") from error
     return system, system._strip_protocol(location)  # noqa: SLF001 fsspec has no public name for it
