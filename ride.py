@@ -20,6 +20,7 @@ from training.errors import TrainingError
 _EXTRAS = {
     "fsspec": "score",
     "pyarrow": "score",
+    "ray": "ray",
     "torch": "train",
     "torchvision": "train",
     "tensorboard": "train",

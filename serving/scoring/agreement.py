@@ -104,11 +104,7 @@ def _asked(
         "schema_version": SCHEMA_VERSION,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "ride_version": version("ride-server"),
-        "model": {
-            "version": engine.version,
-            "precision": engine.manifest.precision,
-            "graphs": sorted(engine.manifest.graphs.values()),
-        },
+        "model": identity(engine),
         "shot_groups": _shot_groups(engine.manifest),
         "routing": vars(request.routing),
         "settings": {
@@ -123,6 +119,15 @@ def _asked(
             "listing": inputs.listing,
             "stamps": inputs.stamps,
         },
+    }
+
+
+def identity(engine: Engine) -> dict[str, Any]:
+    """What a model is known again by."""
+    return {
+        "version": engine.version,
+        "precision": engine.manifest.precision,
+        "graphs": sorted(engine.manifest.graphs.values()),
     }
 
 

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json as json_format
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from serving.providers import Provider
-from serving.scoring.errors import OutputError, ScoringStopped
+from serving.scoring.errors import OutputError, ScoringError, ScoringStopped
+
+if TYPE_CHECKING:
+    from serving.scoring.request import RayCluster
+
+
+class ScoringEngine(StrEnum):
+    """What scores."""
+
+    THREADS = "threads"
+    RAY = "ray"
+
 
 _STOPPED = 130
 """What a shell expects of a command that Ctrl-C ended."""
@@ -96,6 +108,22 @@ def score(
     batch_size: Annotated[
         int | None, typer.Option(min=1, max=4096, help="Images that a graph runs on at once.")
     ] = None,
+    engine: Annotated[
+        ScoringEngine,
+        typer.Option(help="Threads of this process, or workers of a Ray cluster."),
+    ] = ScoringEngine.THREADS,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="With --engine ray: the cluster, auto or HOST:PORT; without, one is started on "
+            "this machine and ended with the run.",
+        ),
+    ] = None,
+    ray_actors: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --engine ray: workers; without, one a node, or one a GPU."),
+    ] = None,
 ) -> None:
     """Score images by the million: Parquet in, Parquet out, and nothing lost when it is killed.
 
@@ -121,6 +149,7 @@ def score(
         batch_size=batch_size,
         resume=resume,
         overwrite=overwrite,
+        ray=_ray(engine, ray_address, ray_actors),
     )
     console = Console(stderr=True)
     try:
@@ -186,6 +215,16 @@ def _write(
         with replacing(Path(json)) as file:
             file.write(text.encode())
     show(found, Console())
+
+
+def _ray(engine: ScoringEngine, address: str | None, actors: int | None) -> RayCluster | None:
+    from serving.scoring.request import RayCluster
+
+    if engine is ScoringEngine.RAY:
+        return RayCluster(address, actors)
+    if address is not None or actors is not None:
+        raise ScoringError("--ray-address and --ray-actors belong to --engine ray")
+    return None
 
 
 def _folder(output: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.scoring.compare import pairing
 from serving.scoring.compare.pairing import paired
 from serving.scoring.compare.runs import BLOCK
 
@@ -46,7 +46,7 @@ def test_each_row_is_paired_or_alone_once(a: list[str], b: list[str], same_start
 
 
 def test_runs_over_the_same_inputs_need_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairing.tempfile, "TemporaryDirectory", None)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", None)
     names = [f"{i}" for i in range(100)]
     pairs = list(paired(blocks(names), blocks(names), 100))
     assert [len(found.a) for found in pairs] == [4] * 25
