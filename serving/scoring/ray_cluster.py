@@ -20,7 +20,7 @@ from serving.scoring.errors import RayError
 _OBJECT_STORE_BYTES = 80 * 2**20
 """Of a cluster started here: only names of files and counts go through it."""
 
-_ANSWERS_WITHIN_S = 10
+_ANSWERS_WITHIN_S = 5
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,9 @@ def test_a_distribution_is_not_apart_from_itself(
 
 def test_the_shift_of_two_known_distributions() -> None:
     """Deciles of 0 to 1 hold a tenth each; all of B lies in the upper five."""
-    even = np.arange(10_000, dtype=np.float32) / 10_000
-    found = shift(histogram(even), histogram((0.5 + even / 2).astype(np.float32)))
+    even = (np.arange(10_000) / 10_000).astype(np.float32)
+    upper = (0.5 + np.arange(10_000) / 20_000).astype(np.float32)
+    found = shift(histogram(even), histogram(upper))
     assert found is not None
     assert found.total_variation == pytest.approx(0.5, abs=1e-3)
     low, high = 0.5 / 10_005, 2000.5 / 10_005
