@@ -148,23 +148,10 @@ def test_more_workers_than_fit_are_refused(
         score(picture_parquet, workers=1, ray=RayCluster(actors=3))
 
 
-def test_a_cluster_is_joined_by_its_address(
-    cluster: str, tmp_path: Path, picture_parquet: Path, run_ride: Callable[..., Any]
+def test_an_address_where_nothing_answers(
+    tmp_path: Path, picture_parquet: Path, run_ride: Callable[..., Any]
 ) -> None:
-    command = ("score", picture_parquet, "--output", tmp_path / "out", "--engine", "ray")
-    done = run_ride(*command, "--ray-address", cluster, "--json", tmp_path / "summary.json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "summary.json").read_bytes())["images"] == 48
-
-
-@pytest.mark.parametrize("listens", [False, True])
-def test_an_address_without_a_cluster(
-    tmp_path: Path, picture_parquet: Path, run_ride: Callable[..., Any], listens: bool
-) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        if listens:  # and never answers
-            other.listen()
+    with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         started = time.monotonic()
         flags = ("--engine", "ray", "--ray-address", address, "--output", tmp_path / "out")
@@ -175,22 +162,23 @@ def test_an_address_without_a_cluster(
     assert "Traceback" not in failed.stderr
 
 
-def test_a_signal_stops_a_cluster_of_its_own(tmp_path: Path) -> None:
+def test_a_run_on_a_cluster_that_is_joined_can_be_stopped(
+    cluster: str, tmp_path: Path, score: Score
+) -> None:
     output = tmp_path / "out"
     command = [sys.executable, "-m", "ride", "score", str(TEST_IMAGES), "--output", str(output)]
-    flags = ["--part-rows", "5", "--engine", "ray", "--workers", "1"]
+    flags = ["--part-rows", "5", "--engine", "ray", "--ray-address", cluster]
     with subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True) as process:
         while not list(output.glob("part-*")):
             assert process.poll() is None
             time.sleep(0.05)
-        started = descendants(process.pid)
         process.terminate()
         _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on from there" in printed
     assert "Traceback" not in printed
-    assert len(started) > 3
-    assert not [pid for pid in started if "ShareScorer" in title(pid)]
+    expected = score(TEST_IMAGES, output=tmp_path / "undisturbed", part_rows=5)
+    assert score(TEST_IMAGES, output=output, part_rows=5).equals(expected)
 
 
 def test_flags_of_ray_without_ray(
