@@ -10,9 +10,9 @@ in memory and its answers dropped. The median of all rounds counts.
     python -m benchmarks.scoring --data DATA --ray 5 --rounds 3
 
 DATA is a folder with CIFAR-100's `test.parquet`. With `--repeat`, `ride score` runs once over that
-file so many times over, and its resident memory is shown as it goes. With `--ray`, `ride score` runs
-over so many times that file in threads and on a Ray cluster of this machine, which is up already;
-that workers start and load the model counts, so one file alone is too short to say much.
+file so many times over, and its resident memory is shown as it goes. With `--ray`, `ride score`
+runs over that file so many times over, in threads and on a Ray cluster of this machine, which is up
+already. That workers start and load the model counts, so one file is too short to say much.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ GOALS = {"raw": 0.9, "all experts": 1.6}
 RAY_GOAL = 0.8
 MOST_RESIDENT_MIB = 600
 _BATCH = 64
+_OWN_ROUTING = Routing()
+"""The model's."""
+
 _SAMPLE_EVERY_S = 1.0
 
 
@@ -125,7 +128,7 @@ def median(speeds: Sequence[Speed]) -> Speed:
 
 
 def scored(
-    images: Path, threads: int, routing: Routing = Routing(), ray: RayCluster | None = None
+    images: Path, threads: int, routing: Routing = _OWN_ROUTING, ray: RayCluster | None = None
 ) -> int:
     """`ride score` in this process, from loading the model to the summary."""
     with tempfile.TemporaryDirectory() as folder:

@@ -69,13 +69,3 @@ def test_memory_is_watched_over_many_copies(data: Path, capsys: pytest.CaptureFi
     printed = capsys.readouterr().out
     assert "2 times test.parquet: " in printed
     assert re.search(r"the most in each fifth of the time: .*[1-9][0-9]+", printed), printed
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_ray_is_measured_in_turns_too(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("ray")
-    main(["--data", str(data), "--ray", "2", "--rounds", "1", "--threads", "1"])
-    printed = capsys.readouterr().out
-    assert re.search(r"^on Ray / threads: [0-9.]+ in images/s", printed, re.MULTILINE), printed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -21,23 +22,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.scoring import main as measure
 from serving.scoring.errors import RayError
 from serving.scoring.parts import Kept
 from serving.scoring.reading import ShardTask
 from serving.scoring.records import Record
 from serving.scoring.request import RayCluster
+from tests.serving.scoring.conftest import RAY_WARNINGS
 
 ROOT = Path(__file__).parents[3]
 TEST_IMAGES = ROOT / "tests" / "data" / "cifar100" / "test.parquet"
 
 ray = pytest.importorskip("ray")
-pytestmark = [
-    # Ray Data's own settings warn of themselves, and its client leaves sockets to the collector.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = RAY_WARNINGS
 
 Score = Callable[..., pa.Table]
 
@@ -179,6 +176,16 @@ def test_a_run_on_a_cluster_that_is_joined_can_be_stopped(
     assert "Traceback" not in printed
     expected = score(TEST_IMAGES, output=tmp_path / "undisturbed", part_rows=5)
     assert score(TEST_IMAGES, output=output, part_rows=5).equals(expected)
+
+
+def test_the_benchmark_measures_in_turns(
+    cluster: str, tmp_path: Path, labelled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = pq.read_table(labelled).slice(0, 50)
+    pq.write_table(images, tmp_path / "test.parquet")
+    measure(["--data", str(tmp_path), "--ray", "2", "--rounds", "1", "--threads", "1"])
+    printed = capsys.readouterr().out
+    assert re.search(r"^on Ray / threads: [0-9.]+ in images/s", printed, re.MULTILINE), printed
 
 
 def test_flags_of_ray_without_ray(
