@@ -20,6 +20,7 @@ from training.errors import TrainingError
 _EXTRAS = {
     "fsspec": "score",
     "pyarrow": "score",
+    "ray": "ray",
     "torch": "train",
     "torchvision": "train",
     "tensorboard": "train",
@@ -45,6 +46,7 @@ app.command()(export_commands.verify)
 app.command()(serving_commands.serve)
 app.command()(serving_commands.classify)
 app.command()(scoring_commands.score)
+app.command()(scoring_commands.compare)
 app.command()(audit_commands.calibrate)
 app.command()(benchmark_commands.bench)
 

@@ -7,9 +7,12 @@ in memory and its answers dropped. The median of all rounds counts.
 
     python -m benchmarks.scoring --data DATA
     python -m benchmarks.scoring --data DATA --repeat 100
+    python -m benchmarks.scoring --data DATA --ray 5 --rounds 3
 
 DATA is a folder with CIFAR-100's `test.parquet`. With `--repeat`, `ride score` runs once over that
-file so many times over, and its resident memory is shown as it goes.
+file so many times over, and its resident memory is shown as it goes. With `--ray`, `ride score`
+runs over that file so many times over, in threads and on a Ray cluster of this machine, which is up
+already. That workers start and load the model counts, so one file is too short to say much.
 """
 
 from __future__ import annotations
@@ -39,13 +42,17 @@ from serving.images import ImageLimits, decode_image
 from serving.manifest import Manifest, graph_models, graph_path, latest_version
 from serving.manifest_json import load_manifest
 from serving.scoring.parts import Kept
-from serving.scoring.request import Routing, ScoringRequest
+from serving.scoring.request import RayCluster, Routing, ScoringRequest
 from serving.scoring.session import score_session
 
 REPOSITORY = Path("model_repository")
 GOALS = {"raw": 0.9, "all experts": 1.6}
+RAY_GOAL = 0.8
 MOST_RESIDENT_MIB = 600
 _BATCH = 64
+_OWN_ROUTING = Routing()
+"""The model's."""
+
 _SAMPLE_EVERY_S = 1.0
 
 
@@ -64,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not images.is_file():
         raise SystemExit(f"there is no {images}")
     print(machine())
-    if options.repeat:
+    if options.ray:
+        lines = ray_lines(images, options.ray, options.rounds, options.threads)
+    elif options.repeat:
         lines = memory_lines(images, options.repeat)
     else:
         lines = speed_lines(images, options.rounds, options.threads)
@@ -76,8 +85,8 @@ def speed_lines(images: Path, rounds: int, threads: int) -> Iterator[str]:
     """The table of speeds and the two ratios."""
     raw = RawScoring(REPOSITORY, images, threads)
     ways: dict[str, Callable[[], int]] = {
-        "ride score": lambda: scored(images, Routing(), threads),
-        "all experts": lambda: scored(images, Routing(threshold=0.0), threads),
+        "ride score": lambda: scored(images, threads),
+        "all experts": lambda: scored(images, threads, Routing(threshold=0.0)),
         "raw": raw.run,
     }
     speeds = {name: median(found) for name, found in timed_in_turns(ways, rounds).items()}
@@ -118,7 +127,9 @@ def median(speeds: Sequence[Speed]) -> Speed:
     )
 
 
-def scored(images: Path, routing: Routing, threads: int) -> int:
+def scored(
+    images: Path, threads: int, routing: Routing = _OWN_ROUTING, ray: RayCluster | None = None
+) -> int:
     """`ride score` in this process, from loading the model to the summary."""
     with tempfile.TemporaryDirectory() as folder:
         request = ScoringRequest(
@@ -129,6 +140,7 @@ def scored(images: Path, routing: Routing, threads: int) -> int:
             routing=routing,
             workers=threads,
             batch_size=_BATCH,
+            ray=ray,
         )
         found = score_session(request, Console(quiet=True))
     count: int = found["answered"]
@@ -183,13 +195,36 @@ class RawScoring:
             logits = logits + sums
 
 
+def ray_lines(images: Path, copies: int, rounds: int, threads: int) -> Iterator[str]:
+    """Speeds in threads and on Ray with as many, and their ratio."""
+    from serving.scoring.ray_cluster import connected  # noqa: PLC0415 an extra
+
+    with tempfile.TemporaryDirectory() as folder, connected(None, threads):
+        inputs = repeated(images, copies, Path(folder))
+        ways: dict[str, Callable[[], int]] = {
+            "threads": lambda: scored(inputs, threads),
+            "on Ray": lambda: scored(inputs, threads, ray=RayCluster()),
+        }
+        speeds = {name: median(found) for name, found in timed_in_turns(ways, rounds).items()}
+    for name, speed in speeds.items():
+        yield f"{name:<12}{speed.images_per_s:>10.0f} images/s"
+    ratio = speeds["on Ray"].images_per_s / speeds["threads"].images_per_s
+    yield f"on Ray / threads: {ratio:.2f} in images/s (goal: {RAY_GOAL})"
+
+
+def repeated(images: Path, copies: int, folder: Path) -> Path:
+    """A folder that has a file so many times."""
+    inputs = folder / "inputs"
+    inputs.mkdir()
+    for i in range(copies):
+        (inputs / f"{i:06}.parquet").symlink_to(images.absolute())
+    return inputs
+
+
 def memory_lines(images: Path, repeat: int) -> Iterator[str]:
     """Resident memory of a `ride score` over the images so many times over."""
     with tempfile.TemporaryDirectory() as folder:
-        inputs = Path(folder) / "inputs"
-        inputs.mkdir()
-        for i in range(repeat):
-            (inputs / f"{i:06}.parquet").symlink_to(images.absolute())
+        inputs = repeated(images, repeat, Path(folder))
         output = Path(folder) / "scores"
         command = [sys.executable, "-m", "ride", "score", str(inputs), "--output", str(output)]
         samples: list[float] = []
@@ -226,6 +261,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5, help="of each way (default: 5)")
     parser.add_argument("--threads", type=int, default=cores, help="default: one a core")
     parser.add_argument("--repeat", type=int, default=0, help="measure memory over so many copies")
+    parser.add_argument("--ray", type=int, default=0, help="compare with Ray over so many copies")
     return parser
 
 

@@ -9,7 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from serving.audit.outcomes import GROUPS, shot_groups
 from serving.engine import Engine
+from serving.manifest import Manifest
 from serving.routing import RoutingRule
 from serving.scoring import journal
 from serving.scoring.budget import solve
@@ -102,11 +104,8 @@ def _asked(
         "schema_version": SCHEMA_VERSION,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "ride_version": version("ride-server"),
-        "model": {
-            "version": engine.version,
-            "precision": engine.manifest.precision,
-            "graphs": sorted(engine.manifest.graphs.values()),
-        },
+        "model": identity(engine),
+        "shot_groups": _shot_groups(engine.manifest),
         "routing": vars(request.routing),
         "settings": {
             **vars(request.kept),
@@ -121,6 +120,24 @@ def _asked(
             "stamps": inputs.stamps,
         },
     }
+
+
+def identity(engine: Engine) -> dict[str, Any]:
+    """What a model is known again by."""
+    return {
+        "version": engine.version,
+        "precision": engine.manifest.precision,
+        "graphs": sorted(engine.manifest.graphs.values()),
+    }
+
+
+def _shot_groups(manifest: Manifest) -> dict[str, list[str]]:
+    """The names of each group's classes, for `ride compare`, which sees no model."""
+    places = zip(manifest.class_names, shot_groups(manifest.class_counts), strict=True)
+    groups: dict[str, list[str]] = {name: [] for name in GROUPS}
+    for name, place in places:
+        groups[GROUPS[place]].append(name)
+    return groups
 
 
 def _require_same(

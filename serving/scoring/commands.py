@@ -1,16 +1,29 @@
-"""`ride score`."""
+"""`ride score` and `ride compare`."""
 
 from __future__ import annotations
 
 import json as json_format
+from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from serving.providers import Provider
-from serving.scoring.errors import OutputError, ScoringStopped
+from serving.scoring.errors import OutputError, ScoringError, ScoringStopped
+
+if TYPE_CHECKING:
+    from serving.scoring.request import RayCluster
+
+
+class ScoringEngine(StrEnum):
+    """What scores."""
+
+    THREADS = "threads"
+    RAY = "ray"
+
 
 _STOPPED = 130
 """What a shell expects of a command that Ctrl-C ended."""
@@ -95,13 +108,28 @@ def score(
     batch_size: Annotated[
         int | None, typer.Option(min=1, max=4096, help="Images that a graph runs on at once.")
     ] = None,
+    engine: Annotated[
+        ScoringEngine,
+        typer.Option(help="Threads of this process, or workers of a Ray cluster."),
+    ] = ScoringEngine.THREADS,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="With --engine ray: the cluster, auto or HOST:PORT; without, one is started on "
+            "this machine and ended with the run.",
+        ),
+    ] = None,
+    ray_actors: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --engine ray: workers; without, one a node, or one a GPU."),
+    ] = None,
 ) -> None:
     """Score images by the million: Parquet in, Parquet out, and nothing lost when it is killed.
 
     Example: ride score examples --output scores
     """
     # Arrow is an extra, and slow to import.
-    from serving.files import replacing
     from serving.scoring.parts import Kept
     from serving.scoring.report import show_summary
     from serving.scoring.request import Routing, ScoringRequest
@@ -121,6 +149,7 @@ def score(
         batch_size=batch_size,
         resume=resume,
         overwrite=overwrite,
+        ray=_ray(engine, ray_address, ray_actors),
     )
     console = Console(stderr=True)
     try:
@@ -128,6 +157,56 @@ def score(
     except ScoringStopped as stopped:
         console.print(f"ride: {stopped}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(_STOPPED) from stopped
+    _write(found, json, show_summary)
+
+
+def compare(
+    a: Annotated[
+        Path, typer.Argument(metavar="A", help="Output folder of ride score: how it was.")
+    ],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another one: how it is.")],
+    max_changed: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="Exit with status 1 if the label changed of more than this share of the images "
+            "in both, such as 0.02.",
+        ),
+    ] = None,
+    json: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write the comparison as JSON; - for standard output."),
+    ] = None,
+) -> None:
+    """Compare two scorings of the same images, before a new model or new thresholds go live.
+
+    Exit status 0: compared; 1: too many labels changed, or nothing could be compared.
+
+    Example: ride compare scores/version-1 scores/version-2 --max-changed 0.02
+    """
+    from serving.scoring.compare.report import show_comparison
+    from serving.scoring.compare.session import compare as compare_runs
+
+    found = compare_runs(a, b)
+    _write(found, json, show_comparison)
+    changed = found["labels"]["changed_share"]
+    if max_changed is not None and changed > max_changed:
+        typer.echo(
+            f"ride: {changed:.2%} of the labels changed, and --max-changed allows "
+            f"{max_changed:.2%}",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
+def _write(
+    found: dict[str, Any], json: str | None, show: Callable[[dict[str, Any], Console], None]
+) -> None:
+    """As a table, and as JSON where that was asked for: in a file, or instead of the table."""
+    from serving.files import replacing
+
     text = json_format.dumps(found, indent=2) + "\n"
     if json == "-":
         print(text, end="")
@@ -135,7 +214,17 @@ def score(
     if json is not None:
         with replacing(Path(json)) as file:
             file.write(text.encode())
-    show_summary(found, Console())
+    show(found, Console())
+
+
+def _ray(engine: ScoringEngine, address: str | None, actors: int | None) -> RayCluster | None:
+    from serving.scoring.request import RayCluster
+
+    if engine is ScoringEngine.RAY:
+        return RayCluster(address, actors)
+    if address is not None or actors is not None:
+        raise ScoringError("--ray-address and --ray-actors belong to --engine ray")
+    return None
 
 
 def _folder(output: str) -> Path:

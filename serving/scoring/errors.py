@@ -3,6 +3,7 @@
     ScoringError
     |-- InputError      an input that isn't there, can't be read, or holds no images
     |-- OutputError     an output folder that can't be written, or is of another run
+    |-- RayError        a cluster that can't be reached, or whose workers fail
     `-- ScoringStopped  stopped by Ctrl-C or SIGTERM; the same command goes on
 
 An image that can't be scored is none of these: it is a row with an error.
@@ -21,6 +22,10 @@ class InputError(ScoringError):
 
 class OutputError(ScoringError):
     """An output folder that can't be used."""
+
+
+class RayError(ScoringError):
+    """A cluster that can't score."""
 
 
 class ScoringStopped(ScoringError):

@@ -13,11 +13,21 @@ _MOST_BYTES = 8 * 2**20
 
 @dataclass(frozen=True)
 class ShardTask:
-    """A shard of which something is left to do: its number, and its parts that are done."""
+    """A shard of which something is left to do.
+
+    Attributes:
+        index: its number.
+        shard: what is read.
+        done: its parts that are done.
+        start: its first part that belongs to this task.
+        stop: the part behind the last one; None for all.
+    """
 
     index: int
     shard: Shard
     done: frozenset[int] = frozenset()
+    start: int = 0
+    stop: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ def read_chunks(
 def _chunks_of_shard(
     task: ShardTask, part_rows: int, rows: int, new_part: Callable[[PartKey], Part]
 ) -> Iterator[Chunk]:
-    first_left = 0
+    first_left = task.start
     while first_left in task.done:
         first_left += 1
     skip = first_left * part_rows
@@ -67,6 +77,8 @@ def _chunks_of_shard(
         if part is not None and part.key.number != number:
             yield _chunk(part, waiting, closes=True)
             part, waiting, size = None, [], 0
+        if number == task.stop:
+            return
         if number in task.done:
             continue
         if part is None:

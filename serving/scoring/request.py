@@ -42,6 +42,20 @@ class Routing:
 
 
 @dataclass(frozen=True)
+class RayCluster:
+    """Where Ray's workers run.
+
+    Attributes:
+        address: of a running cluster: `auto` or HOST:PORT; None for a cluster of this machine
+            alone, for as long as the run takes.
+        actors: workers; None for one a node, or one a GPU.
+    """
+
+    address: str | None = None
+    actors: int | None = None
+
+
+@dataclass(frozen=True)
 class ScoringRequest:
     """What to score, with what, and where to.
 
@@ -59,6 +73,7 @@ class ScoringRequest:
         batch_size: rows of a full batch; None for what suits the provider.
         resume: go on although lists, Parquet or tar files were written anew.
         overwrite: remove what another run has written.
+        ray: where Ray scores; None to score in this process.
     """
 
     inputs: tuple[str, ...]
@@ -74,6 +89,7 @@ class ScoringRequest:
     batch_size: int | None = None
     resume: bool = False
     overwrite: bool = False
+    ray: RayCluster | None = None
 
     @property
     def threads(self) -> int:

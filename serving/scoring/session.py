@@ -16,12 +16,11 @@ from serving.scoring.agreement import AgreedRun, agree
 from serving.scoring.errors import InputError, ScoringStopped
 from serving.scoring.inputs.opening import Inputs, open_inputs
 from serving.scoring.journal import DonePart, Journal
-from serving.scoring.output import PartWriter, true_classes
-from serving.scoring.parts import Part
-from serving.scoring.pipeline import Pipeline, PipelineSettings
+from serving.scoring.pipeline import Progress
 from serving.scoring.progress import ScoringProgress
 from serving.scoring.reading import ShardTask
 from serving.scoring.request import ScoringRequest
+from serving.scoring.scorer import Scorer, ThreadScorer
 from serving.scoring.summary import Counts, summary
 
 _MOST_PART_BYTES = 32 * 2**20
@@ -72,13 +71,6 @@ class _Scoring:
         self._run = run
         self._console = console
         self._done = journal.done_parts(request.output)
-        self._writer = PartWriter(
-            request.output,
-            engine.manifest,
-            request.kept,
-            request.labels is not None,
-            run.about,
-        )
 
     def finish(self, stop: Callable[[], bool]) -> dict[str, Any]:
         """Score what is left, unless it is to stop, and write the summary."""
@@ -108,35 +100,33 @@ class _Scoring:
         return document
 
     def _score(self, tasks: Sequence[ShardTask], before: int, stop: Callable[[], bool]) -> None:
-        request, rows = self._request, self._run.part_rows
-        settings = PipelineSettings(request.kept, rows, request.rows_of_a_batch, request.threads)
+        folder = self._request.output
         with (
-            Journal(request.output) as lines,
+            Journal(folder) as lines,
             ScoringProgress(self._console, before, self._inputs.images) as bar,
         ):
-            pipeline = Pipeline(
-                self._engine, self._run.rule, settings, lambda part: self._keep(part, lines)
-            )
 
-            def watch() -> bool:
-                seen = pipeline.progress
+            def keep(part: DonePart) -> None:
+                lines.add(part)
+                self._done[part.key] = part
+
+            def watch(seen: Progress) -> bool:
                 bar.show(seen.rows, seen.experts / seen.answered if seen.answered else None)
                 return stop()
 
-            whole = pipeline.run(tasks, watch)
+            whole = self._scorer().score(tasks, keep, watch)
         if not whole:
             raise ScoringStopped(
-                f"stopped: {self._counts().images:,} images are in {request.output}; "
+                f"stopped: {self._counts().images:,} images are in {folder}; "
                 "the same command goes on from there"
             )
 
-    def _keep(self, part: Part, lines: Journal) -> None:
-        truth = true_classes(part.labels, self._engine.manifest)
-        size = self._writer.write(part, truth)
-        counts = Counts.of(part, truth, self._engine.manifest)
-        done = DonePart(part.key, size, part.last, counts)
-        lines.add(done)
-        self._done[part.key] = done
+    def _scorer(self) -> Scorer:
+        if self._request.ray is None:
+            return ThreadScorer(self._request, self._engine, self._run)
+        from serving.scoring.ray_scorer import RayScorer  # noqa: PLC0415 an extra, slow to import
+
+        return RayScorer(self._request, self._request.ray, self._run)
 
     def _tasks(self) -> list[ShardTask]:
         """The shards of which something is left."""

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.audit.outcomes import GROUPS, shot_groups
 from serving.image_counts import ImageCounts
-from serving.manifest import FEW_BELOW, MANY_ABOVE, Manifest
+from serving.manifest import Manifest
 from serving.scoring.parts import Part
 
 
@@ -149,19 +150,19 @@ def summary(
 
 def _accuracy(counts: Counts, manifest: Manifest) -> dict[str, Any]:
     """Top-1 as shares of the images that have an answer and a known label."""
-    trained = manifest.class_counts
+    groups = shot_groups(manifest.class_counts)
 
     def share(classes: Sequence[int]) -> float | None:
         images = sum(counts.labelled.get(each, 0) for each in classes)
         return sum(counts.correct.get(each, 0) for each in classes) / images if images else None
 
-    every = range(len(trained))
     return {
         "images": sum(counts.labelled.values()),
         "correct": sum(counts.correct.values()),
         "unknown_labels": counts.unknown_labels,
-        "overall": share(every),
-        "many": share([i for i in every if trained[i] > MANY_ABOVE]),
-        "medium": share([i for i in every if FEW_BELOW <= trained[i] <= MANY_ABOVE]),
-        "few": share([i for i in every if trained[i] < FEW_BELOW]),
+        "overall": share(range(manifest.num_classes)),
+        **{
+            name: share(np.flatnonzero(groups == place).tolist())
+            for place, name in enumerate(GROUPS)
+        },
     }

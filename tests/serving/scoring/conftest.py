@@ -20,6 +20,17 @@ from serving.scoring.parts import Kept
 from serving.scoring.request import ScoringRequest
 from serving.scoring.session import score_session
 
+RAY_WARNINGS = [
+    pytest.mark.filterwarnings(f"ignore::{kind}")
+    for kind in (
+        "DeprecationWarning",
+        "FutureWarning",
+        "ResourceWarning",
+        "pytest.PytestUnraisableExceptionWarning",
+    )
+]
+"""Marks for tests with Ray, whose settings warn of themselves, and which leaves sockets open."""
+
 
 @pytest.fixture(scope="session")
 def expected(engine: Engine, pixels: NDArray[np.uint8]) -> Routed:
