@@ -96,6 +96,10 @@ def page(browser: Browser, server: RunningServer) -> Iterator[Page]:
         yield page
 
 
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share >= 0.001 or not share else "< 0.1 %"
+
+
 def assert_shows(page: Page, server: RunningServer, file: Path, **parameters: object) -> None:
     """The page shows what the server answers for a file."""
     body = server.post("/v1/classify", content=file.read_bytes(), params=parameters).json()
@@ -104,7 +108,7 @@ def assert_shows(page: Page, server: RunningServer, file: Path, **parameters: ob
     expect(facts.first).to_have_text(f"{result['experts_used']} of 3")
     expect(facts.nth(1)).to_have_text(f"{100 * result['compute_share']:.0f} %")
     rows = [
-        f"{label['label'].replace('_', ' ')}{100 * label['probability']:.1f} %"
+        label["label"].replace("_", " ") + percent(label["probability"])
         for label in result["labels"]
     ]
     expect(page.locator(".labels li")).to_have_text(rows)
