@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.flags import seconds
 from serving.images import ImageLimits, decode_image
 from serving.manifest import ImageSpec
 from training.augmentation.images import evaluation_transform
@@ -133,21 +134,11 @@ def _least_ms(work: Callable[[], object], seconds: float) -> float:
     return 1_000 * min(times)
 
 
-def _positive(text: str) -> float:
-    """A flag's value."""
-    value = float(text)
-    if not 0 < value < 3_600:
-        raise argparse.ArgumentTypeError("must lie between 0 and 3600")
-    return value
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--seconds", type=_positive, default=1.0, help="for each figure (default: 1)"
-    )
+    parser.add_argument("--seconds", type=seconds, default=1.0, help="for each figure (default: 1)")
     return parser
 
 

@@ -31,6 +31,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from benchmarks import drive
+from benchmarks.flags import seconds
 from benchmarks.images import Images, read_images
 from benchmarks.process import cpu_seconds
 from benchmarks.servers.contender import CHECKOUT, Contender, Running, running
@@ -193,21 +194,11 @@ def _counter(server: Running, name: str) -> float:
     return sum(float(value) for series, value in rows if series.partition("{")[0] == name)
 
 
-def _positive(text: str) -> float:
-    """A flag's value."""
-    value = float(text)
-    if not 0 < value < 3_600:
-        raise argparse.ArgumentTypeError("must lie between 0 and 3600")
-    return value
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--seconds", type=_positive, default=20.0, help="for each load (default: 20)"
-    )
+    parser.add_argument("--seconds", type=seconds, default=20.0, help="for each load (default: 20)")
     parser.add_argument(
         "--rounds", type=int, default=3, help="of both audit shares in turns (default: 3)"
     )
