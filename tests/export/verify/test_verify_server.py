@@ -144,7 +144,7 @@ def test_a_server_of_another_model(
 ) -> None:
     """This repository's has ten classes, the server's a hundred."""
     names, counts = engine.manifest.class_names[:10], engine.manifest.class_counts[:10]
-    smaller = replace(engine.manifest, class_names=names, class_counts=counts)
+    smaller = replace(engine.manifest, class_names=names, class_counts=counts, corrections=())
     model = Catalogue(replace(engine, manifest=smaller)).find("ride", None)
     with pytest.raises(VerificationError, match=r"FP32 \[1, 100\], .* as FP32 \[1, 10\]"):
         ask(server.grpc_address, model, [pixels[0]])
