@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.training.data_folders import CIFAR, write_data
-from tests.training.outcome import RideTrain
+from tests.training.outcome import Outcome, RideTrain
 from training.checkpoint import load_finished
 from training.config import TrainingConfig
 from training.presets import PRESETS
@@ -38,10 +38,18 @@ def test_a_preset_trains_to_its_end(name: str, ride_train_here: RideTrain, tmp_p
     data, run = tmp_path / "data", tmp_path / "run"
     data.mkdir()
     write_data(data, PRESETS[name].data.dataset, EACH)
-    done = ride_train_here(
-        *("--preset", name, "--data", data, "--output", run, *small(PRESETS[name])),
-        *("--device", "cpu", "--precision", "fp32", "--workers", 0),
-    )
+
+    def train(preset: str, output: Path, *flags: object) -> Outcome:
+        return ride_train_here(
+            *("--preset", preset, "--data", data, "--output", output, *small(PRESETS[preset])),
+            *("--device", "cpu", "--precision", "fp32", "--workers", 0, *flags),
+        )
+
+    imitated: tuple[object, ...] = ()
+    if PRESETS[name].loss.distillation_weight:
+        imitated = ("--teacher", tmp_path / "teacher")
+        assert train("cifar100-lt-teacher", tmp_path / "teacher").status == 0
+    done = train(name, run, *imitated)
     assert done.status == 0, done.stderr
     assert "Finished." in done.stdout
     finished = load_finished(run)
