@@ -134,7 +134,7 @@ def remove_leftovers(folder: Path) -> None:
     """Remove files that a run was writing when it was killed."""
     for path in folder.iterdir():
         if _TEMPORARY.fullmatch(path.name):
-            path.unlink()
+            path.unlink(missing_ok=True)  # a worker that still runs may rename it
 
 
 def done_parts(folder: Path) -> dict[PartKey, DonePart]:

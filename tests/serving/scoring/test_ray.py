@@ -171,7 +171,7 @@ def test_a_run_on_a_cluster_that_is_joined_can_be_stopped(
             time.sleep(0.05)
         process.terminate()
         _, printed = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, printed
     assert "the same command goes on from there" in printed
     assert "Traceback" not in printed
     expected = score(TEST_IMAGES, output=tmp_path / "undisturbed", part_rows=5)
