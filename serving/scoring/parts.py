@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +88,7 @@ class Part:
         self.embeddings: Float | None = None
         self._capacity = capacity
         self._kept = kept
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -100,7 +102,7 @@ class Part:
         return first
 
     def fill(self, rows: Indices, answers: Routed, embeddings: Float | None) -> None:
-        """Take over answers [n] into these rows [n]."""
+        """Take over answers [n] into these rows [n]. Several threads may, each its own rows."""
         probabilities = answers.probabilities
         best = top(probabilities, self._kept.top_k)
         self.top_indices[rows] = best
@@ -108,16 +110,22 @@ class Part:
         self.experts_used[rows] = answers.experts_used
         self.router_scores[rows] = answers.router_scores
 
-        def keep(into: Float | None, values: Float) -> Float:
-            if into is None:
-                into = np.zeros((self._capacity, values.shape[1]), dtype=np.float32)
-            into[rows] = values
-            return into
-
         if self._kept.all_probabilities:
-            self.probabilities = keep(self.probabilities, probabilities)
+            self._room_for_probabilities(probabilities.shape[1])[rows] = probabilities
         if embeddings is not None:
-            self.embeddings = keep(self.embeddings, embeddings)
+            self._room_for_embeddings(embeddings.shape[1])[rows] = embeddings
+
+    def _room_for_probabilities(self, classes: int) -> Float:
+        with self._lock:
+            if self.probabilities is None:
+                self.probabilities = np.zeros((self._capacity, classes), dtype=np.float32)
+            return self.probabilities
+
+    def _room_for_embeddings(self, width: int) -> Float:
+        with self._lock:
+            if self.embeddings is None:
+                self.embeddings = np.zeros((self._capacity, width), dtype=np.float32)
+            return self.embeddings
 
 
 def top(probabilities: Float, k: int) -> NDArray[Any]:

@@ -59,12 +59,19 @@ def png() -> Callable[[NDArray[np.uint8]], bytes]:
     return encode
 
 
+class _Pictures(tuple[bytes, ...]):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{len(self)} pictures"  # what a property test that fails can print
+
+
 @pytest.fixture(scope="session")
 def pictures(
     pixels: NDArray[np.uint8], png: Callable[[NDArray[np.uint8]], bytes]
 ) -> tuple[bytes, ...]:
     """The pictures of `pixels` as PNG files, which decode to those very pixels."""
-    return tuple(png(image) for image in pixels)
+    return _Pictures(png(image) for image in pixels)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -136,7 +137,8 @@ def test_rows_of_many_shards_fill_the_batches_of_later_stages(
 
     monkeypatch.setattr(Engine, "run_stage", recorded)
     tasks = [ShardTask(i, Shelf(pictures[:5])) for i in range(40)]
-    score(engine, tasks, PipelineSettings(Kept(1), 5, batch_size=10, workers=2))
+    # Parts that are large enough for all rows to be under way: none is held back.
+    score(engine, tasks, PipelineSettings(Kept(1), 50, batch_size=10, workers=2))
     for stage in (1, 2, 3):
         sizes = [size for at, size in batches if at == stage]
         assert sizes, stage
@@ -231,3 +233,35 @@ def block_of(engine: Engine, pixels: NDArray[np.uint8]) -> Callable[[int, int], 
         return Block(pixels[start:end], state, np.zeros(end - start, int), np.arange(start, end))
 
     return make
+
+
+def test_workers_may_fill_a_part_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its larger arrays are made when the first answers come, which may be two at once."""
+    together = threading.Barrier(2, timeout=0.2)
+
+    def slowly(*arguments: Any, **keywords: Any) -> Any:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait()
+        return zeros(*arguments, **keywords)
+
+    part = Part(PartKey(0, 0), 2, Kept(1, embeddings=True, all_probabilities=True), 3)
+    zeros = np.zeros
+    monkeypatch.setattr("serving.scoring.parts.np.zeros", slowly)
+
+    def fill(row: int) -> None:
+        answer = Routed(
+            np.full((1, 4), 0.25, dtype=np.float32),
+            np.ones(1, dtype=np.int32),
+            np.full((1, 2), np.nan, dtype=np.float32),
+        )
+        part.fill(np.array([row]), answer, np.ones((1, 5), dtype=np.float32))
+
+    workers = [threading.Thread(target=fill, args=(row,)) for row in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert part.probabilities is not None
+    assert part.embeddings is not None
+    assert part.probabilities.all()
+    assert part.embeddings.all()
