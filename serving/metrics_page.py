@@ -74,8 +74,9 @@ of the processor time of an image, how long a scrape takes under full load, and 
 to latency.
 
 On 2026-11-26, 2 shared cores AMD EPYC (AVX2), `--seconds 8 --rounds 2`: metrics took 13 us, 0.3 %
-of an image's processor time. A scrape under full load took 18.8 ms at the median and 85 ms at the 99th
-percentile, where requests themselves took 181 ms: on two cores it waits for a processor as they do.
+of an image's processor time. A scrape under full load took 18.8 ms at the median and 85 ms at the
+99th percentile, where requests themselves took 181 ms: on two cores it waits for a processor as
+they do.
 What the audit does to latency did not show in the noise (p99 117 and 112 ms without it, 123 and
 68 ms with 1 %).
 """
