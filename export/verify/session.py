@@ -19,7 +19,6 @@ from export.verify.images import ImageSource, open_images
 from export.verify.judgement import Judge
 from export.verify.preparation import prepared_parts
 from export.verify.printable import printable
-from export.verify.progress import progress_bar
 from export.verify.report import REFERENCE, Circumstances, Report
 from export.verify.server import connected
 from export.verify.tally import Tally
@@ -27,6 +26,7 @@ from serving.catalogue import Catalogue
 from serving.engine import Engine, load_engine
 from serving.files import replacing
 from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME
+from serving.scoring.progress import images_bar
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ async def _verify(
         comparison = Comparison(reference, others, judge, manifest.class_names, report)
         parts = prepared_parts(images, manifest.image)
         try:
-            with progress_bar(console) as progress:
+            with images_bar(console) as progress:
                 task = progress.add_task("comparing", total=len(images))
                 while part := await asyncio.to_thread(next, parts, None):
                     await comparison.add(part)

@@ -28,6 +28,23 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f} images/s")
 
 
+def images_bar(console: Console, *columns: ProgressColumn, disable: bool = False) -> Progress:
+    """A bar of images, and how many a second, that is gone at the end."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        *columns,
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        speed_estimate_period=_WINDOW_S,
+        disable=disable,
+    )
+
+
 class ScoringProgress:
     """A bar on a terminal, which is gone at the end; else a line every ten seconds.
 
@@ -40,20 +57,10 @@ class ScoringProgress:
         self._done_before = done
         self._total = total
         self._started = self._said = time.monotonic()
-        self._bar = Progress(
-            TextColumn("scoring"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TextColumn("{task.fields[experts]}"),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            speed_estimate_period=_WINDOW_S,
-            disable=not console.is_terminal,
+        self._bar = images_bar(
+            console, TextColumn("{task.fields[experts]}"), disable=not console.is_terminal
         )
-        self._task = self._bar.add_task("", total=total, completed=done, experts="")
+        self._task = self._bar.add_task("scoring", total=total, completed=done, experts="")
 
     def __enter__(self) -> Self:
         self._bar.start()
