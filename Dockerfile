@@ -3,8 +3,10 @@ FROM python:3.12-slim AS build
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ride.py ./
 COPY serving serving
+COPY scoring scoring
 COPY training training
 COPY export export
+COPY verify verify
 COPY benchmarks benchmarks
 RUN python -m venv /opt/ride \
     && /opt/ride/bin/pip install --no-cache-dir -c constraints.txt .

@@ -9,13 +9,14 @@ import typer
 from benchmarks import commands as benchmark_commands
 from benchmarks.errors import BenchmarkError
 from export import commands as export_commands
+from scoring import commands as scoring_commands
+from scoring.errors import ScoringError
 from serving import commands as serving_commands
 from serving.audit import commands as audit_commands
 from serving.errors import RideError
-from serving.scoring import commands as scoring_commands
-from serving.scoring.errors import ScoringError
 from training import commands as training_commands
 from training.errors import TrainingError
+from verify import commands as verify_commands
 
 _EXTRAS = {
     "fsspec": "score",
@@ -42,7 +43,7 @@ app.command()(training_commands.train)
 app.command()(training_commands.evaluate)
 app.command()(training_commands.route)
 app.command()(export_commands.export)
-app.command()(export_commands.verify)
+app.command()(verify_commands.verify)
 app.command()(serving_commands.serve)
 app.command()(serving_commands.classify)
 app.command()(scoring_commands.score)

@@ -31,8 +31,8 @@ from benchmarks.images import Images, read_images
 from benchmarks.process import machine
 from benchmarks.servers.contender import CHECKOUT, Running, running
 from benchmarks.servers.ride import WAYS, with_flags
-from serving.audit.outcomes import GROUPS, shot_groups
-from serving.engine import Engine, load_engine
+from serving.engine.graphs import Engine, load_engine
+from serving.model.shot_groups import GROUPS, shot_groups
 
 _REPOSITORY = CHECKOUT / "model_repository"
 _FILES = 50

@@ -3,7 +3,7 @@
     python -m benchmarks.decoding
     python -m benchmarks.decoding --seconds 3
 
-Each image goes through `serving.images.decode_image`, the whole of the way from bytes to a tensor,
+Each image goes through `serving.images.decode.decode_image`, all the way from bytes to a tensor,
 on one thread, for a model of 32 x 32 pixels and for one of 224 x 224. Behind it, in brackets, is
 what the same costs with the whole image decoded by Pillow and torchvision's steps after it, as
 training does it. Times are in milliseconds, the least of all tries, which other work disturbs
@@ -24,8 +24,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.flags import seconds
-from serving.images import ImageLimits, decode_image
-from serving.manifest import ImageSpec
+from serving.images.decode import ImageLimits, decode_image
+from serving.model.manifest import ImageSpec
 from training.augmentation.images import evaluation_transform
 from training.config import DataConfig
 from training.data.decoding import decode_image as decode_whole

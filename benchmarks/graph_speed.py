@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from serving.engine import Engine, Feeds, load_engine
+from serving.engine.graphs import Engine, Feeds, load_engine
 
 BATCHES = (1, 8)
 

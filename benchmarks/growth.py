@@ -22,7 +22,7 @@ from benchmarks.servers.contender import HttpWay, running
 from benchmarks.servers.ride import PIXELS_WAY, WAYS, with_flags
 from export.graphs import split_model
 from export.repository import publish, staged_version
-from serving.manifest import ImageSpec, Manifest
+from serving.model.manifest import ImageSpec, Manifest
 from training.costs import multiply_adds
 from training.model import RideModel
 from training.presets import preset

@@ -36,11 +36,11 @@ from benchmarks.images import Images, read_images
 from benchmarks.process import cpu_seconds
 from benchmarks.servers.contender import CHECKOUT, Contender, Running, running
 from benchmarks.servers.ride import PNG_WAY, WAYS, with_flags
-from serving.drift import DriftWatch, expected_go_on
-from serving.engine import Engine, load_engine
-from serving.metrics import StageMetrics
-from serving.routing import Routed
-from serving.scheduler import BatchReport
+from serving.engine.graphs import Engine, load_engine
+from serving.engine.scheduler import BatchReport
+from serving.metrics.drift import DriftWatch, expected_go_on
+from serving.metrics.registry import StageMetrics
+from serving.model.routing import Routed
 
 CLIENTS = 32
 SCRAPE_EVERY_S = 0.2

@@ -24,10 +24,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from benchmarks.images import Images, read_images
-from serving.engine import Signature
-from serving.manifest import Manifest, graph_models, graph_path, latest_version
-from serving.manifest_json import load_manifest
-from serving.routing import softmax
+from serving.engine.graphs import Signature
+from serving.model.manifest import Manifest, graph_models, graph_path, latest_version
+from serving.model.manifest_json import load_manifest
+from serving.model.routing import softmax
 
 Classify = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], int]]
 """One image, uint8 [1, H, W, 3], to its probabilities [1, C] and how many experts it took."""

@@ -38,12 +38,12 @@ from rich.console import Console
 from benchmarks.errors import BenchmarkError
 from benchmarks.process import PROC, machine, parse_memory
 from benchmarks.raw import session
-from serving.images import ImageLimits, decode_image
-from serving.manifest import Manifest, graph_models, graph_path, latest_version
-from serving.manifest_json import load_manifest
-from serving.scoring.parts import Kept
-from serving.scoring.request import RayCluster, Routing, ScoringRequest
-from serving.scoring.session import score_session
+from scoring.parts import Kept
+from scoring.request import RayCluster, Routing, ScoringRequest
+from scoring.session import score_session
+from serving.images.decode import ImageLimits, decode_image
+from serving.model.manifest import Manifest, graph_models, graph_path, latest_version
+from serving.model.manifest_json import load_manifest
 
 REPOSITORY = Path("model_repository")
 GOALS = {"raw": 0.9, "all experts": 1.6}
@@ -197,7 +197,7 @@ class RawScoring:
 
 def ray_lines(images: Path, copies: int, rounds: int, threads: int) -> Iterator[str]:
     """Speeds in threads and on Ray with as many, and their ratio."""
-    from serving.scoring.ray_cluster import connected  # noqa: PLC0415 an extra
+    from scoring.ray_cluster import connected  # noqa: PLC0415 an extra
 
     with tempfile.TemporaryDirectory() as folder, connected(None, threads):
         inputs = repeated(images, copies, Path(folder))

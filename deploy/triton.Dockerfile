@@ -8,8 +8,10 @@ FROM nvcr.io/nvidia/tritonserver:${TRITON}-py3
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ride.py ./
 COPY serving serving
+COPY scoring scoring
 COPY training training
 COPY export export
+COPY verify verify
 COPY benchmarks benchmarks
 # Its own numpy stays: Triton's Python backend was built for it. CuPy (for GPUs) is up to you.
 RUN PIP_BREAK_SYSTEM_PACKAGES=1 pip install --no-cache-dir --no-deps . \

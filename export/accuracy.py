@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from serving.engine import Engine
-from serving.manifest import Accuracy, Gear, Manifest, Measurement, PairedDrop
-from serving.routing import RoutingRule
+from serving.engine.graphs import Engine
+from serving.model.manifest import Accuracy, Gear, Manifest, Measurement, PairedDrop
+from serving.model.routing import RoutingRule
 from training.evaluation import Answers, Result, result
 
 

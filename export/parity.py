@@ -15,8 +15,8 @@ from torch import Tensor
 
 from export.errors import ExportError
 from export.ties import near_threshold
-from serving.engine import Engine
-from serving.routing import Float, Routed, RoutingRule
+from serving.engine.graphs import Engine
+from serving.model.routing import Float, Routed, RoutingRule
 from training.evaluation import route_cached
 from training.model import RideModel
 from training.outputs import Outputs, collect_outputs, router_scores

@@ -20,8 +20,8 @@ from export.placement import DEFAULT_PLACEMENT, Placement
 from export.quantization_wish import QuantizationWish
 from export.quantized_version import quantize_version, read_quantization_images, summary
 from export.repository import publish, staged_version
-from serving.engine import Engine, load_engine
-from serving.manifest import ImageSpec, Manifest
+from serving.engine.graphs import Engine, load_engine
+from serving.model.manifest import ImageSpec, Manifest
 from training.checkpoint import Checkpoint, checkpoint_digest, load_finished
 from training.config import DataConfig
 from training.costs import multiply_adds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.routing import Float
+from serving.model.routing import Float
 
 NEAR_THRESHOLD = 1e-3
 

@@ -16,7 +16,7 @@ from tritonclient.grpc import model_config_pb2 as triton
 from export.config_pbtxt import CONFIG_FILE, as_text, instance_group, latest
 from export.placement import Placement, Target
 from serving.in_triton import MAX_BATCH_SIZE
-from serving.manifest import IMAGE_MODEL_NAME, MODEL_NAME, Manifest
+from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME, Manifest
 
 DECODING_MODEL = "ride_decoding"
 TRITON_MODELS = (DECODING_MODEL, IMAGE_MODEL_NAME)

@@ -11,7 +11,9 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
-from serving.http_process import (
+from serving.dataplane.model_host import ModelHost
+from serving.dataplane.service import ClassificationService
+from serving.http.process import (
     SHUTDOWN_GRACE_S,
     announce,
     listen,
@@ -20,9 +22,7 @@ from serving.http_process import (
     serve_http,
     server_process,
 )
-from serving.metrics import StageMetrics
-from serving.model_host import ModelHost
-from serving.service import ClassificationService
+from serving.metrics.registry import StageMetrics
 from serving.settings import Settings
 
 
@@ -57,17 +57,17 @@ def _service_beside_imports(repository: Path, settings: Settings) -> Classificat
     """Load and warm up the model on another thread while this one imports the transports."""
     with ThreadPoolExecutor(1) as other:
         loading = other.submit(build_service, repository, settings)
-        importlib.import_module("serving.http")
-        importlib.import_module("serving.grpc_server")
+        importlib.import_module("serving.http.app")
+        importlib.import_module("serving.grpc.server")
         return loading.result()
 
 
 async def _serve(service: ClassificationService, console: Console) -> None:
     """Both transports on one event loop, until a signal that uvicorn handles."""
     # Slow to import, and not needed by `ride classify`.
-    from serving.grpc_server import grpc_listening  # noqa: PLC0415
-    from serving.http import create_app  # noqa: PLC0415
-    from serving.inference import InferenceModels  # noqa: PLC0415
+    from serving.dataplane.inference import InferenceModels  # noqa: PLC0415
+    from serving.grpc.server import grpc_listening  # noqa: PLC0415
+    from serving.http.app import create_app  # noqa: PLC0415
 
     models, settings = InferenceModels(service), service.settings
     async with AsyncExitStack() as stack:

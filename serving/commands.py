@@ -16,13 +16,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from serving.classification import Classification, EncodedImage, check_top_k
+from serving.dataplane.classification import Classification
+from serving.dataplane.service import ClassificationService
+from serving.engine.provider import Provider
 from serving.errors import RideError
-from serving.logs import LogFormat
-from serving.parameters import DEFAULT_TOP_K, CostParameters, parse_cost_parameters
-from serving.providers import Provider
-from serving.service import ClassificationService
+from serving.images.decoders import EncodedImage
+from serving.model.parameters import DEFAULT_TOP_K, CostParameters, parse_cost_parameters
+from serving.model.top_k import check_top_k
 from serving.settings import DEFAULT_GRPC_PORT, MEBIBYTE, ModelControl, Settings
+from serving.tracing.logs import LogFormat
 
 _DEFAULTS = Settings()
 _REPOSITORY_HELP = "Model repository, as ride export writes it."

@@ -8,10 +8,10 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from serving.engine.overload import FLOORS
+from serving.engine.provider import Provider
 from serving.errors import SettingsError
-from serving.logs import LogFormat
-from serving.overload import FLOORS
-from serving.providers import Provider
+from serving.tracing.logs import LogFormat
 
 MEBIBYTE = 2**20
 DEFAULT_GRPC_PORT = 8001

@@ -8,8 +8,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
-from serving.http import create_front_app
-from serving.http_process import (
+from serving.http.app import create_front_app
+from serving.http.process import (
     announce,
     listen,
     recording,
@@ -17,11 +17,11 @@ from serving.http_process import (
     serve_http,
     server_process,
 )
-from serving.metrics import Metrics
-from serving.model_versions import ModelVersions
+from serving.metrics.registry import Metrics
+from serving.model.versions import ModelVersions
 from serving.settings import Settings
-from serving.triton_backends import TritonBackends
-from serving.triton_front import TritonFront
+from serving.triton.backends import TritonBackends
+from serving.triton.front import TritonFront
 
 
 def serve(repository: Path, settings: Settings, console: Console) -> None:

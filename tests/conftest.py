@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from ride import main
+from tests.checkout import ROOT
 from tests.running_server import RunningServer, running_server
 from tests.short_networks import shortened
 
@@ -45,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The bundled model's."""
-    return Path(__file__).parents[1] / "model_repository"
+    return ROOT / "model_repository"
 
 
 @pytest.fixture(scope="session")

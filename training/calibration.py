@@ -1,4 +1,4 @@
-"""Which of the thresholds that `serving.thresholds` finds a model gets: of a budget or its gears.
+"""Which of the thresholds of `serving.model.thresholds` a model gets: of a budget or its gears.
 
 They are chosen on calibration images, which neither trained the model nor test it.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.curves import Curve, CurvePoint
-from serving.thresholds import Weights
+from serving.model.curves import Curve, CurvePoint
+from serving.model.thresholds import Weights
 from training.errors import ConfigError
 
 GEAR_DROPS = {"fast": 0.02, "balanced": 0.003}

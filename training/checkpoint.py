@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from serving.files import replacing
-from serving.manifest import Gear
-from serving.manifest_json import parse_gears
+from serving.model.manifest import Gear
+from serving.model.manifest_json import parse_gears
 from training.config import TrainingConfig
 from training.errors import CheckpointError
 from training.losses.balanced_softmax import (

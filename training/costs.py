@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from serving.manifest import MultiplyAdds
+from serving.model.manifest import MultiplyAdds
 from training.model import RideModel
 
 

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from serving.curves import Curve, CurvePoint
-from serving.manifest_json import parse_gears
-from serving.routing import Routed, RoutingRule
+from serving.model.curves import Curve, CurvePoint
+from serving.model.manifest_json import parse_gears
+from serving.model.routing import Routed, RoutingRule
 from training.checkpoint import Checkpoint, load_finished
 from training.costs import multiply_adds
 from training.data import Split, read_split

@@ -1,6 +1,6 @@
 """How good a model is, and what it costs: overall and per shot group, routed and with all experts.
 
-Routing is `serving.routing` itself, driven from every expert's cached outputs.
+Routing is `serving.model.routing` itself, driven from every expert's cached outputs.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from serving.files import replacing
-from serving.manifest import FEW_BELOW, MANY_ABOVE, MultiplyAdds
-from serving.routing import Float, Routed, RoutingRule, StageCall, StageOutput, drive, route
+from serving.model.manifest import Accuracy, MultiplyAdds
+from serving.model.routing import Float, Routed, RoutingRule, StageCall, StageOutput, drive, route
+from serving.model.shot_groups import accuracy_by_shot
 from training.checkpoint import Checkpoint
 from training.costs import multiply_adds
 from training.errors import DataError
@@ -61,19 +62,6 @@ class Answers:
             np.concatenate([part.experts_used for part in parts]),
             np.concatenate([part.router_scores for part in parts]),
         )
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Top-1, as a share. A shot group without classes is None, not 0.
-
-    Groups by training images of the class: many > 100, medium 20 to 100, few < 20.
-    """
-
-    overall: float
-    many: float | None
-    medium: float | None
-    few: float | None
 
 
 @dataclass(frozen=True)
@@ -158,20 +146,6 @@ def evaluate(
     return evaluation, answers, truth
 
 
-def accuracy_by_shot(
-    predicted: NDArray[np.intp], labels: NDArray[np.int64], class_counts: Sequence[int]
-) -> Accuracy:
-    """Top-1 of predictions [N] against labels [N], overall and per shot group of the label."""
-    right = predicted == labels
-    counts = np.asarray(class_counts)[labels]
-    return Accuracy(
-        overall=float(right.mean()),
-        many=_mean(right[counts > MANY_ABOVE]),
-        medium=_mean(right[(counts >= FEW_BELOW) & (counts <= MANY_ABOVE)]),
-        few=_mean(right[counts < FEW_BELOW]),
-    )
-
-
 def save_evaluation(evaluation: Evaluation, checkpoint_sha256: str, run: Path) -> None:
     """Write `evaluation.json` into the run's folder, from where the export takes it.
 
@@ -227,7 +201,3 @@ def all_experts(logits: Float, corrections: Float) -> Routed:
     rule = RoutingRule((0.0,) * (experts - 1), experts, corrections)
     routed = route_cached(logits, always, rule)
     return replace(routed, router_scores=np.full_like(routed.router_scores, np.nan))
-
-
-def _mean(values: NDArray[np.bool_]) -> float | None:
-    return float(values.mean()) if len(values) else None

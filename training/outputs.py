@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from serving.files import replacing
-from serving.routing import Float
+from serving.model.routing import Float
 from training.augmentation import to_unit_range
 from training.errors import DataError
 from training.model import RideModel, prefix_means

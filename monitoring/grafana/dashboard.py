@@ -22,8 +22,8 @@ from grafana_foundation_sdk.models.dashboard import (
 
 from monitoring.grafana.panels import DATA_SOURCE, RUNBOOKS
 from monitoring.grafana.rows import audit, drift, latency, load, overview, routing, savings, servers
-from serving import metric_definitions as define
-from serving.metric_definitions import Metric
+from serving.metrics import definitions as define
+from serving.metrics.definitions import Metric
 
 FILE = Path(__file__).with_name("dashboard.json")
 _ROWS: tuple[ModuleType, ...] = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serving.metric_definitions import Kind, Metric
+from serving.metrics.definitions import Kind, Metric
 
 SELECTED = 'job="$job", instance=~"$instance"'
 """What the dashboard's variables choose. One job at a time: a server in front of Triton and the

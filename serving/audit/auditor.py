@@ -22,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.audit.metrics import DROP_REASONS, AuditMetrics
-from serving.audit.outcomes import NewestOutcomes, Outcomes, shot_groups
+from serving.audit.outcomes import NewestOutcomes, Outcomes
 from serving.audit.report import AuditReport, audit_report
 from serving.audit.sampling import Lot
-from serving.engine import Engine, host
-from serving.routing import Routed
-from serving.stages import run_stage, through_all_stages
+from serving.engine.graphs import Engine, host
+from serving.engine.stages import run_stage, through_all_stages
+from serving.model.routing import Routed
+from serving.model.shot_groups import shot_groups
 
 logger = logging.getLogger(__name__)
 

@@ -46,7 +46,7 @@ def calibrate(
     from serving.audit.new_version import write_version
     from serving.audit.proposals import Proposals
     from serving.audit.samples import read_samples
-    from serving.manifest_json import load_manifest
+    from serving.model.manifest_json import load_manifest
 
     if agreement is not None and mean_experts is not None:
         raise AuditError("--agreement and --mean-experts both choose thresholds: give one of them")

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from serving import metric_definitions as define
-from serving.audit.outcomes import GROUPS, Outcomes
+from serving.audit.outcomes import Outcomes
 from serving.audit.report import accuracy_lost_by_group, agreement_by_group
-from serving.metric_families import counter, gauge
-from serving.proportion import Mean, Proportion
+from serving.metrics import definitions as define
+from serving.metrics.families import counter, gauge
+from serving.model.proportion import Mean, Proportion
+from serving.model.shot_groups import GROUPS
 
 DROP_REASONS = ("full", "failed", "closed")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from serving.audit.proposals import Proposal
 from serving.errors import AuditError
-from serving.manifest import (
+from serving.model.manifest import (
     FILE_NAME,
     MODEL_NAME,
     Manifest,

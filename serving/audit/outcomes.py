@@ -7,24 +7,13 @@ full ensemble's answer, the best that the model can give; docs/audit.md says wha
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.manifest import FEW_BELOW, MANY_ABOVE
-from serving.routing import Float
-
-GROUPS = ("many", "medium", "few")
-
-
-def shot_groups(class_counts: Sequence[int]) -> NDArray[np.int8]:
-    """Of each class, the place of its shot group in `GROUPS`, [C]."""
-    counts = np.asarray(class_counts)
-    groups: NDArray[np.int8] = np.select((counts > MANY_ABOVE, counts >= FEW_BELOW), (0, 1), 2)
-    return groups.astype(np.int8)
+from serving.model.routing import Float
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from serving.audit.samples import AuditSamples
-from serving.curves import Curve, CurvePoint
 from serving.errors import AuditError
-from serving.manifest import MultiplyAdds, Stops
-from serving.proportion import Proportion
-from serving.thresholds import experts_used, frontier, measured
+from serving.model.curves import Curve, CurvePoint
+from serving.model.manifest import MultiplyAdds, Stops
+from serving.model.proportion import Proportion
+from serving.model.thresholds import experts_used, frontier, measured
 
 FEWEST_IMAGES = 200
 """With fewer, an interval is wider than all that thresholds could gain."""

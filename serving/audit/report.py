@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audit.outcomes import GROUPS, Outcomes
-from serving.proportion import Mean, Proportion
+from serving.audit.outcomes import Outcomes
+from serving.model.proportion import Mean, Proportion
+from serving.model.shot_groups import GROUPS
 
 
 @dataclass(frozen=True)

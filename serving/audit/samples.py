@@ -14,8 +14,8 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from serving.errors import AuditError
-from serving.routing import Float
-from serving.thresholds import Right
+from serving.model.routing import Float
+from serving.model.thresholds import Right
 
 AUDIT_PATH = "/v1/audit"
 _MOST_BYTES = 64 * 2**20

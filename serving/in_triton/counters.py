@@ -18,12 +18,12 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-from serving import metric_definitions as define
-from serving.drift import expected_go_on
-from serving.image_counts import ImageCounts
-from serving.manifest import MODEL_NAME, Manifest
-from serving.metric_definitions import Metric, stage_label
-from serving.routing import Routed
+from serving.metrics import definitions as define
+from serving.metrics.definitions import Metric, stage_label
+from serving.metrics.drift import expected_go_on
+from serving.model.image_counts import ImageCounts
+from serving.model.manifest import MODEL_NAME, Manifest
+from serving.model.routing import Routed
 
 _SECONDS_BETWEEN = 0.5
 

@@ -10,11 +10,11 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from serving.errors import InvalidRequest, RequestTooLarge, RideError
-from serving.images import ImageLimits, decode_image
+from serving.images.decode import ImageLimits, decode_image
 from serving.in_triton import MAX_BATCH_SIZE
 from serving.in_triton.requests import error_response
-from serving.manifest import ImageSpec
-from serving.manifest_json import load_manifest
+from serving.model.manifest import ImageSpec
+from serving.model.manifest_json import load_manifest
 
 
 class DecodingModel:

@@ -12,7 +12,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-from serving.routing import Rows
+from serving.model.routing import Rows
 
 
 def take_rows(name: str, tensor: Any, rows: Rows, batch: int) -> Any:

@@ -9,10 +9,10 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from serving.errors import InvalidRequest, Overloaded, RideError
-from serving.manifest import Manifest
-from serving.parameters import parse_cost_parameters, without_reserved
-from serving.routing import RoutingRule
-from serving.rules import routing_rule
+from serving.model.manifest import Manifest
+from serving.model.parameters import parse_cost_parameters, without_reserved
+from serving.model.routing import RoutingRule
+from serving.model.rules import routing_rule
 
 _UNKNOWN_FAILURE = "the model failed on this request; Triton's log says why"
 

@@ -1,4 +1,4 @@
-"""The model `ride`: takes prepared images through the stages, by serving/routing.py."""
+"""The model `ride`: takes prepared images through the stages, by serving/model/routing.py."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from serving.errors import InvalidRequest
 from serving.in_triton.counters import Counters
 from serving.in_triton.requests import cancelled_response, error_response, rule_of
 from serving.in_triton.stage_graphs import StageGraphs
-from serving.manifest import Manifest
-from serving.manifest_json import load_manifest
-from serving.routing import Routed, RoutingRule, RoutingState, Rows
+from serving.model.manifest import Manifest
+from serving.model.manifest_json import load_manifest
+from serving.model.routing import Routed, RoutingRule, RoutingState, Rows
 
 
 @dataclass

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from serving.errors import Overloaded
 from serving.in_triton.device_rows import host_array, take_rows
-from serving.manifest import graph_model
-from serving.routing import StageCall, StageOutput
+from serving.model.manifest import graph_model
+from serving.model.routing import StageCall, StageOutput
 
 
 class StageGraphs:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.graph_speed import fastest, rows
-from serving.engine import load_engine
+from serving.engine.graphs import load_engine
 
 
 def test_the_fastest_run_of_each_counts() -> None:

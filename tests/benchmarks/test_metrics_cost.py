@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.images import read_images
 from benchmarks.metrics_cost import counting_seconds
 from benchmarks.servers.contender import CHECKOUT
-from serving.engine import Engine, load_engine
+from serving.engine.graphs import Engine, load_engine
 
 
 def test_counting_costs_little_and_not_nothing() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.images import Images, read_images
 from benchmarks.raw import WORKS, build, measure
-from serving.engine import Engine, load_engine
+from serving.engine.graphs import Engine, load_engine
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.images import TEST_IMAGES
 from benchmarks.scoring import REPOSITORY, RawScoring, Speed, main, median, timed_in_turns
-from serving.engine import load_engine
+from serving.engine.graphs import load_engine
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from serving.manifest import GEARS, Manifest, latest_version
-from serving.manifest_json import load_manifest
+from serving.model.manifest import GEARS, Manifest, latest_version
+from serving.model.manifest_json import load_manifest
+from tests.checkout import ROOT
 from tests.running_server import RunningServer
 from training.checkpoint import load_checkpoint
 
-ROOT = Path(__file__).parents[2]
 REPOSITORY = ROOT / "model_repository"
 CHECKPOINT = ROOT / "checkpoints" / "cifar100-lt"
 TEST_IMAGES = ROOT / "tests" / "data" / "cifar100"

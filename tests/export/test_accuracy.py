@@ -11,8 +11,8 @@ import torch
 
 from export.accuracy import compare_engines, paired_drop
 from export.parity import random_images
-from serving.engine import Engine, load_engine
-from serving.manifest import Accuracy, Gear
+from serving.engine.graphs import Engine, load_engine
+from serving.model.manifest import Accuracy, Gear
 from training.evaluation import Answers
 
 

@@ -13,8 +13,9 @@ from export.config_pbtxt import graph_config
 from export.graphs import split_model
 from export.placement import Placement, Target
 from export.triton_models import write_triton_models
-from serving.manifest import graph_models
-from serving.manifest_json import load_manifest
+from serving.model.manifest import graph_models
+from serving.model.manifest_json import load_manifest
+from tests.checkout import ROOT
 from training.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.usefixtures("short_networks")
@@ -99,7 +100,7 @@ def test_an_image_file_is_decoded_and_routed(configured: Path) -> None:
 
 
 def test_the_bundled_model_is_configured_as_an_export_would(tmp_path: Path) -> None:
-    bundled = Path(__file__).parents[2] / "model_repository"
+    bundled = ROOT / "model_repository"
     write_triton_models(tmp_path, load_manifest(bundled, 1), 1, Placement())
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) == 8

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from export.graphs import Graph, Scoring, TensorSpec, split_model, write_graph
-from serving.engine import Engine, load_engine
-from serving.manifest import graph_models
+from serving.engine.graphs import Engine, load_engine
+from serving.model.manifest import graph_models
+from tests.checkout import ROOT
 from training.checkpoint import Checkpoint
 from training.config import ModelConfig, RouterKind
 from training.model import RideModel
@@ -46,7 +47,7 @@ def test_a_model_is_cut_into_the_graphs_of_a_repository(graphs: list[Graph]) -> 
 
 
 def test_graphs_do_not_tell_where_they_were_made(repository: Path) -> None:
-    here = str(Path(__file__).parents[2]).encode()
+    here = str(ROOT).encode()
     for path in repository.glob("*/1/model.onnx"):
         content = path.read_bytes()
         assert here not in content

@@ -10,7 +10,7 @@ import torch
 
 from export.errors import ExportError
 from export.parity import check_parity, random_images
-from serving.engine import Engine, load_engine
+from serving.engine.graphs import Engine, load_engine
 from training.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.usefixtures("short_networks")

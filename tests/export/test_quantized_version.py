@@ -23,9 +23,10 @@ from export.errors import ExportError
 from export.quantization_wish import QuantizationWish, QuantizedPrecision
 from export.quantized_version import read_quantization_images
 from export.session import export_session
-from serving.engine import load_engine
-from serving.manifest import Manifest, graph_models
-from serving.manifest_json import load_manifest
+from serving.engine.graphs import load_engine
+from serving.model.manifest import Manifest, graph_models
+from serving.model.manifest_json import load_manifest
+from tests.checkout import ROOT
 from tests.export.fitted_run import DATA, fitted_run
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.data import ImageSet, Split, read_split
@@ -140,7 +141,7 @@ def test_fp16_keeps_the_classifier_in_fp32(three_versions: Path) -> None:
 def test_quantised_graphs_are_smaller_and_tell_nothing_of_this_machine(
     three_versions: Path,
 ) -> None:
-    here = str(Path(__file__).parents[2]).encode()
+    here = str(ROOT).encode()
     for version, most in ((2, 0.5), (3, 0.7)):
         for model in graph_models(2):
             whole = (three_versions / model / "1" / "model.onnx").read_bytes()

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from export.errors import ExportError
 from export.session import build_manifest, export_session
-from serving.manifest import ImageSpec
-from serving.manifest_json import load_manifest
+from serving.model.manifest import ImageSpec
+from serving.model.manifest_json import load_manifest
 from training.checkpoint import Checkpoint, Position, Stage, save_checkpoint
 from training.errors import CheckpointError
 

@@ -21,9 +21,10 @@ import httpx
 
 from benchmarks.perf_analyzer import TOOLS
 from benchmarks.ports import free_ports
+from tests.checkout import ROOT
 from tests.waiting import WAIT_S, wait_until
 
-CONFIGURATION = Path(__file__).parents[2] / "monitoring" / "prometheus"
+CONFIGURATION = ROOT / "monitoring" / "prometheus"
 WINDOW = "4s"
 """Of rates, in place of the minutes that the rules say: four scrapes."""
 

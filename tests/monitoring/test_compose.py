@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+from tests.checkout import ROOT
+
+DEPLOY = ROOT / "deploy"
 
 
 def test_files_that_containers_mount_are_there() -> None:

@@ -11,7 +11,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from monitoring.grafana.dashboard import FILE, build, to_json
-from serving.metric_definitions import ALL_METRICS, Kind, Metric
+from serving.metrics.definitions import ALL_METRICS, Kind, Metric
 from tests.monitoring.conftest import PanelQuery
 from tests.monitoring.running_prometheus import CONFIGURATION
 

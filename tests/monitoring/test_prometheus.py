@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from monitoring.outcomes import FAULTS, REFUSALS
+from tests.checkout import ROOT
 from tests.monitoring.conftest import NO_PROMETHEUS, PanelQuery
 from tests.monitoring.running_prometheus import CONFIGURATION, RunningPrometheus, find
 
-RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks.md"
+RUNBOOKS = ROOT / "docs" / "runbooks.md"
 UNIT_TESTS = Path(__file__).with_name("alerts_test.yml")
 
 

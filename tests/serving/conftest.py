@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from serving.engine import Engine, load_engine
+from serving.engine.graphs import Engine, load_engine
 from tests.running_server import RunningServer, running_server
 
 STRICT_FLAGS = (

@@ -16,7 +16,7 @@ import tritonclient.http.aio
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from serving.engine import Engine
+from serving.engine.graphs import Engine
 from tests.running_server import RunningServer
 
 Pixels = NDArray[np.uint8]

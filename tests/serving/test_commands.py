@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.engine import Engine
+from serving.engine.graphs import Engine
 from tests.running_server import RunningServer, running_server
 
 Ride = Callable[..., "subprocess.CompletedProcess[str]"]

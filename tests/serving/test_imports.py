@@ -19,18 +19,18 @@ def modules_after(statement: str) -> set[str]:
 
 def test_the_server_imports_no_torch_nor_anything_else_of_training() -> None:
     loaded = modules_after(
-        "import serving.app, serving.triton_app, serving.grpc_server, serving.commands, ride"
+        "import serving.app, serving.triton_app, serving.grpc.server, serving.commands, ride"
     )
-    assert {"onnxruntime", "fastapi", "ride", "serving.engine"} <= loaded
+    assert {"onnxruntime", "fastapi", "ride", "serving.engine.graphs"} <= loaded
     assert not loaded & set(TRAINING_ONLY)
 
 
 def test_tracing_costs_no_import_where_it_is_off() -> None:
-    loaded = modules_after("import serving.app, serving.triton_app, serving.grpc_server")
-    assert not loaded & {"serving.tracing", "opentelemetry.sdk", "opentelemetry.exporter"}
+    loaded = modules_after("import serving.app, serving.triton_app, serving.grpc.server")
+    assert not loaded & {"serving.tracing.spans", "opentelemetry.sdk", "opentelemetry.exporter"}
 
 
 def test_routing_and_manifest_need_nothing_but_numpy() -> None:
-    loaded = modules_after("import serving.routing, serving.manifest")
+    loaded = modules_after("import serving.model.routing, serving.model.manifest")
     assert "numpy" in loaded
     assert not loaded & {"onnxruntime", "fastapi", "pydantic", "prometheus_client", "PIL"}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from serving.engine.provider import Provider
 from serving.errors import SettingsError
-from serving.providers import Provider
 from serving.settings import ModelControl, Settings
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.curves import Curve, CurvePoint
-from serving.manifest import MultiplyAdds
-from serving.routing import Float, RoutingRule
-from serving.thresholds import MAX_CANDIDATES, Right, experts_used, frontier, measured
+from serving.model.curves import Curve, CurvePoint
+from serving.model.manifest import MultiplyAdds
+from serving.model.routing import Float, RoutingRule
+from serving.model.thresholds import MAX_CANDIDATES, Right, experts_used, frontier, measured
 from training.calibration import GEAR_DROPS, best_within, cheapest_reaching, class_balanced, gears
 from training.errors import ConfigError
 from training.evaluation import route_cached
@@ -34,7 +34,7 @@ def cases(draw: st.DrawFn, most_experts: int = 4) -> tuple[Float, Right]:
 
 
 def by_routing(thresholds: tuple[float, ...], scores: Float, right: Right) -> tuple[float, float]:
-    """Accuracy and mean experts when `serving.routing` routes: class 1 is right, class 0 is not."""
+    """Accuracy and mean experts when `serving.model.routing` routes: class 1 is right."""
     sums = (
         np.stack((1.0 - right, right * 1.0), axis=2) * np.arange(1, len(right) + 1)[:, None, None]
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serving.manifest import MultiplyAdds
+from serving.model.manifest import MultiplyAdds
 from tests.short_networks import shorten
 from training.config import Family, ModelConfig
 from training.costs import multiply_adds

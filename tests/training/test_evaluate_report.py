@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from serving.manifest import GEARS
+from serving.model.manifest import GEARS
 from tests.training.outcome import Outcome
 from training.checkpoint import Checkpoint, Position, Stage, save_checkpoint
 from training.config import ModelConfig, RouterKind, TrainingConfig

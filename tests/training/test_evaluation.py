@@ -14,15 +14,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from serving.manifest import MultiplyAdds
-from serving.routing import Routed, RoutingRule
+from serving.model.manifest import Accuracy, MultiplyAdds
+from serving.model.routing import Routed, RoutingRule
+from serving.model.shot_groups import accuracy_by_shot
 from training.checkpoint import Checkpoint, Position, Stage
 from training.config import ModelConfig, RouterKind, TrainingConfig
 from training.errors import DataError
 from training.evaluation import (
-    Accuracy,
     Answers,
-    accuracy_by_shot,
     evaluate,
     result,
     route_cached,

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.checkout import ROOT
 from tests.training.outcome import RideTrain
 from training.checkpoint import FILE_NAME, load_finished
 
-ROOT = Path(__file__).resolve().parents[2]
 FLAGS = (
     *("--preset", "cifar10-lt", "--imbalance-factor", "4", "--experts", "2", "--epochs", "2"),
     *("--batch-size", "8", "--device", "cpu", "--precision", "fp32"),

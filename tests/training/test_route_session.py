@@ -16,8 +16,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from serving.manifest import GEARS
-from serving.manifest_json import parse_gears
+from serving.model.manifest import GEARS
+from serving.model.manifest_json import parse_gears
 from tests.training.test_calibration import costs_of
 from training.calibration import class_balanced
 from training.checkpoint import (

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.checkout import ROOT
 from tests.training.outcome import RideTrain, assert_refused
 from training.checkpoint import (
     FILE_NAME,
@@ -29,7 +30,6 @@ from training.data import ImageSet, Split, read_split
 from training.loop import new_checkpoint
 from training.presets import preset
 
-ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 120
 
 

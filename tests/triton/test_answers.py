@@ -12,7 +12,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from benchmarks.images import Images
-from serving.engine import Engine
+from serving.engine.graphs import Engine
 from tests.running_server import RunningServer
 from tests.running_triton import RunningTriton
 from tests.triton.conftest import Client

@@ -11,7 +11,7 @@ import tritonclient.grpc
 from tritonclient.utils import InferenceServerException
 
 from benchmarks.images import Images
-from serving.metric_definitions import ALL_METRICS, Server
+from serving.metrics.definitions import ALL_METRICS, Server
 from tests.monitoring.conftest import NO_PROMETHEUS, PanelQuery
 from tests.monitoring.running_prometheus import find, running_prometheus
 from tests.running_triton import RunningTriton

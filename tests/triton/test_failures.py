@@ -12,7 +12,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from benchmarks.images import Images
-from serving.engine import Engine
+from serving.engine.graphs import Engine
 from tests.running_triton import RunningTriton
 from tests.triton.conftest import Client
 from tests.triton.test_metrics import settled, total, wait_for

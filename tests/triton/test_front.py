@@ -10,7 +10,7 @@ import pytest
 from benchmarks.images import Images
 from tests.running_server import RunningServer, running_server
 from tests.running_triton import RunningTriton, running_triton
-from tests.serving.load_on_front import CLASSIFY, Load
+from tests.serving.triton.load_on_front import CLASSIFY, Load
 from tests.triton.conftest import EXPLICIT
 from tests.waiting import wait_until
 

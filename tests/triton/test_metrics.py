@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from benchmarks.images import Images
-from serving.drift import expected_go_on
-from serving.engine import Engine
-from serving.metric_definitions import ALL_METRICS, Kind, Server
+from serving.engine.graphs import Engine
+from serving.metrics.definitions import ALL_METRICS, Kind, Server
+from serving.metrics.drift import expected_go_on
 from tests.running_server import RunningServer
 from tests.running_triton import RunningTriton
 from tests.triton.conftest import Client

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.curves import Curve, CurvePoint
+from serving.model.curves import Curve, CurvePoint
 from training.errors import ConfigError
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.curves import Curve, CurvePoint
+from serving.model.curves import Curve, CurvePoint
+from serving.model.shot_groups import GROUPS, shot_groups
 from training.report.contents import ReportContents, RunResults
 from training.report.statistics import (
     Bools,
@@ -24,7 +25,6 @@ from training.report.statistics import (
     images_by_group,
     means_by_class,
     shares_of_experts,
-    shot_group,
     spread,
 )
 
@@ -186,7 +186,7 @@ def _class_bins(
         bins.append(
             ClassBin(
                 name=one if len(classes) == 1 else f"ranks {rank} to {last}",
-                group=shot_group(float(np.median(counts[classes]))),
+                group=GROUPS[shot_groups([float(np.median(counts[classes]))])[0]],
                 classes=len(classes),
                 mean_count=float(counts[classes].mean()),
                 accuracy=tuple(_known_mean(accuracy[classes]) for accuracy in accuracies),

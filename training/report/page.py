@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from serving.files import replacing
-from serving.manifest import FEW_BELOW, MANY_ABOVE
+from serving.model.shot_groups import FEW_BELOW, MANY_ABOVE
 from training.errors import ConfigError
 from training.report import formats, plots
 from training.report.contents import ReportContents

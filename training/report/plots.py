@@ -24,7 +24,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from serving.curves import Curve
+from serving.model.curves import Curve
 from training.report.findings import Findings
 from training.report.formats import multiply_adds, printable
 from training.report.statistics import OVERALL, Floats

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.manifest import FEW_BELOW, MANY_ABOVE
+from serving.model.shot_groups import GROUPS, shot_groups
 
 CALIBRATION_BINS = 15
 OVERALL = "overall"
@@ -46,17 +46,10 @@ class Spread:
     variance: float
 
 
-def shot_group(class_count: float) -> str:
-    """The group of a class with this many training images."""
-    if class_count > MANY_ABOVE:
-        return "many"
-    return "few" if class_count < FEW_BELOW else "medium"
-
-
 def images_by_group(labels: Ints, class_counts: Sequence[int]) -> dict[str, Bools]:
     """Masks [N]: all images, then those of each shot group that has any."""
-    groups = np.array([shot_group(count) for count in class_counts])[labels]
-    masks = {name: groups == name for name in ("many", "medium", "few")}
+    groups = shot_groups(class_counts)[labels]
+    masks = {name: groups == place for place, name in enumerate(GROUPS)}
     return {
         OVERALL: np.ones(len(labels), dtype=bool),
         **{name: mask for name, mask in masks.items() if mask.any()},

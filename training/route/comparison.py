@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.curves import Curve, CurvePoint
-from serving.manifest import MultiplyAdds
-from serving.routing import Float
-from serving.thresholds import Right, Weights, frontier, measured
+from serving.model.curves import Curve, CurvePoint
+from serving.model.manifest import MultiplyAdds
+from serving.model.routing import Float
+from serving.model.thresholds import Right, Weights, frontier, measured
 from training.calibration import (
     GEAR_DROPS,
     best_within,

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from serving.routing import Float
+from serving.model.routing import Float
 from training.calibration import class_balanced
 from training.checkpoint import Checkpoint
 from training.config import Precision

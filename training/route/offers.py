@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from serving.curves import Curve, CurvePoint
-from serving.routing import Float
+from serving.model.curves import Curve, CurvePoint
+from serving.model.routing import Float
 from training.calibration import best_within, cheapest_reaching, class_balanced
 from training.checkpoint import Checkpoint
 from training.config import RouterKind

@@ -11,12 +11,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from serving.thresholds import experts_used
+from serving.model.shot_groups import accuracy_by_shot
+from serving.model.thresholds import experts_used
 from training.calibration import gears
 from training.checkpoint import Checkpoint, load_finished, save_checkpoint
 from training.config import RouterKind
 from training.errors import ConfigError
-from training.evaluation import accuracy_by_shot
 from training.progress import say
 from training.route.comparison import BUDGETS, ComparisonRow, Contender, Judged, compare, draw
 from training.route.images import route_images

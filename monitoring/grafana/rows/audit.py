@@ -6,8 +6,8 @@ from grafana_foundation_sdk.models import units
 
 from monitoring.grafana.panels import Panel, Query, bars, graph, interval_graph, runbook
 from monitoring.grafana.promql import increase, now, rate
-from serving import metric_definitions as define
-from serving.metric_definitions import Metric
+from serving.metrics import definitions as define
+from serving.metrics.definitions import Metric
 
 TITLE = "Audit: answers against the full ensemble"
 

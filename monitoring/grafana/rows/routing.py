@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models.common import StackingMode
 
 from monitoring.grafana.panels import Panel, Query, buckets, graph, runbook
 from monitoring.grafana.promql import mean, now, quantile, rate
-from serving import metric_definitions as define
+from serving.metrics import definitions as define
 
 TITLE = "Routing: experts per image"
 

@@ -6,7 +6,7 @@ from grafana_foundation_sdk.models import units
 
 from monitoring.grafana.panels import Panel, Query, graph, runbook
 from monitoring.grafana.promql import rate
-from serving import metric_definitions as define
+from serving.metrics import definitions as define
 
 TITLE = "Savings against the full ensemble"
 

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.images import Images, read_images
-from serving.engine import Engine
+from serving.engine.graphs import Engine
 from tests.running_server import RunningServer, running_server
 from tests.waiting import wait_until
 

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from serving.audit import auditor as auditing
 from serving.audit.auditor import Auditor
 from serving.audit.metrics import AuditMetrics
-from serving.engine import Engine
+from serving.engine.graphs import Engine
 from tests.waiting import wait_until
 
 Pixels = NDArray[np.uint8]

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from benchmarks.images import read_images
 from serving.audit.proposals import Proposals
 from serving.audit.samples import read_samples
-from serving.drift import expected_go_on
-from serving.engine import Engine, load_engine
+from serving.engine.graphs import Engine, load_engine
 from serving.errors import AuditError
-from serving.manifest import versions
-from serving.manifest_json import load_manifest
+from serving.metrics.drift import expected_go_on
+from serving.model.manifest import versions
+from serving.model.manifest_json import load_manifest
 from tests.running_server import RunningServer
 
 Call = Callable[..., subprocess.CompletedProcess[str]]

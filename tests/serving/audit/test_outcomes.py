@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.audit.outcomes import GROUPS, NewestOutcomes, Outcomes, shot_groups
+from serving.audit.outcomes import NewestOutcomes, Outcomes
 from serving.audit.report import audit_report
+from serving.model.shot_groups import GROUPS, shot_groups
 
 EXPERTS = 4
 Image = tuple[list[int], int]

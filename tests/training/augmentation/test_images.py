@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from serving.images import ImageLimits, decode_image
-from serving.manifest import ImageSpec
+from serving.images.decode import ImageLimits, decode_image
+from serving.model.manifest import ImageSpec
 from training.augmentation.images import evaluation_transform, training_transform
 from training.config import AugmentationConfig, DataConfig, Policy
 

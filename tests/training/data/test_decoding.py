@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from serving.images import ImageLimits
-from serving.images import decode_image as decode_as_the_server
-from serving.manifest import ImageSpec
+from serving.images.decode import ImageLimits
+from serving.images.decode import decode_image as decode_as_the_server
+from serving.model.manifest import ImageSpec
 from training.data.decoding import MAX_ASPECT_RATIO, MAX_PIXELS, decode_image
 from training.errors import DataError
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.curves import Curve, CurvePoint
+from serving.model.curves import Curve, CurvePoint
 from training.report import ReportContents, RunResults
 
 COUNTS = (500, 101, 100, 20, 19, 1)

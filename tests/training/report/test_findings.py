@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.curves import Curve
+from serving.model.curves import Curve
+from serving.model.shot_groups import accuracy_by_shot
 from tests.training.report.made_up import (
     NAMES,
     answers,
@@ -20,7 +21,6 @@ from tests.training.report.made_up import (
     run_of,
 )
 from training.errors import ConfigError
-from training.evaluation import accuracy_by_shot
 from training.report import ReportContents
 from training.report.findings import MOST_BINS, Findings, find
 

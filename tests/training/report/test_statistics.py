@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from training.evaluation import accuracy_by_shot
+from serving.model.shot_groups import GROUPS, accuracy_by_shot, shot_groups
 from training.report.statistics import (
     CALIBRATION_BINS,
     calibration,
@@ -22,7 +22,6 @@ from training.report.statistics import (
     main_prediction,
     means_by_class,
     shares_of_experts,
-    shot_group,
     spread,
 )
 
@@ -56,7 +55,7 @@ def predictions(draw: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     [(101, "many"), (100, "medium"), (20, "medium"), (19, "few"), (0, "few")],
 )
 def test_a_class_belongs_to_the_group_of_its_size(count: int, group: str) -> None:
-    assert shot_group(count) == group
+    assert GROUPS[shot_groups([count])[0]] == group
 
 
 @quick

@@ -1,0 +1,169 @@
+"""Which run an output folder holds, and whether that is the one that is asked for."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from scoring import journal
+from scoring.budget import solve
+from scoring.errors import OutputError
+from scoring.inputs.opening import Inputs
+from scoring.output import SCHEMA_VERSION
+from scoring.request import ScoringRequest
+from serving.engine.graphs import Engine
+from serving.model.manifest import Manifest
+from serving.model.routing import RoutingRule
+from serving.model.shot_groups import GROUPS, shot_groups
+
+
+@dataclass(frozen=True)
+class AgreedRun:
+    """The run that a folder holds and that goes on.
+
+    Attributes:
+        rule: how far images go.
+        part_rows: rows of a part.
+        about: what every part says of the run, in plain JSON types.
+    """
+
+    rule: RoutingRule
+    part_rows: int
+    about: Mapping[str, Any]
+
+
+def agree(
+    request: ScoringRequest,
+    engine: Engine,
+    inputs: Inputs,
+    part_rows: int,
+    watch: Callable[[], bool],
+) -> AgreedRun:
+    """Begin a run in the output folder, or find there the very run that is asked for.
+
+    Args:
+        request: what is asked for.
+        engine: the model.
+        inputs: what is scored.
+        part_rows: rows of a part.
+        watch: as of `Pipeline.run`, while thresholds are searched for.
+
+    Raises:
+        OutputError: if the folder holds anything else and it may not be written over.
+        ScoringError: as `solve` does.
+    """
+    asked = _asked(request, engine, inputs, part_rows)
+    found = journal.read_run(request.output)
+    if found is not None and request.overwrite:
+        journal.clear(request.output)
+        found = None
+    if found is None:
+        found = _begin(request, engine, inputs, asked, watch)
+    else:
+        _require_same(request.output, found, asked, resume=request.resume)
+    about = {key: found.get(key) for key in ("schema_version", "ride_version", "model", "rule")}
+    try:
+        rule = found["rule"]
+        kept = replace(
+            engine.rule(),
+            thresholds=tuple(map(float, rule["thresholds"])),
+            max_experts=int(rule["max_experts"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise OutputError(f"{request.output / journal.RUN_FILE} holds no run") from error
+    return AgreedRun(kept, part_rows, about)
+
+
+def _begin(
+    request: ScoringRequest,
+    engine: Engine,
+    inputs: Inputs,
+    asked: Mapping[str, Any],
+    watch: Callable[[], bool],
+) -> dict[str, Any]:
+    run, rule, budget = dict(asked), request.routing.rule(engine), request.routing.budget
+    if budget is not None:
+        solved = solve(engine, inputs.shards, budget, request, watch)
+        rule = replace(rule, thresholds=solved.thresholds)
+        run["budget"] = {"mean_experts": solved.mean_experts, "images": solved.images}
+    run["rule"] = {"thresholds": list(rule.thresholds), "max_experts": rule.max_experts}
+    journal.write_run(request.output, run)
+    return run
+
+
+def _asked(
+    request: ScoringRequest, engine: Engine, inputs: Inputs, part_rows: int
+) -> dict[str, Any]:
+    """What the run is: all that its rows depend on, and when it began."""
+    request.routing.rule(engine)  # nothing is written for a wish that can't be fulfilled
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "ride_version": version("ride-server"),
+        "model": identity(engine),
+        "shot_groups": _shot_groups(engine.manifest),
+        "routing": vars(request.routing),
+        "settings": {
+            **vars(request.kept),
+            "part_rows": part_rows,
+            "column": request.column,
+            "labels": request.labels,
+        },
+        "inputs": {
+            "arguments": list(request.inputs),
+            "images": inputs.images,
+            "listing": inputs.listing,
+            "stamps": inputs.stamps,
+        },
+    }
+
+
+def identity(engine: Engine) -> dict[str, Any]:
+    """What a model is known again by."""
+    return {
+        "version": engine.version,
+        "precision": engine.manifest.precision,
+        "graphs": sorted(engine.manifest.graphs.values()),
+    }
+
+
+def _shot_groups(manifest: Manifest) -> dict[str, list[str]]:
+    """The names of each group's classes, for `ride compare`, which sees no model."""
+    places = zip(manifest.class_names, shot_groups(manifest.class_counts), strict=True)
+    groups: dict[str, list[str]] = {name: [] for name in GROUPS}
+    for name, place in places:
+        groups[GROUPS[place]].append(name)
+    return groups
+
+
+def _require_same(
+    folder: Path, found: Mapping[str, Any], asked: Mapping[str, Any], *, resume: bool
+) -> None:
+    """Raise OutputError unless the folder's run would give the very rows that are asked for."""
+    what = {
+        "schema_version": "another version of ride",
+        "model": "another model",
+        "routing": "other thresholds or budgets",
+        "settings": "other columns or settings",
+    }
+    for key, other in what.items():
+        if found.get(key) != asked[key]:
+            raise OutputError(
+                f"{folder} holds a run with {other}: name another folder, or write over it by "
+                "--overwrite"
+            )
+    inputs = found.get("inputs")
+    if not isinstance(inputs, dict) or inputs.get("listing") != asked["inputs"]["listing"]:
+        raise OutputError(
+            f"{folder} holds a run over other inputs (or some were added or removed): name another "
+            "folder, or write over it by --overwrite"
+        )
+    if inputs.get("stamps") != asked["inputs"]["stamps"] and not resume:
+        raise OutputError(
+            f"the inputs of the run in {folder} were written anew since it began: --resume goes on "
+            "if they hold the same images, --overwrite begins again"
+        )

@@ -1,0 +1,247 @@
+"""Files by path or URL. URLs go through fsspec: s3://, gs://, https://, memory:// and others."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from scoring.errors import InputError
+from scoring.records import LIMITS, Fault, FaultKind
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+"""Of the formats that serving/images/files.py reads."""
+
+_PAUSES_S = (0.2, 1.0)
+"""Before a file behind a URL is tried again."""
+
+
+def is_url(location: str) -> bool:
+    """Whether it names a file system besides this machine's."""
+    return "://" in location
+
+
+def _is_web(location: str) -> bool:
+    return location.startswith(("http://", "https://"))
+
+
+def suffix(location: str) -> str:
+    """The end of the file's name, from its last dot, in lower case."""
+    path = urlsplit(location).path if is_url(location) else location
+    return Path(path).suffix.lower()
+
+
+def join(folder_of: str, location: str) -> str:
+    """A location that a file names: relative to the folder of that file, if it is relative."""
+    if is_url(location) or (not is_url(folder_of) and Path(location).is_absolute()):
+        return location
+    folder = folder_of.rpartition("/")[0]
+    return f"{folder}/{location}" if folder else location
+
+
+def expand(location: str) -> Iterator[str]:
+    """The files that a location names: one file, those below a folder, or those of a glob.
+
+    In the order of the file system; sort them.
+
+    Raises:
+        InputError: if there is no such thing, or it can't be listed.
+    """
+    if is_url(location):
+        yield from _expand_url(location)
+    elif os.path.isdir(location):  # noqa: PTH112 a path need not be Unicode
+        yield from _files_below(location)
+    elif os.path.exists(location):  # noqa: PTH110
+        yield location
+    elif glob.has_magic(location):
+        yield from (file for file in glob.iglob(location, recursive=True) if _is_file(file))  # noqa: PTH207
+    else:
+        raise InputError(f"there is no folder, file or glob {location}")
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    def stop(error: OSError) -> None:  # else a folder that can't be read would be passed over
+        raise InputError(f"{error.filename} can't be listed: {error.strerror}") from error
+
+    for directory, _, names in os.walk(folder, onerror=stop):
+        for name in names:
+            file = os.path.join(directory, name)  # noqa: PTH118 a million Path objects are slow
+            if _is_file(file):
+                yield file
+
+
+def _is_file(path: str) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def _expand_url(location: str) -> Iterator[str]:
+    system, path = _file_system(location)
+    try:
+        if _is_web(location):  # a web server lists nothing, and an address may hold a ? or *
+            yield location
+        elif glob.has_magic(path):
+            yield from map(system.unstrip_protocol, system.glob(path))
+        elif system.isdir(path):
+            yield from map(system.unstrip_protocol, system.find(path))
+        elif system.exists(path):
+            yield location
+        else:
+            raise InputError(f"there is no folder, file or glob {location}")
+    except InputError:
+        raise
+    except Exception as error:  # every file system has its own
+        raise unreadable(location, error) from error
+
+
+def stamp(location: str) -> str:
+    """What changes when a file does: its size, and when or what it was written.
+
+    Raises:
+        InputError: if it can't be looked at.
+    """
+    try:
+        if not is_url(location):
+            found = os.stat(location)  # noqa: PTH116
+            return f"{found.st_size} {found.st_mtime_ns}"
+        system, path = _file_system(location)
+        info = system.info(path)
+    except InputError:
+        raise
+    except Exception as error:  # every file system has its own
+        raise unreadable(location, error) from error
+    return f"{info.get('size')} {info.get('ETag') or info.get('etag') or info.get('mtime') or ''}"
+
+
+def open_file(location: str) -> IO[bytes]:
+    """Open a container for reading; it can seek.
+
+    Raises:
+        InputError: if it isn't there or can't be read.
+    """
+    try:
+        if not is_url(location):
+            return _open_regular(location)
+        system, path = _file_system(location)
+        file: IO[bytes] = system.open(path, "rb")
+        if _is_web(location) and not _sends_parts(file):
+            file.close()
+            return _downloaded(system.open(path, "rb", block_size=0))
+        return file
+    except InputError:
+        raise
+    except Exception as error:  # every file system has its own
+        raise unreadable(location, error) from error
+
+
+def read_image(location: str) -> bytes | Fault:
+    """An image's bytes, at most one more than are accepted; behind a URL, after up to three tries.
+
+    What can't be read is a fault of this image alone.
+
+    Raises:
+        InputError: if a package for the file system is not installed.
+    """
+    pauses = iter(_PAUSES_S if is_url(location) else ())
+    while True:
+        try:
+            with _open(location) as file:
+                return file.read(LIMITS.max_bytes + 1)
+        except _UnknownFileSystem as error:
+            return Fault(FaultKind.UNREADABLE, str(error))
+        except InputError:
+            raise
+        except Exception as error:  # noqa: BLE001 every file system has its own
+            pause = next(pauses, None)
+            if _is_missing(error):
+                return Fault(FaultKind.MISSING, "there is no such file")
+            if pause is None or isinstance(error, PermissionError):
+                return Fault(FaultKind.UNREADABLE, f"the file can't be read: {_reason(error)}")
+        time.sleep(pause)
+
+
+def _open(location: str) -> IO[bytes]:
+    if not is_url(location):
+        return _open_regular(location)
+    system, path = _file_system(location)
+    file: IO[bytes] = system.open(path, "rb")
+    return file
+
+
+def _open_regular(path: str) -> IO[bytes]:
+    # Opened without blocking, because a named pipe would wait for a writer for ever.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise IsADirectoryError(None, "it is no regular file", path)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _sends_parts(file: IO[bytes]) -> bool:
+    """Whether a web server sends the end of a file without what is before it."""
+    try:
+        file.seek(-1, os.SEEK_END)
+        return len(file.read(1)) == 1
+    except (OSError, ValueError):  # fsspec's for a server that doesn't
+        return False
+
+
+def _downloaded(file: IO[bytes]) -> IO[bytes]:
+    """The content in a temporary file: from a web server that sends no parts of files."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 the caller closes it
+    with file:
+        shutil.copyfileobj(file, copy, 2**20)
+    copy.seek(0)
+    return copy
+
+
+class _UnknownFileSystem(InputError):
+    pass
+
+
+def _file_system(location: str) -> tuple[Any, str]:
+    """The file system of a URL, which fsspec keeps, and the path there."""
+    import fsspec  # noqa: PLC0415 only for URLs
+
+    protocol = location.partition("://")[0]
+    try:
+        system = fsspec.filesystem(protocol)
+    except ImportError as error:
+        raise InputError(
+            f"{location} needs a package that is not installed: {_reason(error)}"
+        ) from error
+    except ValueError as error:
+        raise _UnknownFileSystem(f"{protocol}:// is no file system that fsspec knows") from error
+    return system, system._strip_protocol(location)  # noqa: SLF001 fsspec has no public name for it
+
+
+def unreadable(location: str, error: Exception) -> InputError:
+    """The error for an input that can't be opened or listed."""
+    if _is_missing(error):
+        return InputError(f"there is no file {location}")
+    return InputError(f"{location} can't be read: {_reason(error)}")
+
+
+def _is_missing(error: Exception) -> bool:
+    # fsspec says of a web server that does not answer, too, that there is no such file.
+    status = getattr(error.__cause__, "status", 404)
+    no_answer = isinstance(error.__cause__, OSError) and not _is_missing(error.__cause__)
+    return isinstance(error, FileNotFoundError) and status == 404 and not no_answer
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
+        return _reason(error.__cause__)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,140 @@
+"""INPUT arguments -> shards: what kind each is, what is in it, and by what it is known again."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scoring.errors import InputError
+from scoring.inputs import lists
+from scoring.inputs.files import file_shards, sorted_paths
+from scoring.inputs.locations import IMAGE_SUFFIXES, expand, stamp, suffix
+from scoring.inputs.parquet import parquet_shards
+from scoring.inputs.webdataset import SUFFIXES as TAR_SUFFIXES
+from scoring.inputs.webdataset import tar_shard
+from scoring.records import Shard
+
+FOLDER_LABELS = "folder"
+"""`--labels` for image files: the name of the folder that a file lies in."""
+
+_PARQUET = (".parquet", ".pq")
+_SHARD_SUFFIXES = (*_PARQUET, *TAR_SUFFIXES)
+_ENDINGS = "|".join(each[1:].replace(".", r"\.") for each in _SHARD_SUFFIXES + lists.SUFFIXES)
+_CONTAINER = rf"(?is)(^[a-z0-9+.-]+://[^?#]*\.({_ENDINGS})([?#].*)?$|\.({_ENDINGS})$)"
+"""All else is an image. A URL may have more behind its path."""
+
+_HASHED_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that is to be scored.
+
+    Attributes:
+        shards: in the order of the output.
+        images: how many there are, if that is known before they are read.
+        listing: SHA-256 of what they are called and how they are divided into shards.
+        stamps: SHA-256 of the sizes and dates of lists, Parquet and tar files.
+        repeated: files that were named more than once, and are scored once.
+    """
+
+    shards: Sequence[Shard]
+    images: int | None
+    listing: str
+    stamps: str
+    repeated: int
+
+
+def open_inputs(
+    arguments: Sequence[str], column: str | None, labels: str | None, shard_rows: int
+) -> Inputs:
+    """Find out what there is to score; nothing but names and headers is read.
+
+    Args:
+        arguments: folders, globs, files and URLs.
+        column: of the images in Parquet, of the paths in CSV, the ending of images in tar files.
+        labels: column of the labels; for tar files their ending, for image files `folder`.
+        shard_rows: images a shard, as far as they can be divided so.
+
+    Raises:
+        InputError: for an input that isn't there, can't be read or is empty.
+    """
+    found = [sorted_paths(_files_of(argument)) for argument in arguments]
+    named = pa.concat_arrays(found)
+    paths = pc.unique(named)
+    is_container = pc.match_substring_regex(paths, _CONTAINER)
+    images = paths.filter(pc.invert(is_container))
+    containers = [os.fsdecode(path) for path in paths.filter(is_container).to_pylist()]
+    shards: list[Shard] = []
+    if len(images):
+        shards += _image_shards(images, column, labels, shard_rows)
+    for location in containers:
+        shards += _container_shards(location, column, labels, shard_rows)
+    counts = [shard.rows for shard in shards]
+    if not shards:
+        raise InputError(f"there is nothing to score: no images in {', '.join(arguments)}")
+    return Inputs(
+        shards=shards,
+        images=None if None in counts else sum(count or 0 for count in counts),
+        listing=_digest([*_bytes_of(paths), repr(counts).encode()]),
+        stamps=_digest([stamp(location).encode() for location in containers]),
+        repeated=len(named) - len(paths),
+    )
+
+
+def _files_of(argument: str) -> list[str] | Iterator[str]:
+    """A file as it was named, whatever its ending; of a folder or glob, those of known kinds."""
+    coming = expand(argument)
+    first = next(coming, None)
+    if first is None or first == argument:
+        return [] if first is None else [first]
+    # In a folder, text files are more often something else than lists.
+    listed = lists.SUFFIXES if glob.has_magic(argument) else ()
+    known = (*IMAGE_SUFFIXES, *_SHARD_SUFFIXES, *listed)
+    return (file for file in chain([first], coming) if file.lower().endswith(known))
+
+
+def _image_shards(
+    paths: pa.Array, column: str | None, labels: str | None, rows: int
+) -> Sequence[Shard]:
+    if column is not None:
+        raise InputError(
+            f"--column belongs to Parquet, CSV and tar files, and {os.fsdecode(paths[0].as_py())} "
+            "is an image"
+        )
+    if labels not in (None, FOLDER_LABELS):
+        raise InputError(
+            f"image files have no column {labels!r}: --labels {FOLDER_LABELS} takes the names of "
+            "their folders, a CSV file names paths and labels"
+        )
+    return file_shards(paths, rows, label_from_folder=labels is not None)
+
+
+def _container_shards(
+    location: str, column: str | None, labels: str | None, rows: int
+) -> Sequence[Shard]:
+    ending = suffix(location)
+    if ending in _PARQUET:
+        return parquet_shards(location, column, labels, rows)
+    if ending in lists.SUFFIXES:
+        return lists.list_shards(location, column, labels, rows)
+    return [tar_shard(location, column, labels)]
+
+
+def _bytes_of(paths: pa.Array) -> Iterator[bytes]:
+    for start in range(0, len(paths), _HASHED_AT_ONCE):
+        yield from paths.slice(start, _HASHED_AT_ONCE).to_pylist()
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part + b"\0")
+    return digest.hexdigest()

@@ -1,0 +1,204 @@
+"""The output folder of a run: what run it is, which parts are done, and that nobody else writes.
+
+`_run.json` is written first and says what the run is. `_journal.jsonl` gets a line after each
+part's file is in its place. A part is done if it has a line and its file has the size that the line
+says; any other is scored anew and replaced, so a run may end anywhere. Readers of Parquet folders
+pass over names that begin with _ or a dot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from scoring.errors import OutputError
+from scoring.parts import PartKey
+from scoring.summary import Counts
+from serving.files import replacing
+
+RUN_FILE = "_run.json"
+JOURNAL_FILE = "_journal.jsonl"
+SUMMARY_FILE = "_summary.json"
+_LOCK_FILE = ".lock"
+_PART = re.compile(r"part-\d{5,}-\d{5,}\.parquet")
+_TEMPORARY = re.compile(r"\.(part-|_run\.json|_journal\.jsonl|_summary\.json).*")
+_OURS = (RUN_FILE, JOURNAL_FILE, SUMMARY_FILE, _LOCK_FILE)
+
+
+@dataclass(frozen=True)
+class DonePart:
+    """A part in its place: its file's size, whether its shard ends with it, and what is in it."""
+
+    key: PartKey
+    bytes: int
+    last: bool
+    counts: Counts
+
+    def to_json(self) -> dict[str, Any]:
+        """A line of the journal."""
+        return {**asdict(self.key), "bytes": self.bytes, "last": self.last} | {
+            "counts": self.counts.to_json()
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> DonePart:
+        """What `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: for anything else.
+        """
+        key = PartKey(int(values["shard"]), int(values["number"]))
+        counts = Counts.from_json(values["counts"])
+        return cls(key, int(values["bytes"]), bool(values["last"]), counts)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make the folder if need be, and keep other runs out of it while entered.
+
+    Raises:
+        OutputError: if it can't be made or written, or another run is writing into it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / _LOCK_FILE).open("wb")
+    except OSError as error:
+        raise OutputError(f"{folder} can't be written: {error.strerror}") from error
+    with file:
+        if sys.platform != "win32":
+            import fcntl  # noqa: PLC0415 not on Windows
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise OutputError(f"another run is writing into {folder}") from error
+        yield
+
+
+def read_run(folder: Path) -> dict[str, Any] | None:
+    """What run the folder holds; None for a folder without any.
+
+    Raises:
+        OutputError: if it holds something else.
+    """
+    try:
+        found = json.loads((folder / RUN_FILE).read_bytes())
+    except FileNotFoundError:
+        foreign = [path.name for path in folder.iterdir() if not _is_ours(path.name)]
+        if foreign or any(_PART.fullmatch(path.name) for path in folder.iterdir()):
+            raise OutputError(
+                f"{folder} is not empty and holds no {RUN_FILE}: name another folder"
+            ) from None
+        return None
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{folder / RUN_FILE} can't be read: {error}") from error
+    if not isinstance(found, dict):
+        raise OutputError(f"{folder / RUN_FILE} holds no run")
+    return found
+
+
+def write_run(folder: Path, run: Mapping[str, Any]) -> None:
+    """Say what run this is, before anything else is written."""
+    _write_json(folder / RUN_FILE, run)
+
+
+def write_summary(folder: Path, found: Mapping[str, Any]) -> None:
+    """Write the summary, which also says that the run is finished."""
+    _write_json(folder / SUMMARY_FILE, found)
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """The summary of a finished run."""
+    try:
+        found = json.loads((folder / SUMMARY_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def clear(folder: Path) -> None:
+    """Remove what a run has written, its `_run.json` last."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == RUN_FILE):
+        if _is_ours(path.name) and path.name != _LOCK_FILE:
+            path.unlink()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove files that a run was writing when it was killed."""
+    for path in folder.iterdir():
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)  # a worker that still runs may rename it
+
+
+def done_parts(folder: Path) -> dict[PartKey, DonePart]:
+    """The parts that are done."""
+    found: dict[PartKey, DonePart] = {}
+    try:
+        lines = (folder / JOURNAL_FILE).read_bytes().split(b"\n")
+    except FileNotFoundError:
+        lines = []
+    for line in lines:
+        try:
+            part = DonePart.from_json(json.loads(line))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue  # torn when the run was killed: its part is scored anew
+        found[part.key] = part
+    return {key: part for key, part in found.items() if _size(folder / key.file_name) == part.bytes}
+
+
+class Journal:
+    """Adds parts to the journal. Use as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / JOURNAL_FILE
+
+    def __enter__(self) -> Journal:
+        self._file = self._path.open("ab")
+        # A line that was torn must not make the next one unreadable too.
+        if self._file.tell() and not self._path.read_bytes().endswith(b"\n"):
+            self._file.write(b"\n")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, part: DonePart) -> None:
+        """Add a line, which is on the disk when this returns.
+
+        Raises:
+            OutputError: if it can't be written.
+        """
+        try:
+            self._file.write(json.dumps(part.to_json()).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise OutputError(
+                f"{self._path} can't be written: {error.strerror}; the same command goes on"
+            ) from error
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    try:
+        with replacing(path) as file:
+            file.write((json.dumps(values, indent=2) + "\n").encode())
+    except OSError as error:
+        raise OutputError(f"{path} can't be written: {error.strerror}") from error
+
+
+def _is_ours(name: str) -> bool:
+    return name in _OURS or bool(_PART.fullmatch(name) or _TEMPORARY.fullmatch(name))
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

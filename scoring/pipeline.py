@@ -1,0 +1,336 @@
+"""Reading, decoding, inference and writing side by side, for inputs of any size.
+
+One thread reads, one writes, and a worker a core takes, each time it is free, the most useful work:
+the latest stage that has a full batch, else decoding. So the rows that go on to a later stage meet
+those of other files there and run in full batches; what is left runs in smaller ones once nothing
+more can join it. All that waits is bounded: encoded bytes, and rows that are not written yet. A
+batch's rows don't change each other's answers, so the order of work does not show in the output.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from scoring.blocks import Block, StageQueue
+from scoring.decoding import decoded_or_fault
+from scoring.parts import Indices, Kept, Part, PartKey
+from scoring.reading import Chunk, ShardTask, read_chunks
+from scoring.records import Fault
+from serving.engine.graphs import Engine, host
+from serving.engine.stages import StageResult, run_stage
+from serving.model.routing import Routed, RoutingRule, RoutingState
+
+_MOST_WAITING_BYTES = 32 * 2**20
+"""Of encoded images, read and not yet decoded; one chunk may be larger."""
+
+_MOST_PARTS = 64
+"""That are begun and not yet written."""
+
+_PARTS_IN_FLIGHT = 4
+"""Whole parts whose rows may be under way: enough for stragglers of one to fill later batches."""
+
+_LOOK_AROUND_S = 0.2
+
+
+@dataclass(frozen=True)
+class PipelineSettings:
+    """How to work; none of it changes an answer.
+
+    Attributes:
+        kept: what is kept of each answer.
+        part_rows: rows of a part.
+        batch_size: rows of a full batch.
+        workers: threads that decode and infer.
+    """
+
+    kept: Kept
+    part_rows: int
+    batch_size: int
+    workers: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Rows that are done, those with an answer, and the experts that these took together."""
+
+    rows: int
+    answered: int
+    experts: int
+
+
+class Pipeline:
+    """Scores shards. Use it once."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        rule: RoutingRule,
+        settings: PipelineSettings,
+        emit: Callable[[Part], None],
+    ) -> None:
+        """Prepare to score.
+
+        Args:
+            engine: what answers.
+            rule: how far each image goes.
+            settings: how to work.
+            emit: takes each part that is complete, one at a time, in a thread of its own.
+        """
+        self._engine = engine
+        self._rule = rule
+        self._settings = settings
+        self._emit = emit
+        self._changed = threading.Condition()
+        self._chunks: deque[Chunk] = deque()
+        self._chunk_bytes = 0
+        self._stages = [StageQueue() for _ in range(engine.manifest.num_experts)]
+        self._busy = [0] * (len(self._stages) + 1)
+        self._parts: dict[int, Part] = {}  # by their codes
+        self._complete: deque[Part] = deque()
+        self._rows_in_flight = 0
+        self._reading = True
+        self._held_back = False
+        self._working = settings.workers
+        self._stopped = False
+        self._error: BaseException | None = None
+        self._progress = Progress(0, 0, 0)
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        return self._progress
+
+    def run(self, tasks: Iterable[ShardTask], watch: Callable[[], bool] = lambda: False) -> bool:
+        """Score all that is left of some shards.
+
+        Args:
+            tasks: what to read.
+            watch: called a few times a second; true to stop. Batches that run are finished, parts
+                that are complete are written, and the rest is dropped.
+
+        Returns:
+            Whether all is done; false if it was stopped.
+
+        Raises:
+            ScoringError: if an input or the output fails.
+            InferenceError: if the runtime fails.
+        """
+        reader = self._start(lambda: self._read(tasks), "ride-reader")
+        workers = [self._start(self._work, "ride-worker") for _ in range(self._settings.workers)]
+        writer = self._start(self._write, "ride-writer")
+        while writer.is_alive():
+            writer.join(_LOOK_AROUND_S)
+            if watch():
+                self._stop()
+        for thread in workers:
+            thread.join()
+        if not self._stopped:
+            reader.join()
+        if self._error is not None:
+            raise self._error
+        return not self._stopped
+
+    def _start(self, work: Callable[[], None], name: str) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 `run` raises it
+                self._stop(error)
+
+        # A reader may hang in a network for longer than anybody wants to wait for the end.
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _stop(self, error: BaseException | None = None) -> None:
+        with self._changed:
+            self._error = self._error or error
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _read(self, tasks: Iterable[ShardTask]) -> None:
+        settings = self._settings
+        for chunk in read_chunks(tasks, settings.part_rows, settings.batch_size, self._new_part):
+            with self._changed:
+                self._wait_for_room(chunk)
+                if self._stopped:
+                    return
+                self._admit(chunk)
+                self._changed.notify_all()
+        with self._changed:
+            self._reading = False
+            self._changed.notify_all()
+
+    def _new_part(self, key: PartKey) -> Part:
+        settings = self._settings
+        return Part(key, settings.part_rows, settings.kept, self._engine.manifest.num_experts)
+
+    def _wait_for_room(self, chunk: Chunk) -> None:
+        settings = self._settings
+        most_rows = max(
+            _PARTS_IN_FLIGHT * settings.part_rows, 4 * settings.workers * settings.batch_size
+        )
+        while not self._stopped:
+            begins = chunk.part.key.code not in self._parts
+            self._held_back = self._rows_in_flight + len(chunk.images) > most_rows or (
+                begins and len(self._parts) >= _MOST_PARTS
+            )
+            full = bool(self._chunks) and self._chunk_bytes + chunk.bytes > _MOST_WAITING_BYTES
+            if not (full or self._held_back):
+                return
+            self._changed.notify_all()  # workers: nothing more will come until something is done
+            self._changed.wait()
+
+    def _admit(self, chunk: Chunk) -> None:
+        part = chunk.part
+        self._parts[part.key.code] = part
+        part.left += len(chunk.images)
+        part.closed = chunk.closes
+        self._rows_in_flight += len(chunk.images)
+        self._chunks.append(chunk)
+        self._chunk_bytes += chunk.bytes
+
+    def _work(self) -> None:
+        try:
+            while (job := self._next()) is not None:
+                step, work = job
+                work()
+                with self._changed:
+                    self._busy[step] -= 1
+                    self._changed.notify_all()
+        finally:
+            with self._changed:
+                self._working -= 1
+                self._changed.notify_all()
+
+    def _next(self) -> tuple[int, Callable[[], None]] | None:
+        """The most useful work, and its step: 0 for decoding, else the stage. None at the end."""
+        with self._changed:
+            while not self._stopped:
+                job = self._full_batch() or self._decoding() or self._remainder()
+                if job is not None:
+                    self._busy[job[0]] += 1
+                    return job
+                if not (self._reading or any(self._busy)):
+                    return None  # and nothing waits, else there would have been a job
+                self._changed.wait()
+            return None
+
+    def _full_batch(self) -> tuple[int, Callable[[], None]] | None:
+        for stage in range(len(self._stages), 0, -1):
+            if self._stages[stage - 1].rows >= self._settings.batch_size:
+                return self._batch(stage)
+        return None
+
+    def _decoding(self) -> tuple[int, Callable[[], None]] | None:
+        if not self._chunks:
+            return None
+        chunk = self._chunks.popleft()
+        self._chunk_bytes -= chunk.bytes
+        self._changed.notify_all()
+        return 0, lambda: self._decode(chunk)
+
+    def _remainder(self) -> tuple[int, Callable[[], None]] | None:
+        """What waits for the earliest stage, once nothing is under way that could still join it."""
+        if self._reading and not self._held_back:
+            return None
+        for stage, queue in enumerate(self._stages, start=1):
+            if self._busy[stage - 1]:
+                return None
+            if queue.rows:
+                return self._batch(stage)
+        return None
+
+    def _batch(self, stage: int) -> tuple[int, Callable[[], None]]:
+        blocks = self._stages[stage - 1].take(self._settings.batch_size)
+        return stage, lambda: self._infer(stage, Block.concatenate(blocks))
+
+    def _decode(self, chunk: Chunk) -> None:
+        spec = self._engine.manifest.image
+        pixels = np.empty((len(chunk.images), spec.height, spec.width, 3), dtype=np.uint8)
+        rows: list[int] = []
+        for row, image in enumerate(chunk.images, start=chunk.first):
+            decoded = image if isinstance(image, Fault) else decoded_or_fault(image, spec)
+            if isinstance(decoded, Fault):
+                chunk.part.faults[row] = decoded
+                continue
+            pixels[len(rows)] = decoded
+            rows.append(row)
+        block = Block(
+            pixels[: len(rows)],
+            self._start_rows(len(rows)),
+            np.full(len(rows), chunk.part.key.code),
+            np.array(rows, dtype=np.intp),
+        )
+        with self._changed:
+            if rows:
+                self._stages[0].put(block)
+            self._finish(chunk.part, len(chunk.images) - len(rows))
+
+    def _start_rows(self, count: int) -> RoutingState:
+        manifest = self._engine.manifest
+        return RoutingState.start([self._rule] * count, manifest.num_experts, manifest.num_classes)
+
+    def _infer(self, stage: int, block: Block) -> None:
+        embeddings = self._settings.kept.embeddings
+        result = run_stage(self._engine, stage, block.inputs, block.state, embedding=embeddings)
+        stops = np.ones(len(block), dtype=bool)
+        stops[result.on] = False
+        done = np.flatnonzero(stops)
+        if len(done):
+            self._fill(block, done, result)
+        with self._changed:
+            if len(result.on):
+                self._stages[stage].put(
+                    Block(
+                        host(result.features)[result.on],
+                        block.state.take(result.on),
+                        block.parts[result.on],
+                        block.rows[result.on],
+                    )
+                )
+            codes, counts = np.unique(block.parts[done], return_counts=True)
+            for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
+                self._finish(self._parts[code], count, experts=stage * count)
+
+    def _fill(self, block: Block, done: Indices, result: StageResult) -> None:
+        answers = block.state.answers(done)
+        parts, rows = block.parts[done], block.rows[done]
+        embeddings = None if result.embedding is None else result.embedding[done]
+        for code in np.unique(parts).tolist():
+            its = np.flatnonzero(parts == code)
+            some = Routed(
+                answers.probabilities[its], answers.experts_used[its], answers.router_scores[its]
+            )
+            self._parts[code].fill(rows[its], some, None if embeddings is None else embeddings[its])
+
+    def _finish(self, part: Part, rows: int, experts: int = 0) -> None:
+        """Count rows of a part that are done, those with an answer by the experts they took."""
+        done, answered = self._progress, rows if experts else 0
+        self._progress = Progress(
+            done.rows + rows, done.answered + answered, done.experts + experts
+        )
+        part.left -= rows
+        if part.closed and not part.left:
+            self._complete.append(part)
+            self._changed.notify_all()
+
+    def _write(self) -> None:
+        while (part := self._next_complete()) is not None:
+            self._emit(part)
+            with self._changed:
+                del self._parts[part.key.code]
+                self._rows_in_flight -= len(part)
+                self._changed.notify_all()
+
+    def _next_complete(self) -> Part | None:
+        """The next part to write; None once no further one can become complete."""
+        with self._changed:
+            while not self._complete and self._working:
+                self._changed.wait()
+            return self._complete.popleft() if self._complete else None

@@ -1,0 +1,151 @@
+"""What `ride score` does, apart from reading its flags."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from scoring import journal
+from scoring.agreement import AgreedRun, agree
+from scoring.errors import InputError, ScoringStopped
+from scoring.inputs.opening import Inputs, open_inputs
+from scoring.journal import DonePart, Journal
+from scoring.pipeline import Progress
+from scoring.progress import ScoringProgress
+from scoring.reading import ShardTask
+from scoring.request import ScoringRequest
+from scoring.scorer import Scorer, ThreadScorer
+from scoring.summary import Counts, summary
+from serving.engine.graphs import Engine, load_engine
+from serving.interrupt import InterruptFlag
+from serving.model.top_k import check_top_k
+
+_MOST_PART_BYTES = 32 * 2**20
+
+
+def score_session(request: ScoringRequest, console: Console) -> dict[str, Any]:
+    """Score all that is left of the inputs; returns the summary.
+
+    Raises:
+        ScoringError: for inputs or an output that can't be used, or when it was stopped.
+        RideError: if the repository can't be served, or the runtime fails.
+    """
+    engine = load_engine(request.repository, provider=request.provider)
+    check_top_k(engine.manifest, request.kept.top_k)
+    part_rows = _part_rows(request, engine)
+    inputs = open_inputs(request.inputs, request.column, request.labels, part_rows)
+    if inputs.repeated:
+        _say(console, f"{inputs.repeated:,} files are named more than once, and scored once")
+    with journal.locked(request.output), InterruptFlag() as interrupt:
+        journal.remove_leftovers(request.output)
+
+        def stop() -> bool:
+            return interrupt.requested
+
+        run = agree(request, engine, inputs, part_rows, stop)
+        return _Scoring(request, engine, inputs, run, console).finish(stop)
+
+
+def _part_rows(request: ScoringRequest, engine: Engine) -> int:
+    fitting = _MOST_PART_BYTES // request.kept.bytes_a_row(engine.manifest.num_classes)
+    return max(1, min(request.part_rows, fitting))
+
+
+class _Scoring:
+    """One start of a run, from what is done to the summary."""
+
+    def __init__(
+        self,
+        request: ScoringRequest,
+        engine: Engine,
+        inputs: Inputs,
+        run: AgreedRun,
+        console: Console,
+    ) -> None:
+        self._request = request
+        self._engine = engine
+        self._inputs = inputs
+        self._run = run
+        self._console = console
+        self._done = journal.done_parts(request.output)
+
+    def finish(self, stop: Callable[[], bool]) -> dict[str, Any]:
+        """Score what is left, unless it is to stop, and write the summary."""
+        folder = self._request.output
+        tasks = self._tasks()
+        before = self._counts().images
+        if not tasks and (found := journal.read_summary(folder)) is not None:
+            _say(self._console, f"{folder} is finished already: {before:,} images")
+            return found
+        started = time.monotonic()
+        if tasks:
+            self._score(tasks, before, stop)
+        counts = self._counts()
+        if not counts.images:
+            raise InputError(
+                f"there is nothing to score: no images in {', '.join(self._request.inputs)}"
+            )
+        found = summary(
+            counts,
+            self._engine.manifest,
+            labelled=self._request.labels is not None,
+            scored=counts.images - before,
+            seconds=time.monotonic() - started,
+        )
+        document = {"model": self._run.about["model"], "rule": self._run.about["rule"], **found}
+        journal.write_summary(folder, document)
+        return document
+
+    def _score(self, tasks: Sequence[ShardTask], before: int, stop: Callable[[], bool]) -> None:
+        folder = self._request.output
+        with (
+            Journal(folder) as lines,
+            ScoringProgress(self._console, before, self._inputs.images) as bar,
+        ):
+
+            def keep(part: DonePart) -> None:
+                lines.add(part)
+                self._done[part.key] = part
+
+            def watch(seen: Progress) -> bool:
+                bar.show(seen.rows, seen.experts / seen.answered if seen.answered else None)
+                return stop()
+
+            whole = self._scorer().score(tasks, keep, watch)
+        if not whole:
+            raise ScoringStopped(
+                f"stopped: {self._counts().images:,} images are in {folder}; "
+                "the same command goes on from there"
+            )
+
+    def _scorer(self) -> Scorer:
+        if self._request.ray is None:
+            return ThreadScorer(self._request, self._engine, self._run)
+        from scoring.ray_scorer import RayScorer  # noqa: PLC0415 an extra, slow to import
+
+        return RayScorer(self._request, self._request.ray, self._run)
+
+    def _tasks(self) -> list[ShardTask]:
+        """The shards of which something is left."""
+        numbers: dict[int, set[int]] = {}
+        ends: dict[int, int] = {}
+        for key, part in self._done.items():
+            numbers.setdefault(key.shard, set()).add(key.number)
+            if part.last:
+                ends[key.shard] = key.number
+        return [
+            ShardTask(i, shard, frozenset(numbers.get(i, ())))
+            for i, shard in enumerate(self._inputs.shards)
+            if i not in ends or len(numbers[i]) < ends[i] + 1
+        ]
+
+    def _counts(self) -> Counts:
+        counts = [part.counts for part in self._done.values()]
+        return Counts.total(counts, self._engine.manifest.num_experts)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)  # a path may hold brackets

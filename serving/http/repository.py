@@ -1,0 +1,82 @@
+"""HTTP routes of the model repository and of statistics (Triton's extensions of these names)."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field, ValidationError
+
+from serving.dataplane.inference import InferenceModels
+from serving.errors import InvalidRequest
+
+Wish = TypeVar("Wish", bound=BaseModel)
+
+
+class IndexRequest(BaseModel):
+    """Body of `POST /v2/repository/index`."""
+
+    ready: bool = False
+
+
+class LoadRequest(BaseModel):
+    """Body of `POST /v2/repository/models/{model}/load`."""
+
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+def repository_router(models: InferenceModels) -> APIRouter:
+    """What is in the repository, and what of it is served."""
+    router = APIRouter(prefix="/v2/repository", tags=["model repository"])
+
+    @router.post("/index")
+    async def index(request: Request) -> list[dict[str, str]]:
+        """The models in the repository, by version."""
+        wish = await _parsed(request, IndexRequest)
+        return await models.index(ready=wish.ready)
+
+    @router.post("/models/{model}/load")
+    async def load(model: str, request: Request) -> Response:
+        """Load the latest version, in place of the one that is served (`--model-control explicit`).
+
+        Requests under way are answered by the version that they began with.
+        """
+        wish = await _parsed(request, LoadRequest)
+        await models.load(model, wish.parameters)
+        return Response()
+
+    @router.post("/models/{model}/unload")
+    async def unload(model: str) -> Response:
+        """Serve the model no more (`--model-control explicit`)."""
+        await models.unload(model)
+        return Response()
+
+    return router
+
+
+async def _parsed(request: Request, kind: type[Wish]) -> Wish:
+    """The body, which may be missing; tritonclient does not say that it is JSON."""
+    try:
+        return kind.model_validate_json(await request.body() or b"{}", strict=True)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"])) or "the body"
+        raise InvalidRequest(f"{place[:100]} is wrong: {problem['msg']}") from None
+
+
+def statistics_router(models: InferenceModels) -> APIRouter:
+    """What the models have done since they were loaded."""
+    router = APIRouter(prefix="/v2/models", tags=["Open Inference Protocol"])
+
+    @router.get("/stats")
+    async def every_model() -> dict[str, Any]:
+        """Statistics of all models and of the graphs behind them."""
+        return models.statistics(None, None)
+
+    @router.get("/{model}/stats")
+    @router.get("/{model}/versions/{version}/stats")
+    async def one_model(model: str, version: str | None = None) -> dict[str, Any]:
+        """Statistics of a model."""
+        return models.statistics(model, version)
+
+    return router

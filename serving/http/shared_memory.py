@@ -1,0 +1,106 @@
+"""HTTP: the routes with which clients register shared memory (`serving.dataplane.shared_memory`).
+
+Paths and bodies as in Triton's "shared memory extension". There is no CUDA shared memory: its list
+is empty, and registering any is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from serving.dataplane.shared_memory import SharedMemoryRegions
+from serving.errors import InvalidRequest, RegionNotFound, Unsupported
+from serving.model.parameters import describe
+
+_LARGEST_BODY_BYTES = 64 * 1024
+
+
+class RegisterBody(BaseModel):
+    """What a client says of a region of system shared memory."""
+
+    model_config = ConfigDict(strict=True)
+
+    key: str
+    offset: int = 0
+    byte_size: int
+
+
+def shared_memory_router(regions: SharedMemoryRegions) -> APIRouter:
+    """The routes under `/v2/systemsharedmemory` and `/v2/cudasharedmemory`."""
+    router = APIRouter(prefix="/v2", tags=["shared memory"])
+    system = "/systemsharedmemory"
+    body = {"requestBody": {"content": {"application/json": {"schema": _BODY_SCHEMA}}}}
+
+    @router.get(f"{system}/status")
+    @router.get(f"{system}/region/{{region}}/status")
+    async def status(region: str | None = None) -> list[dict[str, Any]]:
+        """The registered regions, or one of them."""
+        return [
+            {
+                "name": known.name,
+                "key": known.key,
+                "offset": known.offset,
+                "byte_size": known.byte_size,
+            }
+            for known in regions.status(region)
+        ]
+
+    @router.post(f"{system}/region/{{region}}/register", openapi_extra=body)
+    async def register(request: Request, region: str) -> Response:
+        """Make a region of a shared memory object known; needs `ride serve --shared-memory`."""
+        wanted = _register_body(await request.body())
+        regions.register(region, wanted.key, wanted.offset, wanted.byte_size)
+        return Response(status_code=200)
+
+    @router.post(f"{system}/unregister")
+    @router.post(f"{system}/region/{{region}}/unregister")
+    async def unregister(region: str | None = None) -> Response:
+        """Forget all regions, or one of them; it need not be known."""
+        regions.unregister(region)
+        return Response(status_code=200)
+
+    router.include_router(_cuda_router())
+    return router
+
+
+def _cuda_router() -> APIRouter:
+    router = APIRouter(prefix="/cudasharedmemory")
+
+    @router.get("/status")
+    @router.get("/region/{region}/status")
+    async def status(region: str | None = None) -> list[dict[str, Any]]:
+        """No region."""
+        if region is not None:
+            raise RegionNotFound(f"there is no CUDA shared memory region {region[:100]!r}")
+        return []
+
+    @router.post("/region/{region}/register")
+    async def register() -> Response:
+        """Refused: this server has no CUDA shared memory."""
+        raise Unsupported("this server has no CUDA shared memory")
+
+    @router.post("/unregister")
+    @router.post("/region/{region}/unregister")
+    async def unregister() -> Response:
+        """There is nothing to forget."""
+        return Response(status_code=200)
+
+    return router
+
+
+def _register_body(content: bytes) -> RegisterBody:
+    if len(content) > _LARGEST_BODY_BYTES:
+        raise InvalidRequest(f"the body must have at most {_LARGEST_BODY_BYTES} bytes")
+    try:
+        return RegisterBody.model_validate_json(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        if not problem["loc"]:
+            raise InvalidRequest("the body must be a JSON object") from None
+        raise InvalidRequest(describe(problem)) from None
+
+
+_BODY_SCHEMA = RegisterBody.model_json_schema()

@@ -1,0 +1,140 @@
+"""Classifies encoded images with the model `ride` of Triton servers: decodes here, asks there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.dataplane.classification import (
+    Classified,
+    Classify,
+    classified,
+)
+from serving.errors import DeadlineExceeded, NoBackend
+from serving.images.decode import ImageLimits
+from serving.images.decoders import EncodedImage, ImageDecoders
+from serving.images.waiting_room import WaitingRoom
+from serving.metrics.registry import Exposition, Metrics
+from serving.model.manifest import ImageSpec
+from serving.model.parameters import ClassifyParameters
+from serving.model.top_k import check_top_k
+from serving.model.versions import ModelVersion
+from serving.settings import Settings
+from serving.tracing.request_context import exemplar_of_request, note_answer, note_step
+from serving.triton.backend import TritonBackend
+from serving.triton.backends import TritonBackends
+
+
+class TritonFront:
+    """What stands in for the embedded model where Triton runs it."""
+
+    def __init__(self, backends: TritonBackends, settings: Settings, metrics: Metrics) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self._backends = backends
+        limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+        self._decoders = ImageDecoders(limits, settings.threads)
+        self._room = WaitingRoom(settings.max_images_per_request, settings.max_waiting_images)
+
+    def close(self) -> None:
+        """Stop the threads that decode."""
+        self._decoders.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a Triton server is."""
+        return self._backends.ready
+
+    @property
+    def served(self) -> ModelVersion:
+        """The newest version that a Triton server serves.
+
+        Raises:
+            NoBackend: if none is ready.
+        """
+        models = self._backends.models
+        if not models:
+            raise NoBackend("no Triton server is ready; try again in a moment")
+        newest = max(models)
+        return ModelVersion(newest, models[newest])
+
+    def exposition(self, accept: str) -> Exposition:
+        """The metrics, as Prometheus scrapes them."""
+        self.metrics.serve(self._backends.models)
+        return self.metrics.exposition(accept)
+
+    @contextmanager
+    def accept(self, parameters: ClassifyParameters) -> Iterator[Classify]:
+        """Look at a request before its images are read; the value classifies them.
+
+        Raises:
+            NoBackend: if no Triton server can be asked.
+        """
+        self._backends.require_one()
+        yield partial(self._classify, parameters)
+
+    async def _classify(
+        self, parameters: ClassifyParameters, images: Sequence[EncodedImage]
+    ) -> Classified:
+        """All images, or an error that names the first bad one.
+
+        Raises:
+            InvalidRequest: for no or too many images, a bad one, or parameters out of range.
+            DeadlineExceeded: if it takes longer than a request may.
+            Overloaded: if too many images wait already, here or there.
+            NoBackend: if no Triton server can be asked, or several were lost.
+            BackendFault: if one failed, or its answer does not fit the model.
+        """
+        prepared = _PreparedImages(self._decoders, images)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.settings.request_timeout_s
+
+        async def ask(backend: TritonBackend, model: ModelVersion) -> Classified:
+            check_top_k(model.manifest, parameters.top_k)
+            pixels = await prepared.pixels(model.manifest.image)
+            wishes = parameters.model_dump(exclude={"top_k"}, exclude_none=True)
+            start = time.monotonic()
+            try:
+                answer = await backend.infer(model, pixels, wishes, deadline - loop.time())
+            finally:
+                note_step("triton", start, **{"server.address": backend.address})
+            costs = model.manifest.multiply_adds
+            exemplar = exemplar_of_request()
+            self.metrics.observe_images(answer.routed, costs, model.number, exemplar)
+            if not wishes and not answer.degraded:
+                self.metrics.observe_own_rule(answer.routed.experts_used)
+            if answer.degraded:
+                self.metrics.observe_degraded(len(images))
+            note_answer(answer.routed.experts_used, degraded=answer.degraded)
+            return classified(str(model.number), model.manifest, images, answer, parameters.top_k)
+
+        with self._room.admit(len(images)):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await self._backends.answer(ask)
+            except TimeoutError:
+                raise DeadlineExceeded from None
+
+
+class _PreparedImages:
+    """A request's images as tensors, decoded once however many servers are tried."""
+
+    def __init__(self, decoders: ImageDecoders, images: Sequence[EncodedImage]) -> None:
+        self._decoders = decoders
+        self._images = images
+        self._by_spec: dict[ImageSpec, NDArray[np.uint8]] = {}
+
+    async def pixels(self, spec: ImageSpec) -> NDArray[np.uint8]:
+        """The images as a version of the model wants them, uint8 [N, H, W, 3].
+
+        Servers may serve different versions, if only while they are being updated.
+        """
+        if spec not in self._by_spec:
+            self._by_spec[spec] = await self._decoders.decode(self._images, spec)
+        return self._by_spec[spec]

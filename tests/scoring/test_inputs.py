@@ -1,0 +1,244 @@
+"""Every kind of input, here and behind URLs: the same pictures, the same answers, in order."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import io
+import os
+import pickle
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from scoring.inputs.files import file_shards, sorted_paths
+from scoring.inputs.opening import open_inputs
+from scoring.records import FaultKind
+from serving.engine.graphs import Engine
+from serving.model.routing import Routed
+from tests.scoring.conftest import assert_answers
+
+Score = Callable[..., pa.Table]
+Pictures = tuple[bytes, ...]
+
+
+def write_tar(path: Path, pictures: Pictures, mode: str = "w") -> Path:
+    """Each picture and the name of a class, as WebDataset has it."""
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for i, picture in enumerate(pictures):
+            for ending, content in (("png", picture), ("cls", f"{i}".encode())):
+                member = tarfile.TarInfo(f"train/{i:02}.{ending}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_a_folder(score: Score, picture_folder: Path, expected: Routed, engine: Engine) -> None:
+    (picture_folder / "notes.txt").write_text("no image")
+    table = score(picture_folder)
+    assert_answers(table, expected)
+    assert table["id"].to_pylist() == [f"{picture_folder}/{i:02}.png" for i in range(48)]
+    assert table["path"] == table["id"]
+    names = engine.manifest.class_names
+    assert table["label"].to_pylist() == [names[i] for i in table["index"].to_pylist()]
+    assert table["label"].to_pylist() == [labels[0] for labels in table["top_labels"].to_pylist()]
+
+
+def test_a_glob_and_files_that_are_named_twice(
+    score: Score, picture_folder: Path, expected: Routed
+) -> None:
+    first, *_ = sorted(picture_folder.iterdir())
+    assert_answers(score(first, f"{picture_folder}/*.png", picture_folder), expected)
+
+
+def test_parquet(score: Score, picture_parquet: Path, expected: Routed) -> None:
+    table = score(picture_parquet, part_rows=7)
+    assert_answers(table, expected)
+    assert table["id"].to_pylist() == [f"{picture_parquet}#{i}" for i in range(48)]
+
+
+@pytest.mark.parametrize(("name", "mode"), [("a.tar", "w"), ("a.tar.gz", "w:gz")])
+def test_tar_shards(
+    score: Score, tmp_path: Path, pictures: Pictures, expected: Routed, name: str, mode: str
+) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    write_tar(shards / f"0-{name}", pictures[:20], mode)
+    write_tar(shards / f"1-{name}", pictures[20:], mode)
+    table = score(shards, labels="cls", part_rows=7)
+    assert_answers(table, expected)
+    assert table["path"].to_pylist()[:2] == ["train/00.png", "train/01.png"]
+    assert table["true_index"].to_pylist() == [*range(20), *range(28)]
+
+
+def test_lists_of_paths(score: Score, picture_folder: Path, expected: Routed) -> None:
+    names = [path.name for path in sorted(picture_folder.iterdir())]
+    text, csv = picture_folder / "list.txt", picture_folder / "list.csv"
+    text.write_text("\n".join([*names[:-1], str(picture_folder / names[-1])]) + "\n\n")
+    assert_answers(score(text), expected)
+    csv.write_text("number,path\n" + "".join(f"{i},{name}\n" for i, name in enumerate(names)))
+    table = score(csv, output=picture_folder / "out", labels="number")
+    assert_answers(table, expected)
+    assert table["id"].to_pylist()[:2] == [f"{csv}#0", f"{csv}#1"]
+    assert table["true_index"].to_pylist() == list(range(48))
+
+
+def test_each_line_of_a_list_is_a_row(score: Score, picture_folder: Path) -> None:
+    listed = picture_folder / "list.csv"
+    listed.write_text("file,y\n00.png,a\n,b\n00.png,\n")
+    table = score(listed, labels="y")
+    assert table["path"].to_pylist() == ["00.png", None, "00.png"]
+    assert table["index"].to_pylist()[0] == table["index"].to_pylist()[2]
+    assert table["error_kind"].to_pylist() == [None, "missing", None]
+
+
+def test_names_need_not_be_unicode(score: Score, tmp_path: Path, pictures: Pictures) -> None:
+    folder = tmp_path / "names"
+    folder.mkdir()
+    with open(os.fsencode(folder) + b"/\xff[red].png", "wb") as file:  # noqa: PTH123
+        file.write(pictures[0])
+    table = score(folder)
+    assert table["id"].to_pylist() == [f"{folder}/\\udcff[red].png"]
+    assert table["error"].null_count == 1
+
+
+def test_text_in_files_need_not_be_unicode(
+    score: Score, tmp_path: Path, pictures: Pictures
+) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, content in ((b"\xff.png", pictures[0]), (b"\xff.cls", b"\xff")):
+            member = tarfile.TarInfo(os.fsdecode(name))
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    texts = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
+    image = pa.StructArray.from_arrays([pa.array([pictures[0]]), texts], ["bytes", "path"])
+    pq.write_table(pa.table({"photo": image, "cls": texts}), tmp_path / "a.parquet")
+    table = score(tmp_path / "a.tar", tmp_path / "a.parquet", labels="cls")
+    assert table["path"].to_pylist() == ["\\udcff.png", "\ufffd"]
+    assert table["true_index"].null_count == 2
+    assert table["error"].null_count == 2
+
+
+def test_labels_of_folders(score: Score, tmp_path: Path, pictures: Pictures) -> None:
+    for i, name in enumerate(("apple", "worm", "no class")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "a.png").write_bytes(pictures[i])
+    table = score(tmp_path / "data", labels="folder")
+    assert table["true_label"].to_pylist() == ["apple", None, "worm"]
+    assert table["true_index"].to_pylist() == [0, None, 99]
+
+
+@pytest.fixture
+def memory_folder(pictures: Pictures, picture_parquet: Path) -> Iterator[str]:
+    system = fsspec.filesystem("memory")
+    for i, picture in enumerate(pictures):
+        system.pipe(f"/scoring/pictures/{i:02}.png", picture)
+    system.pipe("/scoring/pictures.parquet", picture_parquet.read_bytes())
+    yield "memory://scoring"
+    system.rm("/scoring", recursive=True)
+
+
+def test_any_file_system_of_fsspec(score: Score, memory_folder: str, expected: Routed) -> None:
+    table = score(f"{memory_folder}/pictures")
+    assert_answers(table, expected)
+    assert table["id"].to_pylist()[0] == "memory:///scoring/pictures/00.png"
+
+
+def test_globs_and_parquet_behind_urls(
+    score: Score, memory_folder: str, expected: Routed, tmp_path: Path
+) -> None:
+    table = score(f"{memory_folder}/pictures/*.png")
+    assert_answers(table, expected)
+    table = score(f"{memory_folder}/pictures.parquet", output=tmp_path / "parquet")
+    assert_answers(table, expected)
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """A web server that sends whole files only."""
+    handler = functools.partial(_Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_web_server(
+    score: Score,
+    web: str,
+    tmp_path: Path,
+    picture_parquet: Path,
+    picture_folder: Path,
+    pictures: Pictures,
+    expected: Routed,
+) -> None:
+    write_tar(tmp_path / "a.tar", pictures)
+    for name in (f"{picture_parquet.name}?signature=1", "a.tar"):
+        assert_answers(score(f"{web}/{name}", output=tmp_path / f"out-{name[0]}"), expected)
+    (tmp_path / "list.txt").write_text(f"{web}/pictures/00.png\n{web}/gone.png\n")
+    table = score(tmp_path / "list.txt")
+    assert table["error_kind"].to_pylist() == [None, FaultKind.MISSING]
+
+
+def test_s3(score: Score, bucket: str, expected: Routed, tmp_path: Path) -> None:
+    table = score(f"{bucket}/pictures")
+    assert_answers(table, expected)
+    assert table["id"].to_pylist()[0] == "s3://my-bucket/pictures/00.png"
+    table = score(f"{bucket}/pictures.parquet", output=tmp_path / "parquet", part_rows=7)
+    assert_answers(table, expected)
+
+
+def test_shards_begin_anywhere(tmp_path: Path, picture_folder: Path, pictures: Pictures) -> None:
+    """What a resumed run skips is just what it had read."""
+    table = pa.table({"photo": pa.array(pictures)})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=9)
+    tar = write_tar(tmp_path / "a.tar", pictures)
+    for source in (picture_folder, tmp_path / "a.parquet", tar):
+        (shard,) = open_inputs([str(source)], None, None, 1000).shards
+        whole = list(shard.read())
+        assert [record.image for record in whole] == list(pictures)
+        for skip in (0, 1, 8, 9, 10, 47, 48):
+            assert list(shard.read(skip)) == whole[skip:]
+
+
+def test_shards_can_be_sent_to_other_processes(
+    tmp_path: Path, picture_folder: Path, picture_parquet: Path, pictures: Pictures
+) -> None:
+    """With nothing of the shards beside them."""
+    (tmp_path / "list.csv").write_text("path\n" + "pictures/00.png\n" * 40)
+    tar = write_tar(tmp_path / "a.tar", pictures)
+    for source in (picture_folder, picture_parquet, tar, tmp_path / "list.csv"):
+        for shard in open_inputs([str(source)], None, None, 10).shards:
+            sent = pickle.dumps(shard)
+            assert list(pickle.loads(sent).read()) == list(shard.read())
+            assert len(sent) < 3000
+
+
+def test_a_large_image_is_not_read_to_its_end(tmp_path: Path, score: Score) -> None:
+    with (tmp_path / "large.png").open("wb") as file:
+        file.truncate(2**34)
+    table = score(tmp_path / "large.png")
+    assert table["error_kind"].to_pylist() == [FaultKind.TOO_LARGE]
+
+
+def test_a_million_paths_take_little_memory() -> None:
+    before = pa.total_allocated_bytes()
+    paths = sorted_paths(f"images/{i:07}.png" for i in range(200_000))
+    shards = file_shards(paths, 5000, label_from_folder=False)
+    assert pa.total_allocated_bytes() - before < 200_000 * 40
+    assert len(shards) == 40
+    assert np.sum([shard.rows for shard in shards]) == 200_000

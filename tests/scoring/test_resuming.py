@@ -1,0 +1,217 @@
+"""A run may end anywhere: what it wrote is whole, and the same command goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from scoring import journal
+from scoring.errors import OutputError
+from scoring.parts import Kept
+from scoring.request import ScoringRequest
+from scoring.session import score_session
+from tests.checkout import ROOT
+from tests.model_versions import add_version
+from tests.scoring.conftest import rows_of
+from tests.scoring.scoring_process import start_scoring
+
+TEST_IMAGES = ROOT / "tests" / "data" / "cifar100" / "test.parquet"
+KILLS = 10
+
+Score = Callable[..., pa.Table]
+
+
+def start(output: Path, images: Path = TEST_IMAGES) -> ForkServerProcess:
+    return start_scoring(images, "--output", output, "--part-rows=5", "--workers=1")
+
+
+def ended(process: ForkServerProcess) -> int | None:
+    """The exit status, negative for a signal."""
+    process.join(60)
+    return process.exitcode
+
+
+def journal_bytes(output: Path) -> int:
+    path = output / journal.JOURNAL_FILE
+    return path.stat().st_size if path.exists() else 0
+
+
+def wait_for_growth(output: Path, before: int, process: ForkServerProcess) -> None:
+    while journal_bytes(output) <= before:
+        assert process.exitcode is None, "the run ended before it was killed"
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_nothing_is_lost_or_twice(
+    tmp_path: Path, score: Score
+) -> None:
+    """Once while it starts, nine times while it scores, a few parts further on each time."""
+    generator, output = random.Random(0), tmp_path / "out"
+    images = tmp_path / "images.parquet"
+    pq.write_table(pq.read_table(TEST_IMAGES).take(list(range(0, 1000, 2))), images)
+    expected = score(images, output=tmp_path / "undisturbed")
+    for kill in range(KILLS):
+        process, before = start(output, images), journal_bytes(output)
+        if kill == 1:
+            time.sleep(generator.uniform(0, 0.5))
+        else:
+            wait_for_growth(output, before, process)
+            time.sleep(generator.uniform(0, 0.05))
+        process.kill()
+        assert ended(process) == -signal.SIGKILL
+        for part in output.glob("part-*.parquet"):
+            assert pq.read_metadata(part).num_rows == 5
+    assert not (output / journal.SUMMARY_FILE).exists()
+    assert ended(start(output, images)) == 0
+    assert rows_of(output).equals(expected)
+    assert json.loads((output / journal.SUMMARY_FILE).read_bytes())["images"] == 500
+    assert not list(output.glob(".part*"))
+
+
+@pytest.fixture(autouse=True)
+def in_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the processes run too, so that paths are the same."""
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_run_that_can_go_on(tmp_path: Path, number: signal.Signals) -> None:
+    process = start(tmp_path / "out")
+    wait_for_growth(tmp_path / "out", 0, process)
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    assert ended(process) == 130
+    assert not list((tmp_path / "out").glob(".part*"))
+    done = journal.done_parts(tmp_path / "out")
+    assert len(rows_of(tmp_path / "out")) == sum(part.counts.images for part in done.values())
+    assert 0 < len(done) < 200
+
+
+def test_a_torn_journal_and_damaged_parts_are_made_good(
+    tmp_path: Path, score: Score, picture_parquet: Path
+) -> None:
+    expected, output = score(picture_parquet, part_rows=10), tmp_path / "out"
+    lines = (output / "_journal.jsonl").read_bytes().splitlines(keepends=True)
+    first, *_, last = sorted(output.glob("part-*.parquet"))
+    for damage in (
+        lambda: (output / "_journal.jsonl").write_bytes(b"".join(lines)[:-30]),
+        lambda: (output / "_journal.jsonl").write_bytes(b"\0\xff{]\n" + b"".join(lines[1:])),
+        lambda: (output / "_journal.jsonl").write_text('{"shard": 0}\n[]\n7\n'),
+        (output / "_journal.jsonl").unlink,
+        first.unlink,
+        lambda: last.write_bytes(b"short"),
+        lambda: (output / ".part-0000000-00001.parquet.x7").write_bytes(b"left behind"),
+    ):
+        (output / "_summary.json").unlink()
+        damage()
+        assert score(picture_parquet, part_rows=10).equals(expected)
+        assert json.loads((output / "_summary.json").read_bytes())["images"] == 48
+        assert not list(output.glob(".part*"))
+
+
+def test_a_finished_run_is_not_repeated(
+    tmp_path: Path, picture_parquet: Path, run_score: Callable[..., object]
+) -> None:
+    for _ in range(2):
+        run_score(picture_parquet, "--output", tmp_path / "out")
+    parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    again = run_score(picture_parquet, "--output", tmp_path / "out", "--json", "-")
+    assert "is finished already: 48 images" in again.stderr  # type: ignore[attr-defined]
+    assert json.loads(again.stdout)["images"] == 48  # type: ignore[attr-defined]
+    (tmp_path / "out" / ".lock").touch()
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")}
+    assert after.items() <= parts.items()
+
+
+@pytest.fixture
+def run_score(call_ride: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., object]:
+    return lambda *arguments: call_ride("score", *arguments)
+
+
+def test_a_folder_of_another_run_is_refused(
+    tmp_path: Path, score: Score, picture_parquet: Path, picture_folder: Path
+) -> None:
+    before = score(picture_parquet)
+    for problem, inputs, settings in (
+        ("other inputs", [picture_folder], {}),
+        ("other inputs", [picture_parquet, picture_parquet, TEST_IMAGES], {}),
+        ("other columns or settings", [picture_parquet], {"labels": "class"}),
+        ("other columns or settings", [picture_parquet], {"part_rows": 7}),
+    ):
+        with pytest.raises(OutputError, match=problem):
+            score(*inputs, **settings)
+    assert rows_of(tmp_path / "out").equals(before)
+    table = score(picture_folder, overwrite=True)
+    assert table["id"].to_pylist()[0] == f"{picture_folder}/00.png"
+    assert len(table) == 48
+
+
+def test_a_folder_of_another_model_is_refused(
+    tmp_path: Path, score: Score, picture_parquet: Path, repository_copy: Path
+) -> None:
+    score(picture_parquet)
+    add_version(repository_copy, 2)
+    request = ScoringRequest((str(picture_parquet),), tmp_path / "out", repository_copy, Kept(5))
+    with pytest.raises(OutputError, match="another model"):
+        score_session(request, Console(quiet=True))
+
+
+def test_a_run_file_that_was_altered(tmp_path: Path, score: Score, picture_parquet: Path) -> None:
+    score(picture_parquet)
+    path = tmp_path / "out" / "_run.json"
+    run = json.loads(path.read_bytes())
+    damaged: list[Any] = [
+        [],
+        {},
+        {**run, "rule": None},
+        {**run, "rule": {"thresholds": [0.5, "x"], "max_experts": 3}},
+        {**run, "rule": {"thresholds": [0.5, 7], "max_experts": 3}},
+        {**run, "inputs": None},
+    ]
+    for altered in damaged:
+        path.write_text(json.dumps(altered))
+        with pytest.raises(OutputError, match="holds"):
+            score(picture_parquet)
+
+
+def test_inputs_that_were_written_anew(tmp_path: Path, score: Score, picture_parquet: Path) -> None:
+    expected = score(picture_parquet, part_rows=10)
+    sorted((tmp_path / "out").glob("part-*"))[1].unlink()
+    picture_parquet.write_bytes(picture_parquet.read_bytes())
+    with pytest.raises(OutputError, match="were written anew .* --resume goes on"):
+        score(picture_parquet, part_rows=10)
+    assert score(picture_parquet, part_rows=10, resume=True).equals(expected)
+
+
+def test_foreign_files_stay(tmp_path: Path, score: Score, picture_parquet: Path) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "precious.parquet").write_bytes(b"mine")
+    for settings in ({}, {"overwrite": True}):
+        with pytest.raises(OutputError, match=r"not empty and holds no _run.json"):
+            score(picture_parquet, **settings)
+    assert (output / "precious.parquet").read_bytes() == b"mine"
+
+
+def test_two_runs_do_not_write_into_one_folder(
+    tmp_path: Path, score: Score, picture_parquet: Path
+) -> None:
+    with (
+        journal.locked(tmp_path / "out"),
+        pytest.raises(OutputError, match="another run is writing into"),
+    ):
+        score(picture_parquet)

@@ -1,0 +1,146 @@
+"""What `ride verify` does, apart from reading its flags."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import onnxruntime
+from rich.console import Console
+
+from export.errors import VerificationError
+from scoring.progress import images_bar
+from serving.dataplane.catalogue import Catalogue
+from serving.engine.graphs import Engine, load_engine
+from serving.files import replacing
+from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME
+from verify.comparison import Comparison
+from verify.engines import AskedEngine, Classify, EngineInProcess, ServedModel
+from verify.images import ImageSource, open_images
+from verify.judgement import Judge
+from verify.preparation import prepared_parts
+from verify.printable import printable
+from verify.report import REFERENCE, Circumstances, Report
+from verify.server import connected
+from verify.tally import Tally
+
+
+@dataclass(frozen=True)
+class VerificationRequest:
+    """What to compare, and where to write what was found besides the terminal.
+
+    Attributes:
+        images: a folder, an image file or a Parquet file.
+        column: of the Parquet file; None to find it.
+        repository: the model repository; its latest version is compared.
+        run: folder of the finished run that it was exported from, if torch is to be compared.
+        server: HOST:PORT of a server's gRPC, if one is to be compared.
+        tolerance: by how much the probability of a class may differ.
+        report, json: files to write.
+        command: as it was typed, for the report.
+    """
+
+    images: Path
+    repository: Path
+    column: str | None = None
+    run: Path | None = None
+    server: str | None = None
+    tolerance: float = 1e-4
+    report: Path | None = None
+    json: Path | None = None
+    command: str = "ride verify"
+
+    def check(self) -> None:
+        """Raise VerificationError if there is nothing to compare, or no folder to write into."""
+        if self.run is None and self.server is None:
+            raise VerificationError(
+                f"name what to compare with the {REFERENCE}: a run by --run, a server by --triton, "
+                "or both"
+            )
+        for path in (self.report, self.json):
+            if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+                raise VerificationError(f"{path} must be a file, in a folder that exists")
+
+
+def verify_session(request: VerificationRequest, console: Console) -> Report:
+    """Compare, show and write what was found.
+
+    Raises:
+        TrainingError: if the images, the run or the server is at fault.
+        RideError: if the repository can't be served.
+        KeyboardInterrupt: after what was found up to there was shown; nothing is written then.
+    """
+    request.check()
+    images = open_images(request.images, request.column)
+    engine = load_engine(request.repository)
+    classify_torch = None
+    if request.run is not None:
+        # torch is slow to import, and serving does without it
+        from verify.torch_engine import load_torch  # noqa: PLC0415 needs torch
+
+        classify_torch = load_torch(request.run, engine.manifest)
+    report = asyncio.run(_verify(request, images, engine, classify_torch, console))
+    report.show(console)
+    for path, text in ((request.report, report.to_markdown()), (request.json, report.to_json())):
+        if path is not None:
+            with replacing(path) as file:
+                file.write(text.encode())
+    return report
+
+
+async def _verify(
+    request: VerificationRequest,
+    images: ImageSource,
+    engine: Engine,
+    classify_torch: Classify | None,
+    console: Console,
+) -> Report:
+    manifest = engine.manifest
+    about = _circumstances(request, engine)
+    others: list[AskedEngine] = []
+    async with AsyncExitStack() as stack:
+        if classify_torch is not None:
+            others.append(EngineInProcess("torch", classify_torch))
+        if request.server is not None:
+            catalogue = Catalogue(engine)
+            models = [catalogue.find(name, None) for name in (MODEL_NAME, IMAGE_MODEL_NAME)]
+            server = await stack.enter_async_context(connected(request.server, models))
+            about = replace(about, server=f"{server.name} {server.version}")
+            others += [ServedModel(server, model) for model in models]
+        report = Report(about, [Tally(other.name) for other in others])
+        rule = engine.rule()
+        reference = EngineInProcess(REFERENCE, lambda pixels: engine.classify(pixels, rule))
+        judge = Judge(manifest.thresholds, request.tolerance)
+        comparison = Comparison(reference, others, judge, manifest.class_names, report)
+        parts = prepared_parts(images, manifest.image)
+        try:
+            with images_bar(console) as progress:
+                task = progress.add_task("comparing", total=len(images))
+                while part := await asyncio.to_thread(next, parts, None):
+                    await comparison.add(part)
+                    progress.advance(task, len(part))
+        except asyncio.CancelledError:  # Ctrl-C
+            console.print(f"Stopped after {report.images:,} of {len(images):,} images. So far:")
+            report.show(console)
+            raise
+    return report
+
+
+def _circumstances(request: VerificationRequest, engine: Engine) -> Circumstances:
+    return Circumstances(
+        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        command=printable(request.command),
+        images_from=printable(str(request.images)),
+        repository=printable(str(request.repository)),
+        model_version=engine.version,
+        tolerance=request.tolerance,
+        versions={
+            "ride-server": version("ride-server"),
+            "onnxruntime": onnxruntime.__version__,
+            **({} if request.run is None else {"torch": version("torch")}),
+        },
+    )
