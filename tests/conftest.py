@@ -20,6 +20,8 @@ from tests.checkout import ROOT
 from tests.running_server import RunningServer, running_server
 from tests.short_networks import shortened
 
+pytest_plugins = ["tests.pictures"]
+
 CIFAR10_NAMES = (
     "airplane",
     "automobile",
