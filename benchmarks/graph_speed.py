@@ -68,7 +68,7 @@ def _inputs(engine: Engine, batch: int) -> list[Feeds]:
     """What each stage's graph takes for a batch of noise."""
     spec, generator = engine.manifest.image, np.random.default_rng(0)
     images = generator.integers(0, 256, (batch, spec.height, spec.width, 3), dtype=np.uint8)
-    return [feeds for feeds, _ in engine.every_stage(images)]
+    return [step.feeds for step in engine.every_stage(images)]
 
 
 def _run(session: ort.InferenceSession, feeds: Feeds) -> Callable[[], object]:

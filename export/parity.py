@@ -95,7 +95,7 @@ def _torch_batches(images: NDArray[np.uint8]) -> Iterator[tuple[Tensor, Tensor]]
 def _run_graphs(engine: Engine, images: NDArray[np.uint8]) -> Float:
     """Every expert's logits on every image, [K, N, C], in batches of many sizes."""
     logits = [
-        np.stack([output.logits for _, output in engine.every_stage(batch)])
+        np.stack([step.run.output.logits for step in engine.every_stage(batch)])
         for batch in _batches(images)
     ]
     return np.concatenate(logits, axis=1)

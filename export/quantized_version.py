@@ -157,8 +157,7 @@ def _calibration_inputs(
 ) -> Iterator[Inputs]:
     """Inputs of a stage's graph, a batch at a time: features are large."""
     for batch, _ in plain_batches(images, config, _CPU, _CALIBRATION_BATCH):
-        feeds, _ = next(islice(engine.every_stage(batch.numpy()), stage - 1, None))
-        yield feeds
+        yield next(islice(engine.every_stage(batch.numpy()), stage - 1, None)).feeds
 
 
 def _test_batches(images: QuantizationImages, console: Console) -> Iterator[tuple[Tensor, Tensor]]:

@@ -21,8 +21,7 @@ from scoring.decoding import decoded_or_fault
 from scoring.parts import Indices, Kept, Part, PartKey
 from scoring.reading import Chunk, ShardTask, read_chunks
 from scoring.records import Fault
-from serving.engine.graphs import Engine, host
-from serving.engine.stages import StageResult, run_stage
+from serving.engine.graphs import Engine, StageRun, host
 from serving.model.routing import Routed, RoutingRule, RoutingState
 
 _MOST_WAITING_BYTES = 32 * 2**20
@@ -278,30 +277,32 @@ class Pipeline:
 
     def _infer(self, stage: int, block: Block) -> None:
         embeddings = self._settings.kept.embeddings
-        result = run_stage(self._engine, stage, block.inputs, block.state, embedding=embeddings)
+        call = block.state.call(stage)
+        run = self._engine.run_stage(call, block.inputs, embedding=embeddings)
+        on = block.state.advance(call, run.output)
         stops = np.ones(len(block), dtype=bool)
-        stops[result.on] = False
+        stops[on] = False
         done = np.flatnonzero(stops)
         if len(done):
-            self._fill(block, done, result)
+            self._fill(block, done, run)
         with self._changed:
-            if len(result.on):
+            if len(on):
                 self._stages[stage].put(
                     Block(
-                        host(result.features)[result.on],
-                        block.state.take(result.on),
-                        block.parts[result.on],
-                        block.rows[result.on],
+                        host(run.features)[on],
+                        block.state.take(on),
+                        block.parts[on],
+                        block.rows[on],
                     )
                 )
             codes, counts = np.unique(block.parts[done], return_counts=True)
             for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
                 self._finish(self._parts[code], count, experts=stage * count)
 
-    def _fill(self, block: Block, done: Indices, result: StageResult) -> None:
+    def _fill(self, block: Block, done: Indices, run: StageRun) -> None:
         answers = block.state.answers(done)
         parts, rows = block.parts[done], block.rows[done]
-        embeddings = None if result.embedding is None else result.embedding[done]
+        embeddings = None if run.embedding is None else run.embedding[done]
         for code in np.unique(parts).tolist():
             its = np.flatnonzero(parts == code)
             some = Routed(

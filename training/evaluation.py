@@ -20,7 +20,7 @@ from torch import Tensor
 
 from serving.files import replacing
 from serving.model.manifest import Accuracy, MultiplyAdds
-from serving.model.routing import Float, Routed, RoutingRule, StageCall, StageOutput, drive, route
+from serving.model.routing import Float, Routed, RoutingRule, StageCall, StageOutput, route
 from serving.model.shot_groups import accuracy_by_shot
 from training.checkpoint import Checkpoint
 from training.costs import multiply_adds
@@ -106,7 +106,7 @@ def route_cached(logits: Float, scores: Float, rule: RoutingRule) -> Routed:
         score = scores[i, call.rows] if call.stage < experts else None
         return StageOutput(logits[i, call.rows], score)
 
-    return drive(route(count, classes, rule), run_stage)
+    return route(count, classes, rule, run_stage)
 
 
 def evaluate(

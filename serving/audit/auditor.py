@@ -25,8 +25,7 @@ from serving.audit.metrics import DROP_REASONS, AuditMetrics
 from serving.audit.outcomes import NewestOutcomes, Outcomes
 from serving.audit.report import AuditReport, audit_report
 from serving.audit.sampling import Lot
-from serving.engine.graphs import Engine, host
-from serving.engine.stages import run_stage, through_all_stages
+from serving.engine.graphs import Engine
 from serving.model.routing import Routed
 from serving.model.shot_groups import shot_groups
 
@@ -176,21 +175,18 @@ class Auditor:
 
     def _audit(self, drawn: _Drawn) -> Outcomes | None:
         """All stages, each in a quiet moment; None if there is none before the end."""
-        experts = self._engine.manifest.num_experts
-        state = through_all_stages(self._engine, 1)
-        rows, inputs = np.arange(1), drawn.image[np.newaxis]
         estimates: list[NDArray[Any]] = []
-        for stage in range(1, experts + 1):
+        steps = self._engine.every_stage(drawn.image[np.newaxis])
+        for _ in range(self._engine.manifest.num_experts):
             if not self._wait_until_quiet():
                 return None
-            run = run_stage(self._engine, stage, inputs, state)
-            self._metrics.compute_seconds.inc(run.seconds)
-            inputs = host(run.features)
-            estimates.append(state.answers(rows).probabilities[0])
+            step = next(steps)
+            self._metrics.compute_seconds.inc(step.run.seconds)
+            estimates.append(step.state.answers().probabilities[0])
         predictions = np.argmax(estimates, axis=1)
         full = estimates[-1]
         return Outcomes(
-            router_scores=state.router_scores,
+            router_scores=step.state.router_scores,
             predictions=predictions[np.newaxis].astype(np.int32),
             experts_used=np.array([drawn.experts_used], dtype=np.int32),
             answers=np.array([drawn.answer], dtype=np.int32),

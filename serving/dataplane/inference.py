@@ -22,7 +22,7 @@ from serving.dataplane.shared_memory import EXTENSION as SHARED_MEMORY
 from serving.dataplane.shared_memory import Piece, Place, SharedMemoryRegions
 from serving.dataplane.tensors import Array, Datatype, TensorSpec, decode_raw, encode_raw
 from serving.dataplane.urgency import take_urgency
-from serving.engine.scheduler import Urgency
+from serving.engine.jobs import Urgency
 from serving.errors import InvalidRequest
 from serving.images.decoders import EncodedImage
 from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME

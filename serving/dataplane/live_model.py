@@ -17,7 +17,7 @@ from serving.engine.graphs import Engine, load_engine
 from serving.engine.overload import GearLadder, OverloadControl
 from serving.engine.provider import Provider
 from serving.engine.scheduler import BatchReport, Scheduler
-from serving.engine.stages import measure_costs
+from serving.engine.stage_costs import measure_costs
 from serving.metrics.drift import DriftWatch, expected_go_on
 from serving.metrics.registry import StageMetrics
 from serving.metrics.statistics import Statistics

@@ -18,9 +18,9 @@ from serving.dataplane.classification import (
 )
 from serving.dataplane.live_model import LiveModel
 from serving.dataplane.model_host import ModelHost
+from serving.engine.jobs import ORDINARY, Urgency
 from serving.engine.loop_lag import LoopLag
 from serving.engine.overload import Load
-from serving.engine.scheduler import ORDINARY, Urgency
 from serving.errors import Overloaded
 from serving.images.decode import ImageLimits
 from serving.images.decoders import EncodedImage, ImageDecoders

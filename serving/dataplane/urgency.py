@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 
-from serving.engine.scheduler import DEFAULT_PRIORITY, Urgency
+from serving.engine.jobs import DEFAULT_PRIORITY, Urgency
 from serving.errors import InvalidRequest
 
 LAST_PRIORITY = 10

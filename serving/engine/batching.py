@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serving.engine.stages import StageCosts
+from serving.engine.stage_costs import StageCosts
 
 _MEMORY = 0.05
 """Weight of the newest batch in a moving average."""

@@ -7,7 +7,7 @@ serving; only how cost grows with the batch is taken from the start.
 
 from __future__ import annotations
 
-from serving.engine.stages import StageCosts
+from serving.engine.stage_costs import StageCosts
 
 _MEMORY = 0.02
 """Weight of the newest batch in the moving average of a stage's scale."""

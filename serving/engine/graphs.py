@@ -8,6 +8,7 @@ the stages.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +32,15 @@ from serving.model.manifest import (
     read_graph,
 )
 from serving.model.manifest_json import load_manifest
-from serving.model.routing import Float, Routed, RoutingRule, StageCall, StageOutput, drive, route
+from serving.model.routing import (
+    Float,
+    Routed,
+    RoutingRule,
+    RoutingState,
+    StageCall,
+    StageOutput,
+    route,
+)
 from serving.model.rules import routing_rule
 
 Features: TypeAlias = NDArray[np.float32] | ort.OrtValue
@@ -46,14 +55,28 @@ Feeds: TypeAlias = dict[str, NDArray[Any] | ort.OrtValue]
 
 @dataclass(frozen=True)
 class StageRun:
-    """What a stage said of N rows, and what the next stage takes, of the same rows.
+    """What a stage said of N rows.
 
-    `embedding`, fp32 [N, D], is what its expert's classifier saw; None where it wasn't asked for.
+    Attributes:
+        output: of its expert and router.
+        features: what the next stage takes of the same rows; they may still be on the device.
+        seconds: that the stage's graph took.
+        embedding: fp32 [N, D], what its expert's classifier saw; None where it wasn't asked for.
     """
 
     output: StageOutput
     features: StageInputs
+    seconds: float
     embedding: Float | None = None
+
+
+@dataclass(frozen=True)
+class StageStep:
+    """A stage on all rows of a batch: what its graph took, what it said, and where rows stand."""
+
+    feeds: Feeds
+    run: StageRun
+    state: RoutingState
 
 
 @dataclass(frozen=True)
@@ -121,7 +144,7 @@ class Engine:
             features = run.features
             return run.output
 
-        return drive(route(len(images), self.manifest.num_classes, rule), run_stage)
+        return route(len(images), self.manifest.num_classes, rule, run_stage)
 
     def run_stage(
         self, call: StageCall, inputs: StageInputs, *, embedding: bool = False
@@ -136,36 +159,38 @@ class Engine:
         name, signature = graph_model(call.stage), self._signature(call.stage)
         wanted = [output for output in signature.outputs if embedding or output != "embedding"]
         run = self._run if self.device is None else self._run_bound
+        start = time.perf_counter()
         found = run(name, self.feeds(call, inputs), wanted)
+        seconds = time.perf_counter() - start
         rows = len(call.rows)
         shapes = {"logits": (rows, self.manifest.num_classes), "score": (rows,)}
         for what, tensor in found.items():
             if isinstance(tensor, np.ndarray):
                 _require_shape(what, tensor, shapes.get(what, (rows, *tensor.shape[1:])), name)
         output = StageOutput(found["logits"], found.get("score"))
-        return StageRun(output, found.get("features", inputs), found.get("embedding"))
+        return StageRun(output, found.get("features", inputs), seconds, found.get("embedding"))
 
     def feeds(self, call: StageCall, inputs: StageInputs) -> Feeds:
         """What the graph of a call takes."""
         given: Feeds = {"image": inputs, "features": inputs, "prefix_sum": call.prefix_sum}
         return {name: given[name] for name in self._signature(call.stage).inputs}
 
-    def every_stage(self, images: NDArray[np.uint8]) -> Iterator[tuple[Feeds, StageOutput]]:
-        """Run stage after stage on all of some images, whatever the scores.
-
-        Yields what each stage's graph took, and what it said.
+    def every_stage(self, images: NDArray[np.uint8]) -> Iterator[StageStep]:
+        """Run stage after stage on all of some images, uint8 [N, H, W, 3], whatever the scores.
 
         Raises:
             InferenceError: as `run_stage`.
         """
-        rows = np.arange(len(images))
-        prefix_sum = np.zeros((len(images), self.manifest.num_classes), dtype=np.float32)
+        experts = self.manifest.num_experts
+        rule = RoutingRule.every_expert(experts, self.rule().corrections)
+        state = RoutingState.start([rule] * len(images), experts, self.manifest.num_classes)
         inputs: StageInputs = images
-        for stage in range(1, self.manifest.num_experts + 1):
-            call = StageCall(stage, rows, prefix_sum)
+        for stage in range(1, experts + 1):
+            call = state.call(stage)
             run = self.run_stage(call, inputs)
-            yield self.feeds(call, inputs), run.output
-            inputs, prefix_sum = run.features, prefix_sum + run.output.logits
+            state.advance(call, run.output)
+            yield StageStep(self.feeds(call, inputs), run, state)
+            inputs = run.features
 
     def check(self, images: NDArray[np.uint8]) -> None:
         """Raise InvalidRequest unless this is a tensor that the model takes."""
@@ -278,8 +303,8 @@ def _try_out(engine: Engine, repository: Path) -> None:
     for rows in (1, 2):
         grey = np.full((rows, spec.height, spec.width, 3), 128, dtype=np.uint8)
         try:
-            for stage, (_, output) in enumerate(engine.every_stage(grey), start=1):
-                _require_finite(output, graph_model(stage))
+            for stage, step in enumerate(engine.every_stage(grey), start=1):
+                _require_finite(step.run.output, graph_model(stage))
         except InferenceError as error:
             raise ModelRepositoryError(
                 f"the graphs and {FILE_NAME} in {repository} do not fit together: {error}"

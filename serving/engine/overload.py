@@ -70,6 +70,14 @@ class OverloadControl:
 
 
 @dataclass(frozen=True)
+class Allowed:
+    """What load leaves of the rule that was asked for, and whether that is less."""
+
+    rule: RoutingRule
+    degraded: bool
+
+
+@dataclass(frozen=True)
 class GearLadder:
     """What each degradation level does to routing: thresholds, level 1 first."""
 
@@ -93,16 +101,16 @@ class GearLadder:
             )
         )
 
-    def apply(self, rule: RoutingRule, level: int) -> RoutingRule:
+    def apply(self, rule: RoutingRule, level: int) -> Allowed:
         """The rule at a level: no image goes on that would not have gone on anyway."""
         if not level or not self.thresholds:
-            return rule
+            return Allowed(rule, degraded=False)
         limits = self.thresholds[min(level, len(self.thresholds)) - 1]
         raised = tuple(map(max, rule.thresholds, limits))
         asked = rule.max_experts - 1  # later routers are never asked
         if raised[:asked] == rule.thresholds[:asked]:
-            return rule
-        return replace(rule, thresholds=raised)
+            return Allowed(rule, degraded=False)
+        return Allowed(replace(rule, thresholds=raised), degraded=True)
 
 
 def _stops_sooner(thresholds: tuple[float, ...], manifest: Manifest) -> bool:

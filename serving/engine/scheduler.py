@@ -16,26 +16,31 @@ import os
 import sys
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.engine.batching import BatchPolicy, Run, StageEstimates, StageQueue
-from serving.engine.graphs import Engine, host
-from serving.engine.stages import StageCosts, StageResult, run_stage
+from serving.engine.graphs import Engine, StageRun, host
+from serving.engine.jobs import (
+    ORDINARY,
+    Batch,
+    Job,
+    Row,
+    Scheduled,
+    Urgency,
+    gather,
+    note_steps,
+    resolve,
+)
+from serving.engine.stage_costs import StageCosts
 from serving.errors import DeadlineExceeded, InferenceError, Overloaded, RideError
-from serving.model.routing import Routed, RoutingRule, RoutingState
-from serving.tracing.request_context import current_request
-from serving.tracing.timeline import Timeline
+from serving.model.routing import Routed, RoutingRule, RoutingState, Rows
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_PRIORITY = 5
 
 _WORKER_NICENESS = 5
 
@@ -44,22 +49,6 @@ _RUN_MEMORY = 0.02
 
 _ARRIVAL_MEMORY = 0.1
 """Weight of the newest request in the moving average of the time between images."""
-
-
-@dataclass(frozen=True)
-class Urgency:
-    """What a request says of its place in the queues.
-
-    Attributes:
-        deadline: `time.monotonic()` after which nobody wants the answer.
-        priority: lower goes first, whatever the deadlines.
-    """
-
-    deadline: float = math.inf
-    priority: int = DEFAULT_PRIORITY
-
-
-ORDINARY = Urgency()
 
 
 @dataclass(frozen=True)
@@ -83,91 +72,21 @@ class BatchReport:
     exemplar: dict[str, str] | None = None
 
 
-@dataclass(frozen=True)
-class Scheduled:
-    """A request's answers, and for how long its first image waited to be taken up (seconds)."""
-
-    routed: Routed
-    queue_seconds: float
-
-
-class _Job:
-    """A request's images, N of them, and the answers as they come."""
-
-    def __init__(
-        self,
-        size: int,
-        rule: RoutingRule,
-        num_classes: int,
-        urgency: Urgency,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        self.rule = rule
-        self.urgency = urgency
-        self.loop = loop
-        request = current_request()  # worker threads can't ask for it
-        self.exemplar = None if request is None else request.exemplar
-        self.timeline = None if request is None else request.timeline
-        self.future: asyncio.Future[Scheduled] = loop.create_future()
-        self.abandoned = False
-        self.arrived_at = time.monotonic()
-        self.taken_at: float | None = None
-        self.error: RideError | None = None
-        self._left = size
-        self._routed = Routed(
-            np.empty((size, num_classes), dtype=np.float32),
-            np.empty(size, dtype=np.int32),
-            np.empty((size, rule.num_experts - 1), dtype=np.float32),
-        )
-
-    def answer(self, row: int, batch: Routed, place: int) -> bool:
-        """Take over a row's answer from a batch's; whether it was the last one."""
-        self._routed.probabilities[row] = batch.probabilities[place]
-        self._routed.experts_used[row] = batch.experts_used[place]
-        self._routed.router_scores[row] = batch.router_scores[place]
-        self._left -= 1
-        return not self._left
-
-    def fail(self, error: RideError) -> None:
-        self.abandoned = True
-        self.error = error
-
-    def resolve(self) -> None:
-        """On the event loop: tell who waits."""
-        if self.future.done():
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            waited = (self.taken_at or self.arrived_at) - self.arrived_at
-            self.future.set_result(Scheduled(self._routed, waited))
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """An image between two stages: its request, and where its state and next input lie."""
-
-    job: _Job
-    index: int
-    queued_at: float
-    inputs: NDArray[Any]
-    place: int
-    state: RoutingState | None = None
-
-
-@dataclass
-class _Batch:
-    stage: int
-    rows: list[_Row]
-    taken_at: float
-
-
 @dataclass(order=True, slots=True)
 class _Entry:
     priority: int
     deadline: float
     order: int
-    row: _Row = field(compare=False)
+    row: Row = field(compare=False)
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """What a stage said of a batch, where its rows stand now, and which of them go on."""
+
+    run: StageRun
+    state: RoutingState
+    on: Rows
 
 
 class Scheduler:
@@ -212,7 +131,7 @@ class Scheduler:
             InferenceError: if the runtime fails.
         """
         loop = asyncio.get_running_loop()
-        job = _Job(len(images), rule, self._engine.manifest.num_classes, urgency, loop)
+        job = Job(len(images), rule, self._engine.manifest.num_classes, urgency, loop)
         rows = self._arriving(job, images)
         self._enqueue(1, rows, wake=len(rows))
         try:
@@ -265,21 +184,21 @@ class Scheduler:
         left = [entry.row.job for queue in self._queues for entry in queue]
         for job in left:
             job.fail(Overloaded("the server is shutting down"))
-        self._resolve(left)
+        resolve(left)
 
     def _rests(self, depths: Sequence[int]) -> bool:
         return self._idle == len(self._threads) and not any(depths)
 
-    def _arriving(self, job: _Job, images: NDArray[np.uint8]) -> list[_Row]:
+    def _arriving(self, job: Job, images: NDArray[np.uint8]) -> list[Row]:
         now = time.monotonic()
         gap = (now - self._last_arrival) / len(images)
         self._last_arrival = now
         if math.isinf(self._arrival_gap):  # the first
             self._arrival_gap = gap
         self._arrival_gap += _ARRIVAL_MEMORY * (gap - self._arrival_gap)
-        return [_Row(job, row, now, images, row) for row in range(len(images))]
+        return [Row(job, row, now, images, row) for row in range(len(images))]
 
-    def _enqueue(self, stage: int, rows: Sequence[_Row], wake: int) -> None:
+    def _enqueue(self, stage: int, rows: Sequence[Row], wake: int) -> None:
         with self._lock:
             queue = self._queues[stage - 1]
             for row in rows:
@@ -311,7 +230,7 @@ class Scheduler:
         while (batch := self._next_batch(alarm)) is not None:
             self._run(batch)
 
-    def _next_batch(self, alarm: threading.Semaphore) -> _Batch | None:
+    def _next_batch(self, alarm: threading.Semaphore) -> Batch | None:
         """Wait for work; None once the scheduler is closed."""
         with self._lock:
             self._idle += 1
@@ -323,7 +242,7 @@ class Scheduler:
                     )
                     if isinstance(choice, Run):
                         if rows := self._take(choice, now):
-                            return _Batch(choice.stage, rows, now)
+                            return Batch(choice.stage, rows, now)
                     else:
                         self._sleep(alarm, choice.seconds if choice else None)
                 return None
@@ -334,11 +253,11 @@ class Scheduler:
         """Seconds between images, as expected: at least as long as none has come."""
         return max(self._arrival_gap, now - self._last_arrival)
 
-    def _take(self, run: Run, now: float) -> list[_Row]:
+    def _take(self, run: Run, now: float) -> list[Row]:
         """Rows in order of urgency, without those that nobody wants any more."""
         queue = self._queues[run.stage - 1]
-        rows: list[_Row] = []
-        late: list[_Job] = []
+        rows: list[Row] = []
+        late: list[Job] = []
         while queue and len(rows) < run.size:
             row = heapq.heappop(queue).row
             if row.job.abandoned:
@@ -350,18 +269,18 @@ class Scheduler:
                 if row.job.taken_at is None:
                     row.job.taken_at = now
                 rows.append(row)
-        self._resolve(late)
+        resolve(late)
         return rows
 
-    def _run(self, batch: _Batch) -> None:
+    def _run(self, batch: Batch) -> None:
         try:
-            self._answer(batch, *self._compute(batch))
+            self._answer(batch, self._compute(batch))
         except Exception as error:  # whatever it was, those who wait must hear of it
             logger.exception("a batch of stage %d failed", batch.stage)
             sentence = str(error) if isinstance(error, InferenceError) else "the model failed"
             self._fail(batch, InferenceError(sentence))
 
-    def _compute(self, batch: _Batch) -> tuple[StageResult, RoutingState]:
+    def _compute(self, batch: Batch) -> _Computed:
         rows, manifest = batch.rows, self._engine.manifest
         if batch.stage == 1:
             rules = [row.job.rule for row in rows]
@@ -369,22 +288,22 @@ class Scheduler:
         else:
             places = [(row.state, row.place) for row in rows if row.state is not None]
             state = RoutingState.gather(places)
-        return run_stage(self._engine, batch.stage, _gather(rows), state), state
+        call = state.call(batch.stage)
+        run = self._engine.run_stage(call, gather(rows))
+        return _Computed(run, state, state.advance(call, run.output))
 
-    def _answer(self, batch: _Batch, run: StageResult, state: RoutingState) -> None:
-        now = time.monotonic()
-        _note_steps(batch, now)
-        goes_on = np.zeros(len(batch.rows), dtype=bool)
-        goes_on[run.on] = True
-        if len(run.on):
+    def _answer(self, batch: Batch, computed: _Computed) -> None:
+        now, run, state, goes_on = time.monotonic(), computed.run, computed.state, computed.on
+        note_steps(batch, now)
+        if len(goes_on):
             features = host(run.features)
             on = [
-                _Row(batch.rows[place].job, batch.rows[place].index, now, features, place, state)
-                for place in run.on.tolist()
+                Row(batch.rows[place].job, batch.rows[place].index, now, features, place, state)
+                for place in goes_on.tolist()
             ]
             # This worker looks for work next, and has their features in its caches.
             self._enqueue(batch.stage + 1, on, wake=len(on) - 1)
-        done = np.flatnonzero(~goes_on)
+        done = np.setdiff1d(np.arange(len(batch.rows)), goes_on, assume_unique=True)
         answers = state.answers(done)
         with self._lock:
             # All that the batch took, waiting for a processor included.
@@ -399,30 +318,18 @@ class Scheduler:
                 if job.taken_at is not None:
                     took = now - job.taken_at
                     self._run_seconds += _RUN_MEMORY * (took - self._run_seconds)
-        self._resolve(finished)
+        resolve(finished)
         waited = np.array([batch.taken_at - row.queued_at for row in batch.rows])
         exemplar = batch.rows[done[0]].job.exemplar if len(done) else None
         self._report(
             BatchReport(batch.stage, len(batch.rows), waited, run.seconds, answers, exemplar)
         )
 
-    def _fail(self, batch: _Batch, error: RideError) -> None:
+    def _fail(self, batch: Batch, error: RideError) -> None:
         jobs = [row.job for row in batch.rows]
         for job in jobs:
             job.fail(error)
-        self._resolve(jobs)
-
-    @staticmethod
-    def _resolve(jobs: Sequence[_Job]) -> None:
-        """Wake each event loop once, whatever the number of its requests that are done."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = defaultdict(list)
-        for job in jobs:
-            by_loop[job.loop].append(job)
-        for loop, its_jobs in by_loop.items():
-            try:
-                loop.call_soon_threadsafe(_resolve_all, its_jobs)
-            except RuntimeError:  # this loop is closed, and whoever waited there is gone
-                logger.debug("an answer found its event loop closed")
+        resolve(jobs)
 
 
 def _yield_to_others() -> None:
@@ -431,32 +338,5 @@ def _yield_to_others() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _WORKER_NICENESS)
 
 
-def _note_steps(batch: _Batch, now: float) -> None:
-    """For each request that is traced: how long its images waited for this stage, and ran."""
-    traced: dict[Timeline, list[float]] = defaultdict(list)
-    for row in batch.rows:
-        if row.job.timeline is not None:
-            traced[row.job.timeline].append(row.queued_at)
-    name = f"stage {batch.stage}"
-    for timeline, queued_at in traced.items():
-        about = {"ride.images": len(queued_at), "ride.batch_size": len(batch.rows)}
-        timeline.add(f"queue for {name}", min(queued_at), batch.taken_at)
-        timeline.add(name, batch.taken_at, now, **about)
-
-
-def _resolve_all(jobs: Sequence[_Job]) -> None:
-    for job in jobs:
-        job.resolve()
-
-
 def _waiting(queue: Sequence[_Entry]) -> StageQueue:
     return StageQueue(len(queue), queue[0].deadline) if queue else StageQueue(0)
-
-
-def _gather(rows: Sequence[_Row]) -> NDArray[Any]:
-    """The rows' inputs side by side; without a copy where they are a whole array already."""
-    first = rows[0]
-    whole = len(rows) == len(first.inputs) and all(
-        row.inputs is first.inputs and row.place == i for i, row in enumerate(rows)
-    )
-    return first.inputs if whole else np.stack([row.inputs[row.place] for row in rows])

@@ -1,10 +1,9 @@
 """THE routing algorithm: which images go on to which expert, and what the answer is.
 
-Pure: no I/O, no clock, numpy only. `route` is a generator that *yields* the work it wants done (a
-stage on some rows) and is *sent* the outcome, so the same lines decide in the embedded server, in
-Triton's Python backend and in offline evaluation; only the driver that runs the graphs differs.
-`RoutingState.advance` is one stage's step of it, for a server that lets rows of different requests
-meet before each stage.
+Pure: no I/O, no clock, numpy only. `RoutingState` is where rows stand between two stages, and
+`advance` takes them past one; a server lets rows of different requests meet before each stage.
+`route_rows` is the plain loop over it, for whoever has all rows at hand: the model inside Triton,
+offline evaluation, a single batch.
 
 Stage i is expert i and router i; stage 1 includes the backbone, and the last stage has no router.
 The mean of the logits of experts 1..i, plus the model's correction for that prefix if it has one,
@@ -15,37 +14,43 @@ from that row alone, so an answer does not depend on the batch it came in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
 Rows = NDArray[np.intp]
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class RoutingRule:
-    """How eagerly rows go on.
+    """How eagerly rows go on. Rules of one model are equal where their numbers are.
 
     Attributes:
-        thresholds: of routers 1..K-1, in [0, 1]; a row goes on where its score is above.
+        thresholds: of routers 1..K-1, in [0, 1]; a row goes on where its score is above. Minus
+            infinity sends every row on.
         max_experts: between 1 and K.
-        corrections: optional fp32 [K, C], added to the mean logits of prefix 1..K.
+        corrections: optional fp32 [K, C], added to the mean logits of prefix 1..K; the model's, the
+            same in all its rules.
     """
 
     thresholds: tuple[float, ...]
     max_experts: int
-    corrections: Float | None = None
+    corrections: Float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        if not all(0.0 <= threshold <= 1.0 for threshold in self.thresholds):
+        if not all(0 <= each <= 1 or each == -math.inf for each in self.thresholds):
             raise ValueError("every threshold must lie between 0 and 1")
         if not 1 <= self.max_experts <= self.num_experts:
             raise ValueError(f"max_experts must lie between 1 and {self.num_experts}")
+
+    @classmethod
+    def every_expert(cls, num_experts: int, corrections: Float | None = None) -> RoutingRule:
+        """The full ensemble's: all rows through all experts, whatever the scores."""
+        return cls((-math.inf,) * (num_experts - 1), num_experts, corrections)
 
     @property
     def num_experts(self) -> int:
@@ -55,7 +60,7 @@ class RoutingRule:
 
 @dataclass(frozen=True)
 class StageCall:
-    """Run stage `stage` (from 1) on `rows` of the batch; send back a `StageOutput`.
+    """Run stage `stage` (from 1) on `rows` of the batch, which gives a `StageOutput`.
 
     `prefix_sum` [n, C] are the logits of the experts before, added up; zeros for stage 1.
     """
@@ -94,9 +99,6 @@ class Routed:
 
     def __len__(self) -> int:
         return len(self.experts_used)
-
-
-Routing = Generator[StageCall, StageOutput, Routed]
 
 
 @dataclass
@@ -170,8 +172,12 @@ class RoutingState:
             corrections=self.corrections,
         )
 
-    def call(self, stage: int, rows: Rows) -> StageCall:
-        """What `rows` need next: to be run through `stage`."""
+    def __len__(self) -> int:
+        return len(self.experts_used)
+
+    def call(self, stage: int, rows: Rows | None = None) -> StageCall:
+        """What `rows`, or all, need next: to be run through `stage`."""
+        rows = np.arange(len(self)) if rows is None else rows
         return StageCall(stage, rows, self.sums[rows])
 
     def advance(self, call: StageCall, output: StageOutput) -> Rows:
@@ -191,8 +197,9 @@ class RoutingState:
         on: Rows = asked[score > self.thresholds[asked, stage - 1]]
         return on
 
-    def answers(self, rows: Rows) -> Routed:
-        """What the experts so far say of rows that go no further."""
+    def answers(self, rows: Rows | None = None) -> Routed:
+        """What the experts so far say of rows that go no further; of all, unless some are named."""
+        rows = np.arange(len(self)) if rows is None else rows
         used = self.experts_used[rows]
         counts: Float = used[:, np.newaxis].astype(np.float32)
         estimates: Float = self.sums[rows] / counts
@@ -201,34 +208,34 @@ class RoutingState:
         return Routed(softmax(estimates), used, self.router_scores[rows])
 
 
-def route(batch_size: int, num_classes: int, rule: RoutingRule) -> Routing:
-    """Route a batch of N rows; see the module's description.
-
-    Yields `StageCall` (send back `StageOutput`); returns `Routed`. Stages are asked for in order,
-    each at most once, and only about rows that are left.
-    """
-    state = RoutingState.start([rule] * batch_size, rule.num_experts, num_classes)
-    rows: Rows = np.arange(batch_size)
-    for stage in range(1, rule.max_experts + 1):
-        if not len(rows):
-            break
-        call = state.call(stage, rows)
-        rows = state.advance(call, (yield call))
-    return state.answers(np.arange(batch_size))
-
-
-def drive(
-    routing: Generator[StageCall, StageOutput, Result],
+def route_rows(
+    state: RoutingState,
     run_stage: Callable[[StageCall], StageOutput],
-) -> Result:
-    """Run a routing to its end with one function that runs stages."""
-    try:
-        call = next(routing)
-        while True:
-            call = routing.send(run_stage(call))
-    except StopIteration as stop:
-        result: Result = stop.value
-        return result
+    still_wanted: Callable[[Rows], Rows] = lambda rows: rows,
+) -> None:
+    """Take all rows of a state that no expert has seen as far as they go.
+
+    Stages are asked for in order, each at most once, and only about rows that are left; before each
+    but the first, `still_wanted` may leave out some of these. What `run_stage` raises ends it.
+    """
+    rows: Rows = np.arange(len(state))
+    stage = 1
+    while len(rows):
+        call = state.call(stage, rows)
+        rows = still_wanted(state.advance(call, run_stage(call)))
+        stage += 1
+
+
+def route(
+    batch_size: int,
+    num_classes: int,
+    rule: RoutingRule,
+    run_stage: Callable[[StageCall], StageOutput],
+) -> Routed:
+    """The answers for a batch of N rows that have one rule; see `route_rows`."""
+    state = RoutingState.start([rule] * batch_size, rule.num_experts, num_classes)
+    route_rows(state, run_stage)
+    return state.answers()
 
 
 def softmax(logits: Float) -> Float:

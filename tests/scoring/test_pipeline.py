@@ -202,7 +202,7 @@ def test_a_failure_ends_the_run(
             raise OutputError("writing")
 
     if where == "inference":
-        monkeypatch.setattr("scoring.pipeline.run_stage", run_stage)
+        monkeypatch.setattr(Engine, "run_stage", run_stage)
     work = PipelineSettings(Kept(1), part_rows=10, batch_size=8, workers=2)
     started = time.monotonic()
     with pytest.raises((OutputError, InferenceError), match=where):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.engine.batching import BatchPolicy, Run, StageEstimates, StageQueue, Wait
-from serving.engine.stages import StageCosts
+from serving.engine.stage_costs import StageCosts
 
 NEVER = math.inf
 CPU = StageCosts((1, 2, 4, 8), ((2.0, 4.0, 8.0, 16.0), (1.0, 2.0, 4.0, 8.0), (1.0, 2.0, 4.0, 8.0)))

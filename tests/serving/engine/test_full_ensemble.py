@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serving.engine.full_ensemble import FullEnsembleEstimate
-from serving.engine.stages import StageCosts
+from serving.engine.stage_costs import StageCosts
 
 COSTS = StageCosts((1, 4), ((0.002, 0.005), (0.001, 0.001), (0.001, 0.002)))
 """In stage 2 a batch of four takes no longer than one image."""

@@ -77,7 +77,7 @@ def test_the_answer_is_the_softmax_of_the_mean_of_the_experts_used(
     engine: Engine, pixels: Pixels, mixed: RoutingRule
 ) -> None:
     routed = engine.classify(pixels, mixed)
-    logits = np.stack([output.logits for _, output in engine.every_stage(pixels)])
+    logits = np.stack([step.run.output.logits for step in engine.every_stage(pixels)])
     for row, used in enumerate(routed.experts_used):
         mean = logits[:used, row].astype(np.float64).mean(axis=0)
         if mixed.corrections is not None:

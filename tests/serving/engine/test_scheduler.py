@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from serving.engine.graphs import Engine
-from serving.engine.scheduler import BatchReport, Scheduler, Urgency
-from serving.engine.stages import StageCosts
+from serving.engine.jobs import Urgency
+from serving.engine.scheduler import BatchReport, Scheduler
+from serving.engine.stage_costs import StageCosts
 from serving.errors import DeadlineExceeded, InferenceError, Overloaded
 from serving.model.routing import Routed, RoutingRule
 
@@ -306,7 +307,7 @@ def test_what_waits_is_told_in_seconds_of_work(engine: Engine, pixels: Pixels) -
 def test_features_may_stay_on_a_device_between_the_graphs(engine: Engine, pixels: Pixels) -> None:
     """IO binding as on an accelerator, with the CPU as the device."""
     bound, rule = replace(engine, device="cpu"), engine.rule(threshold=0.5)
-    (_, _), (feeds, _), _ = bound.every_stage(pixels[:2])
+    feeds = list(bound.every_stage(pixels[:2]))[1].feeds
     assert not isinstance(feeds["features"], np.ndarray)
     assert_answers(bound.classify(pixels, rule), engine.classify(pixels, rule))
 

@@ -18,7 +18,6 @@ from serving.model.routing import (
     RoutingState,
     StageCall,
     StageOutput,
-    drive,
     route,
     softmax,
 )
@@ -40,8 +39,7 @@ class Ensemble:
 
     def route(self, rows: NDArray[np.intp], rule: RoutingRule) -> Routed:
         """Route a batch made of some of the rows."""
-        routing = route(len(rows), self.logits.shape[2], rule)
-        return drive(routing, lambda call: self.run_stage(call, rows))
+        return route(len(rows), self.logits.shape[2], rule, lambda call: self.run_stage(call, rows))
 
     def run_stage(self, call: StageCall, rows: NDArray[np.intp]) -> StageOutput:
         """Answer a call about a batch made of these rows."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from serving.engine.graphs import Engine, host, load_engine
 from serving.engine.provider import Provider
-from serving.engine.stages import StageCosts, measure_costs, run_stage
+from serving.engine.stage_costs import StageCosts, measure_costs
 from serving.errors import SettingsError
 from serving.model.routing import RoutingState
 
@@ -70,11 +70,12 @@ def test_stages_one_after_the_other_are_the_engines_answer(engine: Engine, pixel
     state = RoutingState.start([rule] * 5, engine.manifest.num_experts, engine.manifest.num_classes)
     inputs: NDArray[Any] = images
     for stage in range(1, engine.manifest.num_experts + 1):
-        run = run_stage(engine, stage, inputs, state)
+        call = state.call(stage)
+        run = engine.run_stage(call, inputs)
         assert run.seconds > 0
-        inputs = host(run.features)
-    assert not len(run.on)
-    answers, expected = state.answers(np.arange(5)), engine.classify(images, rule)
+        on, inputs = state.advance(call, run.output), host(run.features)
+    assert not len(on)
+    answers, expected = state.answers(), engine.classify(images, rule)
     np.testing.assert_allclose(answers.probabilities, expected.probabilities, atol=1e-6)
 
 

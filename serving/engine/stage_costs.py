@@ -1,7 +1,4 @@
-"""One stage of the model on a batch, and what batches of each stage cost here.
-
-Between stages rows of different requests may meet; within one they stay together.
-"""
+"""What batches of each stage cost on this machine: measured at the start, which warms up too."""
 
 from __future__ import annotations
 
@@ -9,13 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engine.graphs import Engine, StageInputs, host
-from serving.model.routing import Float, RoutingState, Rows
+from serving.engine.graphs import Engine, host
 
 _WORTH_IT = 0.97
 """A larger batch must take less than this share of a smaller one's time a row."""
@@ -26,46 +21,6 @@ _REPEATS = 2
 _SURELY_TRIED = 16
 _MOST_SECONDS_MEASURING = 0.5
 _LARGEST_BATCH = 256
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """What a stage did with a batch of N rows.
-
-    Attributes:
-        on: the rows that go on to the next stage.
-        features: fp32 [N, ..], what the next stage takes; they may still be on the device.
-        seconds: that the stage's graph took.
-        embedding: fp32 [N, D], of the stage's expert; None where it wasn't asked for.
-    """
-
-    on: Rows
-    features: StageInputs
-    seconds: float
-    embedding: Float | None = None
-
-
-def run_stage(
-    engine: Engine,
-    stage: int,
-    inputs: NDArray[Any],
-    state: RoutingState,
-    *,
-    embedding: bool = False,
-) -> StageResult:
-    """Take a batch through a stage (from 1), changing `state`.
-
-    `inputs` are images, uint8 [N, H, W, 3], for stage 1 and features, fp32 [N, ..], for others.
-
-    Raises:
-        InferenceError: if the runtime fails.
-    """
-    call = state.call(stage, np.arange(len(inputs)))
-    start = time.perf_counter()
-    run = engine.run_stage(call, inputs, embedding=embedding)
-    seconds = time.perf_counter() - start
-    on = state.advance(call, run.output)
-    return StageResult(on, run.features, seconds, run.embedding)
 
 
 @dataclass(frozen=True)
@@ -96,15 +51,6 @@ class StageCosts:
         return self.sizes[-1]
 
 
-def through_all_stages(engine: Engine, rows: int) -> RoutingState:
-    """Rows that no expert has seen, and that every expert will: no score makes them stop."""
-    manifest = engine.manifest
-    rule = engine.rule(threshold=0.0)
-    state = RoutingState.start([rule] * rows, manifest.num_experts, manifest.num_classes)
-    state.thresholds[:] = -np.inf  # a score of 0 is not above a threshold of 0
-    return state
-
-
 def measure_costs(engine: Engine) -> StageCosts:
     """Time every stage on batches of 1, 2, 4, .. for as long as a larger batch is worth it.
 
@@ -133,13 +79,12 @@ def _worthwhile(measured: Mapping[int, NDArray[np.float64]]) -> int:
 
 
 def _time_stages(engine: Engine, size: int) -> Sequence[float]:
-    manifest = engine.manifest
-    spec, experts = manifest.image, manifest.num_experts
-    inputs: NDArray[Any] = np.full((size, spec.height, spec.width, 3), 128, dtype=np.uint8)
-    state = through_all_stages(engine, size)
+    spec = engine.manifest.image
+    grey = np.full((size, spec.height, spec.width, 3), 128, dtype=np.uint8)
     times = []
-    for stage in range(1, experts + 1):
-        start = time.perf_counter()
-        inputs = host(run_stage(engine, stage, inputs, state).features)
+    start = time.perf_counter()
+    for step in engine.every_stage(grey):
+        host(step.run.features)
         times.append(time.perf_counter() - start)
+        start = time.perf_counter()
     return times
