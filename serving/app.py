@@ -11,8 +11,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
+from serving.dataplane.dataplane import DataPlane
 from serving.dataplane.model_host import ModelHost
-from serving.dataplane.service import ClassificationService
 from serving.http.process import (
     SHUTDOWN_GRACE_S,
     announce,
@@ -26,8 +26,8 @@ from serving.metrics.registry import StageMetrics
 from serving.settings import Settings
 
 
-def build_service(repository: Path, settings: Settings) -> ClassificationService:
-    """A service on the repository's latest model version.
+def build_data_plane(repository: Path, settings: Settings) -> DataPlane:
+    """A data plane on the repository's latest model version.
 
     Raises:
         ModelRepositoryError: if the repository can't be served.
@@ -35,7 +35,7 @@ def build_service(repository: Path, settings: Settings) -> ClassificationService
         InferenceError: if a graph fails while it is warmed up.
     """
     metrics = StageMetrics(CollectorRegistry())
-    return ClassificationService(ModelHost(repository, settings, metrics), settings, metrics)
+    return DataPlane(ModelHost(repository, settings, metrics), settings, metrics)
 
 
 def serve(repository: Path, settings: Settings, console: Console) -> None:
@@ -46,48 +46,47 @@ def serve(repository: Path, settings: Settings, console: Console) -> None:
         SettingsError: if the address can't be listened on.
     """
     with server_process(settings.log_format):
-        service = _service_beside_imports(repository, settings)
+        plane = _loaded_beside_imports(repository, settings)
         try:
-            run_until_signal(_serve(service, console))
+            run_until_signal(_serve(plane, console))
         finally:
-            service.close()
+            plane.close()
 
 
-def _service_beside_imports(repository: Path, settings: Settings) -> ClassificationService:
+def _loaded_beside_imports(repository: Path, settings: Settings) -> DataPlane:
     """Load and warm up the model on another thread while this one imports the transports."""
     with ThreadPoolExecutor(1) as other:
-        loading = other.submit(build_service, repository, settings)
+        loading = other.submit(build_data_plane, repository, settings)
         importlib.import_module("serving.http.app")
         importlib.import_module("serving.grpc.server")
         return loading.result()
 
 
-async def _serve(service: ClassificationService, console: Console) -> None:
+async def _serve(plane: DataPlane, console: Console) -> None:
     """Both transports on one event loop, until a signal that uvicorn handles."""
     # Slow to import, and not needed by `ride classify`.
-    from serving.dataplane.inference import InferenceModels  # noqa: PLC0415
     from serving.grpc.server import grpc_listening  # noqa: PLC0415
     from serving.http.app import create_app  # noqa: PLC0415
 
-    models, settings = InferenceModels(service), service.settings
+    settings = plane.settings
     async with AsyncExitStack() as stack:
-        recorder = stack.enter_context(recording(service.metrics, settings))
+        recorder = stack.enter_context(recording(plane.metrics, settings))
         listener = stack.enter_context(listen(settings.host, settings.port, "--port"))
         grpc_port = None
         if settings.grpc_port is not None:
             # gRPC does not tell why it can't listen, and prints a log of its own.
             listen(settings.host, settings.grpc_port, "--grpc-port").close()
-            listening = grpc_listening(models, recorder, SHUTDOWN_GRACE_S)
+            listening = grpc_listening(plane, recorder, SHUTDOWN_GRACE_S)
             grpc_port = await stack.enter_async_context(listening)
-        for running in (service.host.follow_repository(), service.loop_lag.watch()):
+        for running in (plane.host.follow_repository(), plane.loop_lag.watch()):
             stack.callback(asyncio.create_task(running).cancel)
         grpc = "switched off" if grpc_port is None else f"port {grpc_port}"
-        announce(console, listener, _served(service), grpc)
-        await serve_http(create_app(models, recorder), listener)
+        announce(console, listener, _served(plane), grpc)
+        await serve_http(create_app(plane, recorder), listener)
 
 
-def _served(service: ClassificationService) -> str:
-    live = service.host.live
+def _served(plane: DataPlane) -> str:
+    live = plane.host.live
     manifest = live.engine.manifest
     return (
         f"ride version {live.version} ({manifest.num_classes} classes, "

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from serving.dataplane.classification import Classification
-from serving.dataplane.service import ClassificationService
+from serving.dataplane.dataplane import DataPlane
 from serving.engine.provider import Provider
 from serving.errors import RideError
 from serving.images.decoders import EncodedImage
@@ -195,7 +195,7 @@ def serve(
     )
     # The web framework is slow to import.
     if settings.triton:
-        from serving.triton_app import serve as run_server
+        from serving.triton.app import serve as run_server
     else:
         from serving.app import serve as run_server
     run_server(repository, settings, Console())
@@ -226,15 +226,15 @@ def classify(
 
     Example: ride classify examples/*.png
     """
-    from serving.app import build_service
+    from serving.app import build_data_plane
 
     given = {"max_experts": max_experts, "threshold": threshold, "quality": quality}
     parameters = parse_cost_parameters(given)
-    service = build_service(repository, dataclasses.replace(_DEFAULTS, audit_share=0.0))
+    plane = build_data_plane(repository, dataclasses.replace(_DEFAULTS, audit_share=0.0))
     try:
-        answers, failed = asyncio.run(_classify_files(service, files, parameters, top_k))
+        answers, failed = asyncio.run(_classify_files(plane, files, parameters, top_k))
     finally:
-        service.close()
+        plane.close()
     if json:
         for answer in answers:
             print(orjson.dumps(dataclasses.asdict(answer)).decode())
@@ -247,25 +247,26 @@ def classify(
 
 
 async def _classify_files(
-    service: ClassificationService,
+    plane: DataPlane,
     files: Sequence[Path],
     parameters: CostParameters,
     top_k: int,
 ) -> tuple[list[Classification], list[str]]:
-    live = service.host.live
-    rule = live.rule(parameters)
-    check_top_k(live.engine.manifest, top_k)
     answers: list[Classification] = []
     failed: list[str] = []
-    for file in files:
-        name = os.fsencode(file).decode(errors="replace")  # names need not be Unicode, JSON must
-        try:
-            image = EncodedImage(_read(file, service.settings.max_image_bytes), name)
-            answers += (await service.classify(live, [image], rule, top_k)).results
-        except OSError as error:
-            failed.append(f"{name}: {error.strerror}")
-        except RideError as error:
-            failed.append(str(error))
+    with plane.admit(parameters=parameters) as admitted:
+        check_top_k(admitted.live.engine.manifest, top_k)
+        for file in files:
+            name = os.fsencode(file).decode(
+                errors="replace"
+            )  # names need not be Unicode, JSON must
+            try:
+                image = EncodedImage(_read(file, plane.settings.max_image_bytes), name)
+                answers += (await admitted.classify([image], top_k)).results
+            except OSError as error:
+                failed.append(f"{name}: {error.strerror}")
+            except RideError as error:
+                failed.append(str(error))
     return answers, failed
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from serving.dataplane.tensors import Datatype, TensorSpec
+from serving.dataplane.tensors import Datatype, TensorSpec, answer_tensors
 from serving.engine.graphs import Engine
 from serving.errors import InvalidRequest, ModelNotFound
 from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME, Manifest
@@ -51,7 +51,7 @@ class Catalogue:
         """
         model = self._clients.get(name) or self._graphs.get(name)
         if model is None:
-            raise no_such_model(name)
+            raise _no_such_model(name)
         if version not in (None, "", self._version):
             raise ModelNotFound(
                 f"version {version[:100]!r} of {name} is not served; version {self._version} is"
@@ -71,8 +71,13 @@ class Catalogue:
         return model
 
 
-def no_such_model(name: str) -> ModelNotFound:
-    """The error for an unknown name."""
+def require_client_model(name: str) -> None:
+    """Raise ModelNotFound unless clients know a model of this name."""
+    if name not in (MODEL_NAME, IMAGE_MODEL_NAME):
+        raise _no_such_model(name)
+
+
+def _no_such_model(name: str) -> ModelNotFound:
     known = f"{MODEL_NAME!r}, {IMAGE_MODEL_NAME!r}"
     return ModelNotFound(f"there is no model {name[:100]!r}; there are: {known}")
 
@@ -83,15 +88,6 @@ def _pixels(manifest: Manifest) -> TensorSpec:
 
 
 _FILES = TensorSpec("image_bytes", Datatype.BYTES, (-1,))
-
-
-def answer_tensors(manifest: Manifest) -> tuple[TensorSpec, ...]:
-    """What comes of N images: probabilities, experts_used, router_scores."""
-    return (
-        TensorSpec("probabilities", Datatype.FP32, (-1, manifest.num_classes)),
-        TensorSpec("experts_used", Datatype.INT32, (-1,)),
-        TensorSpec("router_scores", Datatype.FP32, (-1, manifest.num_experts - 1)),
-    )
 
 
 def _graph_model(engine: Engine, name: str) -> ModelDescription:

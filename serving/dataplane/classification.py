@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 
 from serving.images.decoders import EncodedImage
+from serving.metrics.registry import Exposition
 from serving.model.manifest import Manifest
-from serving.model.parameters import ClassifyParameters
+from serving.model.parameters import CostParameters
 from serving.model.routing import Routed
 from serving.model.top_k import top_k_classes
+from serving.model.versions import ModelVersion
+from serving.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -61,19 +64,39 @@ class Classified:
     results: list[Classification]
 
 
-Classify: TypeAlias = Callable[[Sequence[EncodedImage]], Awaitable[Classified]]
-"""Answers a request's images; all of them, or an error that names the first bad one."""
+class AdmittedImages(Protocol):
+    """A request for images that will be answered."""
+
+    async def classify(self, images: Sequence[EncodedImage], top_k: int) -> Classified:
+        """Answer all images, with so many labels each, or raise what names the first bad one."""
 
 
-class Classifier(Protocol):
+class ImagePlane(Protocol):
     """What classifies encoded images: a model in this process, or Triton servers."""
 
-    def accept(self, parameters: ClassifyParameters) -> AbstractContextManager[Classify]:
-        """Look at a request before its images are read; the value classifies them.
+    settings: Settings
+
+    def admit(self, *, parameters: CostParameters) -> AbstractContextManager[AdmittedImages]:
+        """Take in a request before its images are read.
 
         Raises:
             RideError: if it would be refused whatever its images are.
         """
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be answered."""
+
+    @property
+    def served(self) -> ModelVersion:
+        """The version that new requests go to.
+
+        Raises:
+            RideError: if there is none.
+        """
+
+    def exposition(self, accept: str) -> Exposition:
+        """The metrics, as Prometheus scrapes them."""
 
 
 def classified(

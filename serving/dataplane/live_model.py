@@ -14,7 +14,7 @@ from serving.audit.auditor import Auditor
 from serving.dataplane.catalogue import Catalogue
 from serving.engine.full_ensemble import FullEnsembleEstimate
 from serving.engine.graphs import Engine, load_engine
-from serving.engine.overload import GearLadder, OverloadControl
+from serving.engine.overload import Allowed, GearLadder, OverloadControl
 from serving.engine.provider import Provider
 from serving.engine.scheduler import BatchReport, Scheduler
 from serving.engine.stage_costs import measure_costs
@@ -55,21 +55,22 @@ class LiveModel:
         self._retired: Callable[[], object] | None = None
 
     def rule(self, parameters: CostParameters) -> RoutingRule:
-        """The routing rule that a request's parameters ask for; without any, `own_rule` itself.
+        """The routing rule that a request's parameters ask for; without any, `own_rule`.
 
         Raises:
             InvalidRequest: if one is out of range or contradicts another.
         """
-        asked = (parameters.max_experts, parameters.threshold, parameters.quality)
-        return self.own_rule if asked == (None, None, None) else self._rule(*asked)
+        return self._rule(parameters.max_experts, parameters.threshold, parameters.quality)
 
-    def observe_answers(self, images: NDArray[np.uint8], routed: Routed, rule: RoutingRule) -> None:
-        """Take note of how images were answered by this rule, on the event loop's thread.
+    def observe_answers(self, images: NDArray[np.uint8], routed: Routed, allowed: Allowed) -> None:
+        """Take note of how images were answered, on the event loop's thread.
 
         Only where neither a request nor load changed the model's own rule do they say something of
         how it does.
         """
-        if rule is self.own_rule:
+        if allowed.degraded:
+            self.metrics.observe_degraded(len(images))
+        if allowed.rule == self.own_rule:
             self.metrics.observe_own_rule(routed.experts_used)
             self.drift.observe(routed.experts_used)
             self.auditor.consider(images, routed)

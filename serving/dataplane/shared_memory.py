@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -64,6 +65,16 @@ class Region:
         self.byte_size = byte_size
         self._file = _open(key, offset + byte_size)
         weakref.finalize(self, os.close, self._file)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """As the protocol tells of it."""
+        return {
+            "name": self.name,
+            "key": self.key,
+            "offset": self.offset,
+            "byte_size": self.byte_size,
+        }
 
     def read(self, offset: int, byte_size: int) -> memoryview:
         """A copy of bytes inside this region.
@@ -229,6 +240,17 @@ class SharedMemoryRegions:
     def _require_enabled(self) -> None:
         if not self.enabled:
             raise Unsupported("shared memory is switched off; ride serve --shared-memory allows it")
+
+
+def no_cuda_region(name: str | None) -> None:
+    """Raise RegionNotFound if a CUDA shared memory region is named: there are none."""
+    if name:
+        raise RegionNotFound(f"there is no CUDA shared memory region {name[:100]!r}")
+
+
+def refuse_cuda() -> NoReturn:
+    """Raise Unsupported: registering CUDA shared memory is refused."""
+    raise Unsupported("this server has no CUDA shared memory")
 
 
 def parse_place(parameters: Mapping[str, object]) -> Place | None:

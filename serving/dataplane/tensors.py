@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import InvalidRequest
+from serving.model.manifest import Manifest
 
 Array = NDArray[Any]
 
@@ -69,6 +70,15 @@ class TensorSpec:
     def _wanted(self) -> str:
         shape = ", ".join("N" if size == -1 else str(size) for size in self.shape)
         return f"the input {self.name!r} must have the shape [{shape}]"
+
+
+def answer_tensors(manifest: Manifest) -> tuple[TensorSpec, ...]:
+    """What comes of N images: probabilities, experts_used, router_scores."""
+    return (
+        TensorSpec("probabilities", Datatype.FP32, (-1, manifest.num_classes)),
+        TensorSpec("experts_used", Datatype.INT32, (-1,)),
+        TensorSpec("router_scores", Datatype.FP32, (-1, manifest.num_experts - 1)),
+    )
 
 
 def decode_raw(raw: bytes | memoryview, spec: TensorSpec, shape: tuple[int, ...]) -> Array:

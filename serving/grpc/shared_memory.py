@@ -5,88 +5,53 @@ There is no CUDA shared memory: its list is empty, and registering any is refuse
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2
 
-from serving.dataplane.shared_memory import SharedMemoryRegions
-from serving.errors import RegionNotFound, Unsupported
-
-Answer = TypeVar("Answer")
+from serving.dataplane.shared_memory import SharedMemoryRegions, no_cuda_region, refuse_cuda
+from serving.grpc.answering import AnsweringServicer, answered
+from serving.metrics.request_recorder import RequestRecorder
 
 
-class SharedMemoryServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+class SharedMemoryServicer(AnsweringServicer):
     """The calls about shared memory; the whole service extends it."""
 
-    def __init__(self, regions: SharedMemoryRegions) -> None:
+    def __init__(self, regions: SharedMemoryRegions, recorder: RequestRecorder) -> None:
+        super().__init__(recorder)
         self._regions = regions
 
-    async def _answered(
-        self, context: Any, method: str, answer: Callable[[], Awaitable[Answer]]
-    ) -> Answer:
-        """The answer, or the error as a status."""
-        raise NotImplementedError
-
-    async def SystemSharedMemoryStatus(self, request: Any, context: Any) -> Any:  # noqa: N802, the protocol's name
+    @answered
+    async def SystemSharedMemoryStatus(self, request: Any, _: Any) -> Any:
         """The registered regions, or one of them."""
+        response = service_pb2.SystemSharedMemoryStatusResponse
+        found = [region.description for region in self._regions.status(request.name or None)]
+        return response(regions={each["name"]: response.RegionStatus(**each) for each in found})
 
-        async def answer() -> Any:
-            response = service_pb2.SystemSharedMemoryStatusResponse
-            regions = {
-                region.name: response.RegionStatus(
-                    name=region.name,
-                    key=region.key,
-                    offset=region.offset,
-                    byte_size=region.byte_size,
-                )
-                for region in self._regions.status(request.name or None)
-            }
-            return response(regions=regions)
-
-        return await self._answered(context, "SystemSharedMemoryStatus", answer)
-
-    async def SystemSharedMemoryRegister(self, request: Any, context: Any) -> Any:  # noqa: N802
+    @answered
+    async def SystemSharedMemoryRegister(self, request: Any, _: Any) -> Any:
         """Make a region of a shared memory object known."""
+        self._regions.register(request.name, request.key, request.offset, request.byte_size)
+        return service_pb2.SystemSharedMemoryRegisterResponse()
 
-        async def answer() -> Any:
-            self._regions.register(request.name, request.key, request.offset, request.byte_size)
-            return service_pb2.SystemSharedMemoryRegisterResponse()
-
-        return await self._answered(context, "SystemSharedMemoryRegister", answer)
-
-    async def SystemSharedMemoryUnregister(self, request: Any, context: Any) -> Any:  # noqa: N802
+    @answered
+    async def SystemSharedMemoryUnregister(self, request: Any, _: Any) -> Any:
         """Forget all regions, or one of them; it need not be known."""
+        self._regions.unregister(request.name or None)
+        return service_pb2.SystemSharedMemoryUnregisterResponse()
 
-        async def answer() -> Any:
-            self._regions.unregister(request.name or None)
-            return service_pb2.SystemSharedMemoryUnregisterResponse()
-
-        return await self._answered(context, "SystemSharedMemoryUnregister", answer)
-
-    async def CudaSharedMemoryStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+    @answered
+    async def CudaSharedMemoryStatus(self, request: Any, _: Any) -> Any:
         """No region."""
+        no_cuda_region(request.name)
+        return service_pb2.CudaSharedMemoryStatusResponse()
 
-        async def answer() -> Any:
-            if request.name:
-                name = request.name[:100]
-                raise RegionNotFound(f"there is no CUDA shared memory region {name!r}")
-            return service_pb2.CudaSharedMemoryStatusResponse()
+    @answered
+    async def CudaSharedMemoryRegister(self, _: Any, __: Any) -> Any:
+        """Refused."""
+        refuse_cuda()
 
-        return await self._answered(context, "CudaSharedMemoryStatus", answer)
-
-    async def CudaSharedMemoryRegister(self, _: Any, context: Any) -> Any:  # noqa: N802
-        """Refused: this server has no CUDA shared memory."""
-
-        async def answer() -> Any:
-            raise Unsupported("this server has no CUDA shared memory")
-
-        return await self._answered(context, "CudaSharedMemoryRegister", answer)
-
-    async def CudaSharedMemoryUnregister(self, _: Any, context: Any) -> Any:  # noqa: N802
-        """There is nothing to forget."""
-
-        async def answer() -> Any:
-            return service_pb2.CudaSharedMemoryUnregisterResponse()
-
-        return await self._answered(context, "CudaSharedMemoryUnregister", answer)
+    @answered
+    async def CudaSharedMemoryUnregister(self, _: Any, __: Any) -> Any:
+        """There is nothing to forget; perf_analyzer asks for it all the same."""
+        return service_pb2.CudaSharedMemoryUnregisterResponse()

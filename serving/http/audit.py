@@ -11,8 +11,8 @@ from fastapi.responses import Response
 
 from serving.audit.auditor import AuditState
 from serving.audit.outcomes import Outcomes
+from serving.dataplane.dataplane import DataPlane
 from serving.dataplane.live_model import LiveModel
-from serving.dataplane.service import ClassificationService
 from serving.metrics.drift import StageDrift
 from serving.model.manifest import MODEL_NAME
 from serving.model.proportion import CONFIDENCE, Proportion
@@ -82,7 +82,7 @@ class AuditBody:
         )
 
 
-def audit_router(service: ClassificationService) -> APIRouter:
+def audit_router(plane: DataPlane) -> APIRouter:
     """The route, for operators."""
     router = APIRouter(tags=["operators"])
 
@@ -97,7 +97,7 @@ def audit_router(service: ClassificationService) -> APIRouter:
 
         Only images count that the model's own rule answered, as no request or load changed it.
         """
-        body = AuditBody.of(service.host.live, samples=samples)
+        body = AuditBody.of(plane.host.live, samples=samples)
         return Response(orjson.dumps(body), media_type="application/json")
 
     return router

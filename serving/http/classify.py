@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from serving import errors
-from serving.dataplane.classification import Classified, Classifier
+from serving.dataplane.classification import Classified, ImagePlane
 from serving.http.fast_lane import Endpoint
 from serving.http.hang_up import cancelled_by_hang_up
 from serving.images.decoders import EncodedImage
@@ -59,10 +59,9 @@ class ClassifyBody(BaseModel):
 class ClassifyRoute:
     """The route, in front of whatever classifies encoded images."""
 
-    def __init__(self, classifier: Classifier, max_images: int) -> None:
-        """`max_images` is how many a request may hold."""
-        self._classifier = classifier
-        self._max_images = max_images
+    def __init__(self, plane: ImagePlane) -> None:
+        self._plane = plane
+        self._max_images = plane.settings.max_images_per_request
 
     def router(self) -> APIRouter:
         """The route for the framework, which documents it."""
@@ -88,10 +87,10 @@ class ClassifyRoute:
         scores, and the share of the full ensemble's multiply-adds that was spent on it.
         """
         parameters = parse_classify_parameters(request.query_params)
-        with self._classifier.accept(parameters) as classify:
+        with self._plane.admit(parameters=parameters) as admitted:
             images = await _encoded_images(request, self._max_images)
             async with cancelled_by_hang_up(request):
-                classified = await classify(images)
+                classified = await admitted.classify(images, parameters.top_k)
         return Response(_classify_body(classified), media_type="application/json")
 
 

@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from serving.dataplane.inference import InferenceModels, InferRequest, ServedModel
+from serving.dataplane.dataplane import DataPlane
+from serving.dataplane.inference import InferRequest
 from serving.http.compression import accepted_coding, compress, decompress
 from serving.http.fast_lane import Endpoint
 from serving.http.hang_up import cancelled_by_hang_up
@@ -27,9 +28,8 @@ _QUICK_BODY_BYTES = 256 * 1024
 class InferRoute:
     """The route, of whichever model; it finds the model's name in the request's path."""
 
-    def __init__(self, models: InferenceModels) -> None:
-        self._models = models
-        self._service = models.service
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
 
     def router(self) -> APIRouter:
         """The route for the framework, which documents it."""
@@ -62,22 +62,20 @@ class InferRoute:
         body plain, with gzip or with deflate.
         """
         name, version = request.path_params["model"], request.path_params.get("version")
-        with self._models.live as live:
-            served = ServedModel.of(live, name, version)
-            self._service.require_time(live)
+        with self._plane.admit(name, version) as admitted:
             body = await request.body()
             coding = request.headers.get("content-encoding")
 
             def parse() -> InferRequest:
-                plain = decompress(body, coding, self._service.settings.max_body_bytes)
+                plain = decompress(body, coding, self._plane.settings.max_body_bytes)
                 return parse_infer_request(
-                    plain, served.description.input, request.headers.get(HEADER_LENGTH)
+                    plain, admitted.model.input, request.headers.get(HEADER_LENGTH)
                 )
 
             quick = coding is None and len(body) <= _QUICK_BODY_BYTES
             parsed = parse() if quick else await run_in_threadpool(parse)
             async with cancelled_by_hang_up(request):
-                answer = infer_body(await self._models.infer(served, parsed))
+                answer = infer_body(await admitted.infer(parsed))
         return _infer_response(answer, request.headers.get("accept-encoding"))
 
 

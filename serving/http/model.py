@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from serving.dataplane.classification import ImagePlane
 from serving.model.manifest import MODEL_NAME, Gear, ImageSpec, MultiplyAdds
-from serving.model.versions import ModelVersion
-from serving.settings import Settings
 
 
 class LimitsBody(BaseModel):
@@ -44,8 +43,9 @@ class ModelBody(BaseModel):
     limits: LimitsBody
 
 
-def model_router(served: Callable[[], ModelVersion], settings: Settings) -> APIRouter:
+def model_router(plane: ImagePlane) -> APIRouter:
     """The route, in front of whatever knows which version is served."""
+    settings = plane.settings
     limits = LimitsBody(
         body_bytes=settings.max_body_bytes,
         image_bytes=settings.max_image_bytes,
@@ -57,7 +57,7 @@ def model_router(served: Callable[[], ModelVersion], settings: Settings) -> APIR
     @router.get("/v1/model")
     async def model() -> ModelBody:
         """The served version: classes, experts, thresholds, gears and costs."""
-        version = served()
+        version = plane.served
         manifest = version.manifest
         return ModelBody(
             model=MODEL_NAME,

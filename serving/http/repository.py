@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
-from serving.dataplane.inference import InferenceModels
+from serving.dataplane.dataplane import DataPlane
 from serving.errors import InvalidRequest
 
-Wish = TypeVar("Wish", bound=BaseModel)
+Body = TypeVar("Body", bound=BaseModel)
 
 
 class IndexRequest(BaseModel):
@@ -25,15 +25,15 @@ class LoadRequest(BaseModel):
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
-def repository_router(models: InferenceModels) -> APIRouter:
+def repository_router(plane: DataPlane) -> APIRouter:
     """What is in the repository, and what of it is served."""
     router = APIRouter(prefix="/v2/repository", tags=["model repository"])
 
     @router.post("/index")
     async def index(request: Request) -> list[dict[str, str]]:
         """The models in the repository, by version."""
-        wish = await _parsed(request, IndexRequest)
-        return await models.index(ready=wish.ready)
+        asked = await _parsed(request, IndexRequest)
+        return await plane.index(ready=asked.ready)
 
     @router.post("/models/{model}/load")
     async def load(model: str, request: Request) -> Response:
@@ -41,20 +41,20 @@ def repository_router(models: InferenceModels) -> APIRouter:
 
         Requests under way are answered by the version that they began with.
         """
-        wish = await _parsed(request, LoadRequest)
-        await models.load(model, wish.parameters)
+        asked = await _parsed(request, LoadRequest)
+        await plane.load_model(model, asked.parameters)
         return Response()
 
     @router.post("/models/{model}/unload")
     async def unload(model: str) -> Response:
         """Serve the model no more (`--model-control explicit`)."""
-        await models.unload(model)
+        await plane.unload_model(model)
         return Response()
 
     return router
 
 
-async def _parsed(request: Request, kind: type[Wish]) -> Wish:
+async def _parsed(request: Request, kind: type[Body]) -> Body:
     """The body, which may be missing; tritonclient does not say that it is JSON."""
     try:
         return kind.model_validate_json(await request.body() or b"{}", strict=True)
@@ -64,19 +64,19 @@ async def _parsed(request: Request, kind: type[Wish]) -> Wish:
         raise InvalidRequest(f"{place[:100]} is wrong: {problem['msg']}") from None
 
 
-def statistics_router(models: InferenceModels) -> APIRouter:
+def statistics_router(plane: DataPlane) -> APIRouter:
     """What the models have done since they were loaded."""
     router = APIRouter(prefix="/v2/models", tags=["Open Inference Protocol"])
 
     @router.get("/stats")
     async def every_model() -> dict[str, Any]:
         """Statistics of all models and of the graphs behind them."""
-        return models.statistics(None, None)
+        return plane.statistics(None, None)
 
     @router.get("/{model}/stats")
     @router.get("/{model}/versions/{version}/stats")
     async def one_model(model: str, version: str | None = None) -> dict[str, Any]:
         """Statistics of a model."""
-        return models.statistics(model, version)
+        return plane.statistics(model, version)
 
     return router

@@ -11,8 +11,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from serving.dataplane.shared_memory import SharedMemoryRegions
-from serving.errors import InvalidRequest, RegionNotFound, Unsupported
+from serving.dataplane.shared_memory import SharedMemoryRegions, no_cuda_region, refuse_cuda
+from serving.errors import InvalidRequest
 from serving.model.parameters import describe
 
 _LARGEST_BODY_BYTES = 64 * 1024
@@ -38,15 +38,7 @@ def shared_memory_router(regions: SharedMemoryRegions) -> APIRouter:
     @router.get(f"{system}/region/{{region}}/status")
     async def status(region: str | None = None) -> list[dict[str, Any]]:
         """The registered regions, or one of them."""
-        return [
-            {
-                "name": known.name,
-                "key": known.key,
-                "offset": known.offset,
-                "byte_size": known.byte_size,
-            }
-            for known in regions.status(region)
-        ]
+        return [known.description for known in regions.status(region)]
 
     @router.post(f"{system}/region/{{region}}/register", openapi_extra=body)
     async def register(request: Request, region: str) -> Response:
@@ -73,14 +65,13 @@ def _cuda_router() -> APIRouter:
     @router.get("/region/{region}/status")
     async def status(region: str | None = None) -> list[dict[str, Any]]:
         """No region."""
-        if region is not None:
-            raise RegionNotFound(f"there is no CUDA shared memory region {region[:100]!r}")
+        no_cuda_region(region)
         return []
 
     @router.post("/region/{region}/register")
     async def register() -> Response:
         """Refused: this server has no CUDA shared memory."""
-        raise Unsupported("this server has no CUDA shared memory")
+        refuse_cuda()
 
     @router.post("/unregister")
     @router.post("/region/{region}/unregister")

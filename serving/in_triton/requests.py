@@ -12,7 +12,6 @@ from serving.errors import InvalidRequest, Overloaded, RideError
 from serving.model.manifest import Manifest
 from serving.model.parameters import parse_cost_parameters, without_reserved
 from serving.model.routing import RoutingRule
-from serving.model.rules import routing_rule
 
 _UNKNOWN_FAILURE = "the model failed on this request; Triton's log says why"
 
@@ -24,8 +23,7 @@ def rule_of(request: Any, manifest: Manifest) -> RoutingRule:
         InvalidRequest: if one is unknown, out of range or contradicts another.
     """
     parameters = without_reserved(json.loads(request.parameters() or "{}"))
-    wishes = parse_cost_parameters(parameters)
-    return routing_rule(manifest, wishes.max_experts, wishes.threshold, wishes.quality)
+    return parse_cost_parameters(parameters).rule(manifest)
 
 
 def error_response(error: Exception) -> Any:

@@ -16,7 +16,16 @@ from serving.in_triton.requests import cancelled_response, error_response, rule_
 from serving.in_triton.stage_graphs import StageGraphs
 from serving.model.manifest import Manifest
 from serving.model.manifest_json import load_manifest
-from serving.model.routing import Routed, RoutingRule, RoutingState, Rows
+from serving.model.parameters import NO_PARAMETERS
+from serving.model.routing import (
+    Routed,
+    RoutingRule,
+    RoutingState,
+    Rows,
+    StageCall,
+    StageOutput,
+    route_rows,
+)
 
 
 @dataclass
@@ -28,11 +37,6 @@ class _Job:
     rule: RoutingRule
     refusal: Any = None
 
-    def by_own_rule(self, manifest: Manifest) -> bool:
-        """Whether the request left the model's own rule as it is."""
-        own = (manifest.thresholds, manifest.num_experts)
-        return (self.rule.thresholds, self.rule.max_experts) == own
-
 
 class RoutingModel:
     """Triton's `TritonPythonModel`. Images of all requests of a call are routed as one batch."""
@@ -43,6 +47,7 @@ class RoutingModel:
         repository = Path(args["model_repository"]).parent  # Triton names the model's own folder
         self._version = version
         self._manifest = load_manifest(repository, version)
+        self._own_rule = NO_PARAMETERS.rule(self._manifest)
         on_gpu = args["model_instance_kind"] == "GPU"
         self._gpu = int(args["model_instance_device_id"]) if on_gpu else None
         self._counters = Counters(version, self._manifest)
@@ -73,7 +78,7 @@ class RoutingModel:
         answered = np.flatnonzero(alive[owners])
         routed = state.answers(answered)
         if len(routed):
-            own = np.array([job.by_own_rule(self._manifest) for job in jobs])
+            own = np.array([job.rule == self._own_rule for job in jobs])
             self._counters.observe_images(routed, own[owners[answered]])
         ends = np.cumsum(np.where(alive, sizes, 0))
         return [
@@ -89,23 +94,21 @@ class RoutingModel:
         owners: Rows,
     ) -> None:
         """Take all rows as far as they go. What fails costs those who still needed it."""
-        experts = self._manifest.num_experts
-        graphs = StageGraphs(images, experts, self._version, self._gpu)
-        rows: Rows = np.arange(len(images))
-        for stage in range(1, experts + 1):
-            if stage > 1:
-                rows = _still_wanted(rows, jobs, owners)
-            if not len(rows):
-                return
-            try:
-                call = state.call(stage, rows)
-                on = state.advance(call, graphs.run(call))
-            except Exception as error:  # noqa: BLE001 those who are done must be answered
-                for owner in np.unique(owners[rows]):
-                    jobs[owner].refusal = error_response(error)
-                return
-            self._counters.observe_stage(stage, len(rows), graphs.seconds)
-            rows = on
+        graphs = StageGraphs(images, self._manifest.num_experts, self._version, self._gpu)
+        under_way: Rows = np.arange(len(images))
+
+        def run_stage(call: StageCall) -> StageOutput:
+            nonlocal under_way
+            under_way = call.rows
+            output = graphs.run(call)
+            self._counters.observe_stage(call.stage, len(call.rows), graphs.seconds)
+            return output
+
+        try:
+            route_rows(state, run_stage, lambda rows: _still_wanted(rows, jobs, owners))
+        except Exception as error:  # noqa: BLE001 those who are done must be answered
+            for owner in np.unique(owners[under_way]):
+                jobs[owner].refusal = error_response(error)
 
 
 def _read(request: Any, manifest: Manifest) -> _Job | Any:

@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from serving.engine.scheduler import BatchReport
 from serving.model.manifest import graph_model
@@ -134,3 +134,35 @@ class Statistics:
                 for size, batch in sorted(its.batches.items())
             ],
         }
+
+
+class Stopwatch:
+    """Times a request's parts, in seconds, and counts it for its model, whatever comes of it."""
+
+    def __init__(self, statistics: Statistics, model: str) -> None:
+        self._statistics = statistics
+        self._model = model
+        self._rows = 0
+        self._decoding = 0.0
+        self._queue = 0.0
+
+    def __enter__(self) -> Self:
+        self._start = time.perf_counter()
+        return self
+
+    def decoded(self) -> float:
+        """Seconds that decoding took."""
+        self._decoding = time.perf_counter() - self._start
+        return self._decoding
+
+    def answered(self, rows: int, queue_seconds: float) -> None:
+        """So many rows, the first of which waited so long."""
+        self._rows, self._queue = rows, queue_seconds
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        total = time.perf_counter() - self._start
+        if kind is not None:
+            self._statistics.observe_failure(self._model, total)
+        else:
+            times = RequestTimes(self._queue, self._decoding, total)
+            self._statistics.observe_request(self._model, self._rows, times)

@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serving.errors import InvalidRequest
+from serving.model.manifest import Manifest
+from serving.model.routing import RoutingRule
+from serving.model.rules import routing_rule
 
 DEFAULT_TOP_K = 5
 _RESERVED_PREFIX = "triton_"
@@ -40,8 +43,16 @@ class CostParameters(BaseModel):
         ),
     ] = None
 
+    def rule(self, manifest: Manifest) -> RoutingRule:
+        """The routing rule that they ask of a model.
 
-_NONE = CostParameters()
+        Raises:
+            InvalidRequest: if one is out of range or contradicts another.
+        """
+        return routing_rule(manifest, self.max_experts, self.threshold, self.quality)
+
+
+NO_PARAMETERS = CostParameters()
 
 
 class ClassifyParameters(CostParameters):
@@ -77,7 +88,7 @@ def parse_cost_parameters(data: Mapping[str, object]) -> CostParameters:
         InvalidRequest: naming the parameter and what is wrong with it.
     """
     if not data:
-        return _NONE
+        return NO_PARAMETERS
     try:
         return CostParameters.model_validate(data, strict=True)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""The routing rule that a request gets: the model's own numbers, and its wishes in their place."""
+"""The routing rule that a request gets: the model's own numbers, or others in their place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def routing_rule(
     """The manifest's routing rule, with what a request asks for in place of its own numbers.
 
     Raises:
-        InvalidRequest: if a wish is out of range or contradicts another.
+        InvalidRequest: if one is out of range or contradicts another.
     """
     experts = manifest.num_experts
     if max_experts is not None and not 1 <= max_experts <= experts:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving.dataplane.catalogue import answer_tensors
 from serving.dataplane.classification import Answer
-from serving.dataplane.tensors import Array, TensorSpec, decode_raw
+from serving.dataplane.tensors import Array, TensorSpec, answer_tensors, decode_raw
 from serving.errors import BackendFault, InvalidRequest
 from serving.model.routing import Routed
 from serving.model.versions import ModelVersion

@@ -6,23 +6,19 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.dataplane.classification import (
-    Classified,
-    Classify,
-    classified,
-)
+from serving.dataplane.classification import Answer, Classified, classified
 from serving.errors import DeadlineExceeded, NoBackend
 from serving.images.decode import ImageLimits
 from serving.images.decoders import EncodedImage, ImageDecoders
 from serving.images.waiting_room import WaitingRoom
 from serving.metrics.registry import Exposition, Metrics
 from serving.model.manifest import ImageSpec
-from serving.model.parameters import ClassifyParameters
+from serving.model.parameters import NO_PARAMETERS, CostParameters
 from serving.model.top_k import check_top_k
 from serving.model.versions import ModelVersion
 from serving.settings import Settings
@@ -70,17 +66,17 @@ class TritonFront:
         return self.metrics.exposition(accept)
 
     @contextmanager
-    def accept(self, parameters: ClassifyParameters) -> Iterator[Classify]:
-        """Look at a request before its images are read; the value classifies them.
+    def admit(self, *, parameters: CostParameters) -> Iterator[_AdmittedImages]:
+        """Take in a request before its images are read.
 
         Raises:
             NoBackend: if no Triton server can be asked.
         """
         self._backends.require_one()
-        yield partial(self._classify, parameters)
+        yield _AdmittedImages(self, parameters)
 
-    async def _classify(
-        self, parameters: ClassifyParameters, images: Sequence[EncodedImage]
+    async def classify(
+        self, parameters: CostParameters, images: Sequence[EncodedImage], top_k: int
     ) -> Classified:
         """All images, or an error that names the first bad one.
 
@@ -94,25 +90,18 @@ class TritonFront:
         prepared = _PreparedImages(self._decoders, images)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.settings.request_timeout_s
+        given = parameters.model_dump(include=set(CostParameters.model_fields), exclude_none=True)
 
         async def ask(backend: TritonBackend, model: ModelVersion) -> Classified:
-            check_top_k(model.manifest, parameters.top_k)
+            check_top_k(model.manifest, top_k)
             pixels = await prepared.pixels(model.manifest.image)
-            wishes = parameters.model_dump(exclude={"top_k"}, exclude_none=True)
             start = time.monotonic()
             try:
-                answer = await backend.infer(model, pixels, wishes, deadline - loop.time())
+                answer = await backend.infer(model, pixels, given, deadline - loop.time())
             finally:
                 note_step("triton", start, **{"server.address": backend.address})
-            costs = model.manifest.multiply_adds
-            exemplar = exemplar_of_request()
-            self.metrics.observe_images(answer.routed, costs, model.number, exemplar)
-            if not wishes and not answer.degraded:
-                self.metrics.observe_own_rule(answer.routed.experts_used)
-            if answer.degraded:
-                self.metrics.observe_degraded(len(images))
-            note_answer(answer.routed.experts_used, degraded=answer.degraded)
-            return classified(str(model.number), model.manifest, images, answer, parameters.top_k)
+            self._observe(model, answer, parameters)
+            return classified(str(model.number), model.manifest, images, answer, top_k)
 
         with self._room.admit(len(images)):
             try:
@@ -120,6 +109,28 @@ class TritonFront:
                     return await self._backends.answer(ask)
             except TimeoutError:
                 raise DeadlineExceeded from None
+
+    def _observe(self, model: ModelVersion, answer: Answer, parameters: CostParameters) -> None:
+        manifest, routed = model.manifest, answer.routed
+        costs, exemplar = manifest.multiply_adds, exemplar_of_request()
+        self.metrics.observe_images(routed, costs, model.number, exemplar)
+        if answer.degraded:
+            self.metrics.observe_degraded(len(routed))
+        elif parameters.rule(manifest) == NO_PARAMETERS.rule(manifest):
+            self.metrics.observe_own_rule(routed.experts_used)
+        note_answer(routed.experts_used, degraded=answer.degraded)
+
+
+@dataclass(frozen=True)
+class _AdmittedImages:
+    """A request that some Triton server will answer."""
+
+    front: TritonFront
+    parameters: CostParameters
+
+    async def classify(self, images: Sequence[EncodedImage], top_k: int) -> Classified:
+        """As `TritonFront.classify`."""
+        return await self.front.classify(self.parameters, images, top_k)
 
 
 class _PreparedImages:

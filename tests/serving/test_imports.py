@@ -19,14 +19,14 @@ def modules_after(statement: str) -> set[str]:
 
 def test_the_server_imports_no_torch_nor_anything_else_of_training() -> None:
     loaded = modules_after(
-        "import serving.app, serving.triton_app, serving.grpc.server, serving.commands, ride"
+        "import serving.app, serving.triton.app, serving.grpc.server, serving.commands, ride"
     )
     assert {"onnxruntime", "fastapi", "ride", "serving.engine.graphs"} <= loaded
     assert not loaded & set(TRAINING_ONLY)
 
 
 def test_tracing_costs_no_import_where_it_is_off() -> None:
-    loaded = modules_after("import serving.app, serving.triton_app, serving.grpc.server")
+    loaded = modules_after("import serving.app, serving.triton.app, serving.grpc.server")
     assert not loaded & {"serving.tracing.spans", "opentelemetry.sdk", "opentelemetry.exporter"}
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.engine.overload import GearLadder, OverloadControl
+from serving.engine.overload import Allowed, GearLadder, OverloadControl
 from serving.model.manifest import Manifest, latest_version
 from serving.model.manifest_json import load_manifest
 from serving.model.routing import RoutingRule
@@ -83,16 +83,17 @@ def test_the_ladder_goes_down_the_gears_that_cost_less(manifest: Manifest) -> No
 def test_no_image_goes_further_at_a_level_than_without_it(manifest: Manifest) -> None:
     ladder = GearLadder.of(manifest, "fast")
     asked = RoutingRule((0.9, 0.1), 3)
-    assert ladder.apply(asked, 0) is asked
+    assert ladder.apply(asked, 0) == Allowed(asked, degraded=False)
     fast = manifest.gears["fast"].thresholds
     lowered = ladder.apply(asked, len(ladder.thresholds))
-    assert lowered.thresholds == (max(0.9, fast[0]), max(0.1, fast[1]))
-    assert lowered.max_experts == 3
+    assert lowered.degraded
+    assert lowered.rule.thresholds == (max(0.9, fast[0]), max(0.1, fast[1]))
+    assert lowered.rule.max_experts == 3
 
 
 def test_a_request_that_is_cheap_already_is_answered_as_asked(manifest: Manifest) -> None:
     ladder = GearLadder.of(manifest, "fast")
     cheap = RoutingRule((0.0, 0.0), 1)
-    assert ladder.apply(cheap, 1) is cheap
+    assert ladder.apply(cheap, 1) == Allowed(cheap, degraded=False)
     fast = RoutingRule(manifest.gears["fast"].thresholds, 3)
-    assert ladder.apply(fast, 1) is fast
+    assert ladder.apply(fast, 1) == Allowed(fast, degraded=False)

@@ -17,7 +17,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving import errors
 from serving.engine.graphs import Engine
-from serving.grpc.server import CODE
+from serving.grpc.errors import CODE
 from tests.running_server import RunningServer, running_server
 
 Pixels = NDArray[np.uint8]

@@ -8,7 +8,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
-from serving.http.app import create_front_app
+from serving.http.front_app import create_front_app
 from serving.http.process import (
     announce,
     listen,
