@@ -20,7 +20,7 @@ from tests.checkout import ROOT
 from tests.running_server import RunningServer, running_server
 from tests.short_networks import shortened
 
-pytest_plugins = ["tests.pictures"]
+pytest_plugins = ["tests.fitted_run", "tests.pictures"]
 
 CIFAR10_NAMES = (
     "airplane",

@@ -27,7 +27,7 @@ from serving.engine.graphs import load_engine
 from serving.model.manifest import Manifest, graph_models
 from serving.model.manifest_json import load_manifest
 from tests.checkout import ROOT
-from tests.export.fitted_run import DATA, fitted_run
+from tests.fitted_run import DATA, fitted_run
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.data import ImageSet, Split, read_split
 from training.errors import ConfigError

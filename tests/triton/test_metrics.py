@@ -110,6 +110,16 @@ def test_images_of_a_request_with_a_wish_are_not_counted_as_by_the_model_s_own_r
     assert total(after, "ride_own_rule_images_total") == total(before, "ride_own_rule_images_total")
 
 
+@BY_GRPC
+def test_a_rule_is_the_model_s_own_where_its_numbers_are(
+    triton: RunningTriton, client: Client, images: Images
+) -> None:
+    before = total(settled(triton), "ride_own_rule_images_total")
+    client.infer("ride", client.image(images.pixels[:10]), parameters={"max_experts": 3})
+    wait_for(lambda: total(triton.metrics(), "ride_own_rule_images_total") >= before + 10)
+    assert total(settled(triton), "ride_own_rule_images_total") == before + 10
+
+
 def test_what_the_model_expects_is_there_as_well(triton: RunningTriton, engine: Engine) -> None:
     text, manifest = triton.metrics(), engine.manifest
     assert total(text, "ride_router_threshold") == pytest.approx(sum(manifest.thresholds), rel=1e-4)

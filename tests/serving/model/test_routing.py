@@ -19,6 +19,7 @@ from serving.model.routing import (
     StageCall,
     StageOutput,
     route,
+    route_rows,
     softmax,
 )
 
@@ -297,3 +298,31 @@ def test_rows_of_several_requests_can_meet_before_every_stage(
             answered[int(row)] = answer
     for row, rule in enumerate(rules):
         assert answered[row] == answers(ensemble.route(np.array([row]), rule))[0]
+
+
+@settings(deadline=None)
+@given(ensembles())
+def test_the_full_ensembles_rule_takes_every_row_through_all_stages(ensemble: Ensemble) -> None:
+    experts = len(ensemble.logits)
+    scores = np.nan_to_num(ensemble.scores)
+    every = Ensemble(ensemble.logits, scores)
+    routed = every.route(every_row(every), RoutingRule.every_expert(experts))
+    assert set(routed.experts_used.tolist()) == {experts}
+    assert routed.router_scores.tobytes() == scores.T.tobytes()
+
+
+def test_rows_that_are_not_wanted_any_more_are_asked_no_further() -> None:
+    ensemble = Ensemble(
+        np.ones((3, 4, 2), dtype=np.float32), np.full((2, 4), 0.9, dtype=np.float32)
+    )
+    rows, rule = every_row(ensemble), RoutingRule((0.5, 0.5), 3)
+    state = RoutingState.start([rule] * 4, 3, 2)
+    route_rows(state, lambda call: ensemble.run_stage(call, rows), lambda on: on[on != 1])
+    assert ensemble.asked == {0: [1, 2, 3], 1: [1], 2: [1, 2, 3], 3: [1, 2, 3]}
+
+
+def test_rules_are_equal_where_their_numbers_are() -> None:
+    corrections = np.zeros((2, 3), dtype=np.float32)
+    assert RoutingRule((0.5,), 2, corrections) == RoutingRule((0.5,), 2, corrections.copy())
+    assert RoutingRule((0.5,), 2) != RoutingRule((0.5,), 1)
+    assert RoutingRule((0.5,), 2) != RoutingRule((0.25,), 2)

@@ -173,6 +173,20 @@ def test_answers_and_requests_are_counted_and_no_stages(
     assert not [name for name in after if any(other in name for other in others)]
 
 
+def test_a_rule_is_the_models_own_where_its_numbers_are(
+    front: RunningServer, pictures: tuple[bytes, ...]
+) -> None:
+    def own() -> float:
+        found = samples(front)
+        return sum(found[f'ride_own_rule_images_total{{experts="{k}"}}'] for k in (1, 2, 3))
+
+    before = own()
+    assert front.post(f"{CLASSIFY}?max_experts=3", content=pictures[0]).status_code == 200
+    assert own() == before + 1
+    assert front.post(f"{CLASSIFY}?max_experts=2", content=pictures[0]).status_code == 200
+    assert own() == before + 1
+
+
 # Hanging up
 
 

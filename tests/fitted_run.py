@@ -1,15 +1,17 @@
-"""A run that knows its data set without having been trained."""
+"""A run that knows its data set without having been trained: fixtures of all tests."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.short_networks import shortened
 from training.augmentation import to_unit_range
-from training.checkpoint import Checkpoint, Position, Stage
+from training.checkpoint import Checkpoint, Position, Stage, save_checkpoint
 from training.config import DataConfig, Dataset, ModelConfig
 from training.data import ImageSet, Split, read_split
 from training.loop import new_checkpoint
@@ -59,3 +61,18 @@ def _fit(expert: nn.Module, features: Tensor, labels: Tensor) -> None:
     *_, layer = (each for each in expert.modules() if isinstance(each, nn.Linear))
     layer.weight.copy_(weight.T)
     layer.bias.copy_(-(mean.double() @ weight).float())
+
+
+@pytest.fixture(scope="session")
+def finished(cifar10_folder: Path) -> Checkpoint:
+    """Two experts that are right about nearly every test image."""
+    with shortened():
+        return fitted_run(cifar10_folder)
+
+
+@pytest.fixture(scope="session")
+def run(finished: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder."""
+    folder = tmp_path_factory.mktemp("run")
+    save_checkpoint(finished, folder)
+    return folder
