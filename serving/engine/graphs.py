@@ -119,10 +119,10 @@ class Engine:
         threshold: float | None = None,
         quality: str | None = None,
     ) -> RoutingRule:
-        """The rule of a request's wishes; see `serving.model.rules`.
+        """The rule of a request's parameters; see `serving.model.rules`.
 
         Raises:
-            InvalidRequest: if a wish is out of range or contradicts another.
+            InvalidRequest: if a parameter is out of range or contradicts another.
         """
         return routing_rule(self.manifest, max_experts, threshold, quality)
 

@@ -43,8 +43,8 @@ def decompress(body: bytes, coding: str | None, max_bytes: int) -> bytes:
 
 def accepted_coding(header: str | None) -> str | None:
     """The first coding of ours in an Accept-Encoding header; a quality of 0 refuses one."""
-    for offer in (header or "").lower().split(","):
-        name, _, quality = offer.partition(";")
+    for coding in (header or "").lower().split(","):
+        name, _, quality = coding.partition(";")
         if name.strip() in CODINGS and quality.replace(" ", "") not in ("q=0", "q=0.0"):
             return name.strip()
     return None

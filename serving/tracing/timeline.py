@@ -1,4 +1,4 @@
-"""What was done for a request, and when: the material of its trace."""
+"""What was done for a request, and when: the data of its trace."""
 
 from __future__ import annotations
 
