@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
 
 from scoring.errors import InputError
 from scoring.records import LIMITS, Fault, FaultKind
@@ -30,12 +29,6 @@ def is_url(location: str) -> bool:
 
 def _is_web(location: str) -> bool:
     return location.startswith(("http://", "https://"))
-
-
-def suffix(location: str) -> str:
-    """The end of the file's name, from its last dot, in lower case."""
-    path = urlsplit(location).path if is_url(location) else location
-    return Path(path).suffix.lower()
 
 
 def join(folder_of: str, location: str) -> str:

@@ -11,7 +11,6 @@ from scoring.errors import InputError
 from scoring.inputs.locations import IMAGE_SUFFIXES, is_url, open_file
 from scoring.records import LIMITS, Fault, FaultKind, Record
 
-SUFFIXES = (".tar", ".tgz", ".tar.gz")
 _MAX_LABEL_BYTES = 4096
 _NO_IMAGE = Fault(
     FaultKind.MISSING, f"the sample has no member that ends in {', '.join(IMAGE_SUFFIXES)}"
@@ -101,8 +100,8 @@ class TarShard:
             sample.label = content.read(_MAX_LABEL_BYTES).decode(errors="replace").strip()
 
 
-def tar_shard(location: str, image: str | None, label: str | None) -> TarShard:
-    """A tar file as one shard.
+def tar_shards(location: str, image: str | None, label: str | None, _: int) -> list[TarShard]:
+    """A tar file as one shard, which can't be divided.
 
     Raises:
         InputError: if it can't be read, or does not begin as a tar file does.
@@ -113,7 +112,7 @@ def tar_shard(location: str, image: str | None, label: str | None) -> TarShard:
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{location} is not a readable tar file: {reason}") from error
-    return TarShard(location, image, label)
+    return [TarShard(location, image, label)]
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -93,10 +93,22 @@ class FileShard:
         return {**self.__dict__, **copied}
 
 
-def file_shards(paths: pa.Array, rows: int, *, label_from_folder: bool) -> list[FileShard]:
-    """Files in shards of so many."""
+def file_shards(
+    paths: pa.Array,
+    rows: int,
+    *,
+    labels: pa.Array | None = None,
+    list_location: str | None = None,
+    label_from_folder: bool = False,
+) -> list[FileShard]:
+    """Files in shards of so many; see `FileShard`."""
     return [
-        FileShard(paths.slice(start, rows), label_from_folder=label_from_folder)
+        FileShard(
+            paths.slice(start, rows),
+            None if labels is None else labels.slice(start, rows),
+            None if list_location is None else (list_location, start),
+            label_from_folder,
+        )
         for start in range(0, len(paths), rows)
     ]
 
