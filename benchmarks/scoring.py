@@ -197,9 +197,9 @@ class RawScoring:
 
 def ray_lines(images: Path, copies: int, rounds: int, threads: int) -> Iterator[str]:
     """Speeds in threads and on Ray with as many, and their ratio."""
-    from scoring.ray_cluster import connected  # noqa: PLC0415 an extra
+    from scoring.ray_cluster import cluster_connection  # noqa: PLC0415 an extra
 
-    with tempfile.TemporaryDirectory() as folder, connected(None, threads):
+    with tempfile.TemporaryDirectory() as folder, cluster_connection(None, threads):
         inputs = repeated(images, copies, Path(folder))
         ways: dict[str, Callable[[], int]] = {
             "threads": lambda: scored(inputs, threads),

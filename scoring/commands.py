@@ -187,7 +187,7 @@ def compare(
     Example: ride compare scores/version-1 scores/version-2 --max-changed 0.02
     """
     from scoring.compare.report import show_comparison
-    from scoring.compare.session import compare as compare_runs
+    from scoring.compare.session import compare_runs
 
     found = compare_runs(a, b)
     _write(found, json, show_comparison)

@@ -20,7 +20,7 @@ from typing import Any
 
 from scoring.errors import OutputError
 from scoring.parts import PartKey
-from scoring.summary import Counts
+from scoring.summary import RowCounts
 from serving.files import replacing
 
 RUN_FILE = "_run.json"
@@ -39,7 +39,7 @@ class DonePart:
     key: PartKey
     bytes: int
     last: bool
-    counts: Counts
+    counts: RowCounts
 
     def to_json(self) -> dict[str, Any]:
         """A line of the journal."""
@@ -55,7 +55,7 @@ class DonePart:
             KeyError, TypeError, ValueError, AttributeError: for anything else.
         """
         key = PartKey(int(values["shard"]), int(values["number"]))
-        counts = Counts.from_json(values["counts"])
+        counts = RowCounts.from_json(values["counts"])
         return cls(key, int(values["bytes"]), bool(values["last"]), counts)
 
 

@@ -17,7 +17,7 @@ from serving.model.shot_groups import GROUPS, shot_groups
 
 
 @dataclass(frozen=True)
-class Counts:
+class RowCounts:
     """Of some rows.
 
     Attributes:
@@ -41,7 +41,7 @@ class Counts:
     unknown_labels: int = 0
 
     @classmethod
-    def of(cls, part: Part, truth: NDArray[np.int32], manifest: Manifest) -> Counts:
+    def of(cls, part: Part, truth: NDArray[np.int32], manifest: Manifest) -> RowCounts:
         """Count a part's rows; `truth` int32 [N] are the classes of their labels, -1 for none."""
         n = len(part)
         answered = part.experts_used[:n] > 0
@@ -60,7 +60,7 @@ class Counts:
         )
 
     @classmethod
-    def total(cls, counts: Sequence[Counts], num_experts: int) -> Counts:
+    def total(cls, counts: Sequence[RowCounts], num_experts: int) -> RowCounts:
         """All of them together."""
 
         def added(name: str) -> Counter[Any]:
@@ -91,7 +91,7 @@ class Counts:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Counts:
+    def from_json(cls, values: Mapping[str, Any]) -> RowCounts:
         """What `to_json` wrote.
 
         Raises:
@@ -118,8 +118,8 @@ def _by_class(classes: NDArray[Any]) -> Counter[int]:
     return Counter(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
 
 
-def summary(
-    counts: Counts, manifest: Manifest, *, labelled: bool, scored: int, seconds: float
+def summarize(
+    counts: RowCounts, manifest: Manifest, *, labelled: bool, scored: int, seconds: float
 ) -> dict[str, Any]:
     """The summary in plain JSON types; docs/scoring.md describes it.
 
@@ -148,7 +148,7 @@ def summary(
     }
 
 
-def _accuracy(counts: Counts, manifest: Manifest) -> dict[str, Any]:
+def _accuracy(counts: RowCounts, manifest: Manifest) -> dict[str, Any]:
     """Top-1 as shares of the images that have an answer and a known label."""
     groups = shot_groups(manifest.class_counts)
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoring.inputs.locations import is_url, join, read_image
-from scoring.records import Fault, FaultKind, Label, Record
+from scoring.records import Fault, FaultKind, Record, TrueLabel
 
 _LOCAL_THREADS = 4
 _REMOTE_THREADS = 16
@@ -70,9 +70,9 @@ class FileShard:
         for row, (path, label, image) in enumerate(rows, start=skip):
             yield Record(self._id(path or "", row), path, image, label)
 
-    def _labels(self, paths: Sequence[str], skip: int) -> Iterable[Label | None]:
+    def _labels(self, paths: Sequence[str], skip: int) -> Iterable[TrueLabel | None]:
         if self.labels is not None:
-            found: list[Label | None] = self.labels.slice(skip).to_pylist()
+            found: list[TrueLabel | None] = self.labels.slice(skip).to_pylist()
             return found
         if self.label_from_folder:
             return (path.rpartition("/")[0].rpartition("/")[2] or None for path in paths)

@@ -90,7 +90,7 @@ def _expand_url(location: str) -> Iterator[str]:
     except InputError:
         raise
     except Exception as error:  # every file system has its own
-        raise unreadable(location, error) from error
+        raise _input_error(location, error) from error
 
 
 def stamp(location: str) -> str:
@@ -108,7 +108,7 @@ def stamp(location: str) -> str:
     except InputError:
         raise
     except Exception as error:  # every file system has its own
-        raise unreadable(location, error) from error
+        raise _input_error(location, error) from error
     return f"{info.get('size')} {info.get('ETag') or info.get('etag') or info.get('mtime') or ''}"
 
 
@@ -130,7 +130,7 @@ def open_file(location: str) -> IO[bytes]:
     except InputError:
         raise
     except Exception as error:  # every file system has its own
-        raise unreadable(location, error) from error
+        raise _input_error(location, error) from error
 
 
 def read_image(location: str) -> bytes | Fault:
@@ -218,7 +218,7 @@ def _file_system(location: str) -> tuple[Any, str]:
     return system, system._strip_protocol(location)  # noqa: SLF001 fsspec has no public name for it
 
 
-def unreadable(location: str, error: Exception) -> InputError:
+def _input_error(location: str, error: Exception) -> InputError:
     """The error for an input that can't be opened or listed."""
     if _is_missing(error):
         return InputError(f"there is no file {location}")

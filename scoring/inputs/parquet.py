@@ -73,7 +73,7 @@ class ParquetShard:
                 row += len(batch)
         except (pa.ArrowException, OSError) as error:
             if is_url(self.location):  # most likely the network; the same command goes on
-                raise unreadable(self.location, error) from error
+                raise _damaged(self.location, error) from error
             fault = Fault(FaultKind.UNREADABLE, f"the Parquet file is damaged: {_reason(error)}")
             for missing in range(max(row, skip), rows):
                 yield Record(f"{self.location}#{first + missing}", None, fault)
@@ -113,7 +113,7 @@ def open_parquet(location: str) -> Iterator[pq.ParquetFile]:
             # Without these settings it would read whole row groups at once.
             file = pq.ParquetFile(source, buffer_size=_READ_AHEAD_BYTES, pre_buffer=False)
         except Exception as error:  # Arrow's errors, and those of whatever is behind a URL
-            raise unreadable(location, error) from error
+            raise _damaged(location, error) from error
         yield file
 
 
@@ -161,7 +161,7 @@ def find_columns(
     return Columns(chosen[0], label)
 
 
-def unreadable(location: str, error: Exception) -> InputError:
+def _damaged(location: str, error: Exception) -> InputError:
     """The error for a file that is no Parquet, or is damaged."""
     return InputError(f"{location} is not a readable Parquet file: {_reason(error)}")
 

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from scoring.blocks import Block, StageQueue
+from scoring.blocks import Block, BlockQueue
 from scoring.errors import OutputError
 from scoring.parts import Kept, Part, PartKey
 from scoring.pipeline import Pipeline, PipelineSettings
-from scoring.reading import ShardTask
+from scoring.reader import ShardTask
 from scoring.records import Fault, FaultKind, Record
 from serving.engine.graphs import Engine, StageRun
 from serving.errors import InferenceError
@@ -213,7 +213,7 @@ def test_a_failure_ends_the_run(
 def test_a_queue_cuts_blocks_where_batches_end(
     engine: Engine, pixels: NDArray[np.uint8], block_of: Callable[[int, int], Block]
 ) -> None:
-    queue = StageQueue()
+    queue = BlockQueue()
     for start, end in ((0, 3), (3, 10), (10, 11)):
         queue.put(block_of(start, end))
     taken = [Block.concatenate(queue.take(4)) for _ in range(3)]

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from scoring.budget import solve
+from scoring.budget import solve_budget
 from scoring.inputs.opening import open_inputs
 from scoring.parts import Kept
 from scoring.request import Routing, ScoringRequest
@@ -133,7 +133,7 @@ def test_a_model_without_gears_has_budgets_too(engine: Engine, picture_folder: P
     plain = replace(engine, manifest=replace(engine.manifest, gears={}))
     shards = open_inputs([str(picture_folder)], None, None, 10).shards
     request = ScoringRequest((), Path("out"), Path("repository"), Kept(1))
-    solved = solve(plain, shards, 2.0, request)
+    solved = solve_budget(plain, shards, 2.0, request)
     assert solved.images == 48
     assert 1.9 < solved.mean_experts <= 2.0
 
