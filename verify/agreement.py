@@ -11,7 +11,7 @@ from verify.verdict import Verdict, VerdictKind
 
 Item = TypeVar("Item")
 
-LISTED = 20
+_MOST_EXAMPLES = 20
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Examples(Generic[Item]):
     def add(self, item: Item) -> None:
         """Count it, and keep it if there is room."""
         self.count += 1
-        if len(self.first) < LISTED:
+        if len(self.first) < _MOST_EXAMPLES:
             self.first.append(item)
 
 

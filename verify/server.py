@@ -22,8 +22,8 @@ from serving.triton.answers import read_outputs
 from verify.escaping import escaped
 from verify.responses import Prediction, Rejection, Response, predictions_of
 
-Row: TypeAlias = NDArray[np.uint8] | bytes
-"""A prepared image or an encoded one."""
+InputRow: TypeAlias = NDArray[np.uint8] | bytes
+"""A decoded image or an encoded one."""
 
 BATCH_SIZES = (1, 2, 7, 32)
 """Rows of one request after the other, so that every way of batching is met."""
@@ -68,7 +68,7 @@ class InferenceServer:
         self._address = address
         self._free = asyncio.Semaphore(_IN_FLIGHT)
 
-    async def infer(self, model: ModelDescription, rows: Sequence[Row]) -> list[Response]:
+    async def infer(self, model: ModelDescription, rows: Sequence[InputRow]) -> list[Response]:
         """A response to each row, from requests of 1, 2, 7, 32, 1, .. rows, some at the same time.
 
         Raises:
@@ -79,7 +79,9 @@ class InferenceServer:
         )
         return [response for batch in responses for response in batch]
 
-    async def _responses(self, model: ModelDescription, rows: Sequence[Row]) -> Sequence[Response]:
+    async def _responses(
+        self, model: ModelDescription, rows: Sequence[InputRow]
+    ) -> Sequence[Response]:
         try:
             return await self._infer(model, rows)
         except _RequestRejected as refused:
@@ -88,7 +90,7 @@ class InferenceServer:
         # One bad row fails its whole request.
         return [response for row in rows for response in await self._responses(model, [row])]
 
-    async def _infer(self, model: ModelDescription, rows: Sequence[Row]) -> list[Prediction]:
+    async def _infer(self, model: ModelDescription, rows: Sequence[InputRow]) -> list[Prediction]:
         sent = _input(model.input, rows)
         async with self._free:
             reason = ""
@@ -143,10 +145,10 @@ async def connect(
         yield InferenceServer(client, address, _shown(metadata.name), _shown(metadata.version))
 
 
-def request_batches(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+def request_batches(rows: Sequence[InputRow]) -> Iterator[Sequence[InputRow]]:
     """All rows in order, in requests of 1, 2, 7, 32, 1, .. rows; fewer where they are large."""
     sizes = cycle(BATCH_SIZES)
-    batch: list[Row] = []
+    batch: list[InputRow] = []
     room, free = next(sizes), _MOST_BYTES
     for row in rows:
         size = len(row) if isinstance(row, bytes) else row.nbytes
@@ -179,7 +181,7 @@ def read_predictions(message: Any, model: ModelDescription, rows: int) -> list[P
         raise VerificationError(f"{escaped(str(fault))}: is {model.name} another model?") from None
 
 
-def _input(spec: TensorSpec, rows: Sequence[Row]) -> InferInput:
+def _input(spec: TensorSpec, rows: Sequence[InputRow]) -> InferInput:
     if spec.datatype is Datatype.BYTES:
         tensor: NDArray[Any] = np.empty(len(rows), dtype=object)
         tensor[:] = rows

@@ -15,7 +15,7 @@ from scoring.compare.statistics import BINS, ContingencyTable, histogram
 
 _MOST_EXAMPLES = 5
 
-Ints = NDArray[np.int32]
+CodeArray = NDArray[np.int32]
 Pairs = Counter[tuple[int, int]]
 
 
@@ -96,7 +96,7 @@ class ComparisonCounts:
         self.change.add(np.abs(sure_b - sure_a))
         self._add_truth(rows, was, is_)
 
-    def _add_truth(self, rows: PairedRows, was: Ints, is_: Ints) -> None:
+    def _add_truth(self, rows: PairedRows, was: CodeArray, is_: CodeArray) -> None:
         """One run with labels is enough: they are the images', not the model's."""
         in_a, in_b = _ints(rows.a, "true_label"), _ints(rows.b, "true_label")
         differ = (in_a != in_b) & (in_a != NULL_CODE) & (in_b != NULL_CODE)
@@ -112,8 +112,8 @@ class ComparisonCounts:
             self.right[code] = self.right.get(code, ContingencyTable()) + right
 
 
-def _ints(rows: pa.RecordBatch, name: str) -> Ints:
-    found: Ints = rows[name].to_numpy()
+def _ints(rows: pa.RecordBatch, name: str) -> CodeArray:
+    found: CodeArray = rows[name].to_numpy()
     return found
 
 

@@ -41,7 +41,7 @@ PATTERN = rf"(?is)(^[a-z0-9+.-]+://[^?#]*({_ENDS})([?#].*)?$|({_ENDS})$)"
 """Finds files of all formats; a URL may have more behind its path. All else is an image."""
 
 
-def format_of(location: str) -> InputFormat:
+def input_format(location: str) -> InputFormat:
     """That of a file which `PATTERN` finds: by its path, else by the end of its URL."""
     path = re.split("[?#]", location, maxsplit=1)[0] if is_url(location) else location
     ends = (path.lower(), location.lower())

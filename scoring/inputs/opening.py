@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoring.errors import InputError
-from scoring.inputs.formats import FORMATS, PATTERN, format_of
+from scoring.inputs.formats import FORMATS, PATTERN, input_format
 from scoring.inputs.image_files import file_shards, sorted_paths
 from scoring.inputs.locations import IMAGE_SUFFIXES, expand, stamp
 from scoring.records import Shard
@@ -67,7 +67,7 @@ def open_inputs(
     if len(images):
         shards += _image_shards(images, column, labels, shard_rows)
     for location in containers:
-        shards += format_of(location).open(location, column, labels, shard_rows)
+        shards += input_format(location).open(location, column, labels, shard_rows)
     counts = [shard.rows for shard in shards]
     if not shards:
         raise InputError(f"there is nothing to score: no images in {', '.join(arguments)}")

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scoring.inputs.formats import format_of
+from scoring.inputs.formats import input_format
 from scoring.inputs.image_files import file_shards, sorted_paths
 from scoring.inputs.opening import open_inputs
 from scoring.records import FaultKind
@@ -255,4 +255,4 @@ def test_a_million_paths_take_little_memory() -> None:
     ],
 )
 def test_a_format_is_known_by_the_end_of_its_path(location: str, suffix: str) -> None:
-    assert suffix in format_of(location).suffixes
+    assert suffix in input_format(location).suffixes
