@@ -38,7 +38,7 @@ from rich.console import Console
 from benchmarks.errors import BenchmarkError
 from benchmarks.process import PROC, machine, parse_memory
 from benchmarks.raw import session
-from scoring.parts import Kept
+from scoring.parts import KeptFields
 from scoring.request import RayCluster, Routing, ScoringRequest
 from scoring.session import score_session
 from serving.images.decode import ImageLimits, decode_image
@@ -136,7 +136,7 @@ def scored(
             (str(images),),
             Path(folder) / "scores",
             REPOSITORY,
-            Kept(5),
+            KeptFields(5),
             routing=routing,
             workers=threads,
             batch_size=_BATCH,

@@ -14,7 +14,7 @@ from itertools import islice, pairwise
 import numpy as np
 
 from scoring.errors import InputError, ScoringError, ScoringStopped
-from scoring.parts import Kept, Part, PartKey
+from scoring.parts import KeptFields, Part, PartKey
 from scoring.pipeline import Pipeline, PipelineSettings
 from scoring.reader import ShardTask
 from scoring.records import Record, Shard
@@ -64,7 +64,7 @@ def solve_budget(
         raise ScoringError(
             f"--budget is a mean number of experts, between 1 and {experts}, not {mean_experts:g}"
         )
-    settings = PipelineSettings(Kept(1), _IMAGES, request.rows_of_a_batch, request.threads)
+    settings = PipelineSettings(KeptFields(1), _IMAGES, request.rows_of_a_batch, request.threads)
     scores = _router_scores(engine, _SampleShard(tuple(shards)), settings, watch)
     best = BudgetSolution((1.0,) * (experts - 1), 1.0, len(scores))
     for thresholds in _settings(engine.manifest):

@@ -35,7 +35,7 @@ class PartKey:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptFields:
     """What is kept of an answer.
 
     Attributes:
@@ -71,7 +71,7 @@ class Part:
         probabilities, embeddings: fp32 [N, C] and [N, D]; None where they are not kept.
     """
 
-    def __init__(self, key: PartKey, capacity: int, kept: Kept, num_experts: int) -> None:
+    def __init__(self, key: PartKey, capacity: int, kept: KeptFields, num_experts: int) -> None:
         self.key = key
         self.last = False
         self.closed = False

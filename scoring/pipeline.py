@@ -19,7 +19,7 @@ import numpy as np
 
 from scoring.blocks import Block, BlockQueue
 from scoring.decoding import decode_chunk
-from scoring.parts import Kept, Part, PartKey
+from scoring.parts import KeptFields, Part, PartKey
 from scoring.reader import Chunk, ShardTask, read_chunks
 from serving.engine.graphs import Engine, host
 from serving.engine.stages import run_stage
@@ -48,7 +48,7 @@ class PipelineSettings:
         workers: threads that decode and infer.
     """
 
-    kept: Kept
+    kept: KeptFields
     part_rows: int
     batch_size: int
     workers: int

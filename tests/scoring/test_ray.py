@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from benchmarks.scoring import main as measure
 from scoring.errors import RayError
-from scoring.parts import Kept
+from scoring.parts import KeptFields
 from scoring.reader import ShardTask
 from scoring.records import Record
 from scoring.request import RayCluster
@@ -239,7 +239,9 @@ def test_each_part_that_is_left_is_dealt_out_once(
     def parts_of(some: list[ShardTask]) -> list[tuple[Any, list[str], bool]]:
         from scoring.parts import Part  # noqa: PLC0415
 
-        chunks = read_chunks(some, part_rows, 64, lambda key: Part(key, part_rows, Kept(1), 3))
+        chunks = read_chunks(
+            some, part_rows, 64, lambda key: Part(key, part_rows, KeptFields(1), 3)
+        )
         parts = {chunk.part.key: chunk.part for chunk in chunks}
         return [(key, part.ids, part.last) for key, part in parts.items()]
 
