@@ -10,7 +10,6 @@ shared file system, and ride-server with the extra `ray`.
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import queue
@@ -26,7 +25,7 @@ import pyarrow as pa
 import ray
 
 from scoring.errors import RayError, ScoringError
-from scoring.journal import DonePart, remove_leftovers
+from scoring.journal import LINE, DonePart, remove_leftovers
 from scoring.pipeline import ScoringProgress
 from scoring.ray_cluster import ActorPool, actor_pool, cluster_connection
 from scoring.reader import ShardTask
@@ -141,18 +140,18 @@ class ShareScorer:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Score a share; gives the journal's lines, and the error that ended it if there is one."""
-        lines: list[str] = []
+        lines: list[bytes] = []
         error = None
         try:
             for share in table["share"].to_pylist():
                 tasks: list[ShardTask] = pickle.loads(share)  # noqa: S301 the driver's own
                 self._scorer().score(
-                    tasks, lambda part: lines.append(json.dumps(part.to_json())), lambda _: False
+                    tasks, lambda part: lines.append(LINE.dump_json(part)), lambda _: False
                 )
         except (ScoringError, RideError, OSError) as raised:
             error = f"{raised} (on {socket.gethostname()})"
         columns = {"lines": [lines], "error": [error]}
-        schema = pa.schema({"lines": pa.list_(pa.string()), "error": pa.string()})
+        schema = pa.schema({"lines": pa.list_(pa.binary()), "error": pa.string()})
         return pa.table(columns, schema=schema)
 
     def _scorer(self) -> ThreadScorer:
@@ -207,7 +206,7 @@ def _take(results: _Results, keep: KeepPart, watch: Watch) -> bool:
     seen = ScoringProgress(0, 0, 0)
     for row in results.rows():
         for line in row["lines"] if row else ():
-            part = DonePart.from_json(json.loads(line))
+            part = LINE.validate_json(line)
             keep(part)
             seen = _further(seen, part)
         if row and row["error"] is not None:

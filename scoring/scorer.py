@@ -60,4 +60,5 @@ class ThreadScorer:
     def _write(self, part: Part) -> DonePart:
         truth = true_classes(part.labels, self._engine.manifest)
         size = self._writer.write(part, truth)
-        return DonePart(part.key, size, part.last, RowCounts.of(part, truth, self._engine.manifest))
+        counts = RowCounts.of(part, truth, self._engine.manifest)
+        return DonePart(part.key.shard, part.key.number, size, part.last, counts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,35 +81,6 @@ class RowCounts:
             labelled=added("labelled"),
             correct=added("correct"),
             unknown_labels=sum(each.unknown_labels for each in counts),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {
-            name: dict(value) if isinstance(value, Mapping) else value
-            for name, value in vars(self).items()
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> RowCounts:
-        """What `to_json` wrote.
-
-        Raises:
-            KeyError, TypeError, ValueError, AttributeError: for anything else.
-        """
-
-        def by_class(name: str) -> Counter[int]:
-            return Counter({int(key): int(count) for key, count in values[name].items()})
-
-        return cls(
-            images=int(values["images"]),
-            errors=Counter({str(key): int(count) for key, count in values["errors"].items()}),
-            experts_used=tuple(map(int, values["experts_used"])),
-            multiply_adds=int(values["multiply_adds"]),
-            labels=by_class("labels"),
-            labelled=by_class("labelled"),
-            correct=by_class("correct"),
-            unknown_labels=int(values["unknown_labels"]),
         )
 
 
