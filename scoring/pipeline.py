@@ -34,7 +34,7 @@ _MOST_PARTS = 64
 _PARTS_IN_FLIGHT = 4
 """Whole parts whose rows may be under way: enough for stragglers of one to fill later batches."""
 
-_LOOK_AROUND_S = 0.2
+_POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Pipeline:
         engine: Engine,
         rule: RoutingRule,
         settings: PipelineSettings,
-        emit: Callable[[Part], None],
+        sink: Callable[[Part], None],
     ) -> None:
         """Prepare to score.
 
@@ -87,12 +87,12 @@ class Pipeline:
             engine: what answers.
             rule: how far each image goes.
             settings: how to work.
-            emit: takes each part that is complete, one at a time, in a thread of its own.
+            sink: takes each part that is complete, one at a time, in a thread of its own.
         """
         self._engine = engine
         self._rule = rule
         self._settings = settings
-        self._emit = emit
+        self._sink = sink
         self._changed = threading.Condition()
         self._chunks: deque[Chunk] = deque()
         self._chunk_bytes = 0
@@ -127,7 +127,7 @@ class Pipeline:
         workers = [self._start(self._work, "ride-worker") for _ in range(self._settings.workers)]
         writer = self._start(self._write, "ride-writer")
         while writer.is_alive():
-            writer.join(_LOOK_AROUND_S)
+            writer.join(_POLL_S)
             if watch():
                 self._stop()
         for thread in workers:
@@ -285,7 +285,7 @@ class Pipeline:
 
     def _write(self) -> None:
         while (part := self._next_complete()) is not None:
-            self._emit(part)
+            self._sink(part)
             with self._changed:
                 del self._parts[part.key.code]
                 self._rows_in_flight -= len(part)

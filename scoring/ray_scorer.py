@@ -43,7 +43,7 @@ _SHARES_AN_ACTOR = 4
 _RETRIES = 5
 """Of a share whose worker died: one that kills every worker must not go round for ever."""
 
-_LOOK_AROUND_S = 0.2
+_POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class _Results:
         """
         while True:
             try:
-                row = self._rows.get(timeout=_LOOK_AROUND_S)
+                row = self._rows.get(timeout=_POLL_S)
             except queue.Empty:
                 yield None
                 continue

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scoring import journal
-from scoring.errors import InputError
+from scoring.errors import InputError, one_line
 from scoring.writer import SCHEMA_VERSION
 
 BLOCK_ROWS = 16_384
@@ -109,8 +109,9 @@ class ScoredRun:
                     for batch in file.iter_batches(BLOCK_ROWS, columns=names):
                         yield _block(batch, codes)
             except (pa.ArrowException, KeyError, OSError) as error:
-                reason = " ".join(str(error).split())
-                raise InputError(f"{part} is no readable part of a scoring: {reason}") from error
+                raise InputError(
+                    f"{part} is no readable part of a scoring: {one_line(error)}"
+                ) from error
 
 
 def open_run(folder: Path) -> ScoredRun:

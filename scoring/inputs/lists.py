@@ -8,7 +8,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from scoring.errors import InputError
+from scoring.errors import InputError, one_line
 from scoring.inputs.image_files import FileShard, file_shards, path_array
 from scoring.inputs.locations import open_file
 
@@ -63,8 +63,7 @@ def _read_csv(location: str, column: str | None, label: str | None) -> tuple[pa.
             )
             table = pacsv.read_csv(file, convert_options=options).combine_chunks()
     except pa.ArrowException as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{location} is not a readable CSV file: {reason}") from error
+        raise InputError(f"{location} is not a readable CSV file: {one_line(error)}") from error
     paths = table[path].cast(pa.large_string()).cast(pa.large_binary())
     return _whole(paths), None if label is None else _whole(table[label])
 

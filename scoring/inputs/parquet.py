@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scoring.errors import InputError
+from scoring.errors import InputError, one_line
 from scoring.inputs.locations import is_url, open_file
 from scoring.records import LIMITS, Fault, FaultKind, Record
 
@@ -74,7 +74,7 @@ class ParquetShard:
         except (pa.ArrowException, OSError) as error:
             if is_url(self.location):  # most likely the network; the same command goes on
                 raise _damaged(self.location, error) from error
-            fault = Fault(FaultKind.UNREADABLE, f"the Parquet file is damaged: {_reason(error)}")
+            fault = Fault(FaultKind.UNREADABLE, f"the Parquet file is damaged: {one_line(error)}")
             for missing in range(max(row, skip), rows):
                 yield Record(f"{self.location}#{first + missing}", None, fault)
 
@@ -163,7 +163,7 @@ def find_columns(
 
 def _damaged(location: str, error: Exception) -> InputError:
     """The error for a file that is no Parquet, or is damaged."""
-    return InputError(f"{location} is not a readable Parquet file: {_reason(error)}")
+    return InputError(f"{location} is not a readable Parquet file: {one_line(error)}")
 
 
 def _check_labels(schema: pa.Schema, location: str, label: str) -> None:
@@ -201,7 +201,3 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())  # Arrow's may have several lines

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from scoring.errors import InputError
+from scoring.errors import InputError, one_line
 from scoring.inputs.locations import IMAGE_SUFFIXES, is_url, open_file
 from scoring.records import LIMITS, Fault, FaultKind, Record
 
@@ -55,7 +55,7 @@ class TarShard:
                     yield self._record(sample)
                 count += 1
         except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             if is_url(self.location):  # most likely the network; the same command goes on
                 raise InputError(f"{self.location} can't be read any more: {reason}") from error
             if count >= skip:
@@ -110,8 +110,7 @@ def tar_shards(location: str, image: str | None, label: str | None, _: int) -> l
         with open_file(location) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
             tar.next()
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{location} is not a readable tar file: {reason}") from error
+        raise InputError(f"{location} is not a readable tar file: {one_line(error)}") from error
     return [TarShard(location, image, label)]
 
 
