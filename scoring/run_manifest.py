@@ -99,7 +99,7 @@ def _asked(
     request: ScoringRequest, engine: Engine, inputs: Inputs, part_rows: int
 ) -> dict[str, Any]:
     """What the run is: all that its rows depend on, and when it began."""
-    request.routing.rule(engine)  # nothing is written for a wish that can't be fulfilled
+    request.routing.rule(engine)  # raises before anything is written
     return {
         "schema_version": SCHEMA_VERSION,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

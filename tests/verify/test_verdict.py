@@ -32,7 +32,7 @@ def answer(
 USUAL = answer()
 
 
-def judged(other: Response, reference: Response = USUAL) -> Verdict:
+def verdict_of(other: Response, reference: Response = USUAL) -> Verdict:
     return CRITERIA.judge(reference, other)
 
 
@@ -45,13 +45,13 @@ def test_an_answer_is_the_same_as_itself(
     probabilities: list[float], experts: int, scores: tuple[float, float]
 ) -> None:
     one, other = answer(probabilities, experts, scores), answer(probabilities, experts, scores)
-    assert judged(one, other) == Verdict(
+    assert verdict_of(one, other) == Verdict(
         VerdictKind.SAME, same_top_1=True, same_experts=True, probability_difference=0.0
     )
 
 
 def test_small_differences_are_none() -> None:
-    found = judged(answer([0.20005, 0.49995, 0.3], scores=(0.6005, 0.1005)))
+    found = verdict_of(answer([0.20005, 0.49995, 0.3], scores=(0.6005, 0.1005)))
     assert found.kind is VerdictKind.SAME
     assert found.probability_difference == pytest.approx(5e-5, rel=1e-2)
 
@@ -72,20 +72,20 @@ def test_small_differences_are_none() -> None:
     ],
 )
 def test_anything_else_is_a_difference(other: Response, why: str) -> None:
-    found = judged(other)
+    found = verdict_of(other)
     assert (found.kind, found.why) == (VerdictKind.DIFFERENCE, why)
 
 
 def test_what_only_the_other_engine_answers_is_a_difference() -> None:
-    assert judged(USUAL, Rejection("damaged")).kind is VerdictKind.DIFFERENCE
-    assert judged(Rejection("row 0 is damaged"), Rejection("damaged")).kind is VerdictKind.SAME
+    assert verdict_of(USUAL, Rejection("damaged")).kind is VerdictKind.DIFFERENCE
+    assert verdict_of(Rejection("row 0 is damaged"), Rejection("damaged")).kind is VerdictKind.SAME
 
 
 @pytest.mark.parametrize("score", [0.4995, 0.5005])
 def test_other_experts_are_a_tie_where_their_router_was_undecided(score: float) -> None:
     stopped = answer([0.9, 0.05, 0.05], 1, (score, NAN))
     went_on = answer(experts=2, scores=(score, 0.1))
-    for found in (judged(stopped, went_on), judged(went_on, stopped)):
+    for found in (verdict_of(stopped, went_on), verdict_of(went_on, stopped)):
         assert found.kind is VerdictKind.TIE
         assert not found.same_experts
         assert found.probability_difference is None
@@ -93,18 +93,22 @@ def test_other_experts_are_a_tie_where_their_router_was_undecided(score: float) 
 
 def test_a_tie_is_looked_for_at_the_router_where_the_two_parted() -> None:
     went_on = answer(experts=3, scores=(0.5005, 0.9))
-    assert judged(answer(experts=2, scores=(0.5005, 0.9)), went_on).kind is VerdictKind.DIFFERENCE
-    assert judged(answer(experts=1, scores=(0.5005, NAN)), went_on).kind is VerdictKind.TIE
+    assert (
+        verdict_of(answer(experts=2, scores=(0.5005, 0.9)), went_on).kind is VerdictKind.DIFFERENCE
+    )
+    assert verdict_of(answer(experts=1, scores=(0.5005, NAN)), went_on).kind is VerdictKind.TIE
 
 
 def test_a_tie_excuses_no_other_score() -> None:
     reference = answer(experts=1, scores=(0.4995, NAN))
-    assert judged(answer(scores=(0.9, 0.1)), reference).why == "scores of router 1 differ by 0.4"
+    assert (
+        verdict_of(answer(scores=(0.9, 0.1)), reference).why == "scores of router 1 differ by 0.4"
+    )
 
 
 def test_another_top_1_is_a_tie_where_it_is_as_good_as_the_best() -> None:
     reference = answer([0.2, 0.40004, 0.4])
-    found = judged(answer([0.2, 0.4, 0.40004]), reference)
+    found = verdict_of(answer([0.2, 0.4, 0.40004]), reference)
     assert found.kind is VerdictKind.TIE
     assert (found.same_top_1, found.same_experts) == (False, True)
     tolerant = Criteria(CRITERIA.thresholds, tolerance=0.01)
