@@ -38,7 +38,7 @@ from rich.console import Console
 from benchmarks.errors import BenchmarkError
 from benchmarks.process import PROC, machine, parse_memory
 from benchmarks.raw import session
-from scoring.parts import Kept
+from scoring.parts import KeptFields
 from scoring.request import RayCluster, Routing, ScoringRequest
 from scoring.session import score_session
 from serving.images.decode import ImageLimits, decode_image
@@ -136,7 +136,7 @@ def scored(
             (str(images),),
             Path(folder) / "scores",
             REPOSITORY,
-            Kept(5),
+            KeptFields(5),
             routing=routing,
             workers=threads,
             batch_size=_BATCH,
@@ -197,9 +197,9 @@ class RawScoring:
 
 def ray_lines(images: Path, copies: int, rounds: int, threads: int) -> Iterator[str]:
     """Speeds in threads and on Ray with as many, and their ratio."""
-    from scoring.ray_cluster import connected  # noqa: PLC0415 an extra
+    from scoring.ray_cluster import cluster_connection  # noqa: PLC0415 an extra
 
-    with tempfile.TemporaryDirectory() as folder, connected(None, threads):
+    with tempfile.TemporaryDirectory() as folder, cluster_connection(None, threads):
         inputs = repeated(images, copies, Path(folder))
         ways: dict[str, Callable[[], int]] = {
             "threads": lambda: scored(inputs, threads),

@@ -14,9 +14,9 @@ from itertools import islice, pairwise
 import numpy as np
 
 from scoring.errors import InputError, ScoringError, ScoringStopped
-from scoring.parts import Kept, Part, PartKey
+from scoring.parts import KeptFields, Part, PartKey
 from scoring.pipeline import Pipeline, PipelineSettings
-from scoring.reading import ShardTask
+from scoring.reader import ShardTask
 from scoring.records import Record, Shard
 from scoring.request import ScoringRequest
 from serving.engine.graphs import Engine
@@ -30,7 +30,7 @@ _STEPS = 250
 
 
 @dataclass(frozen=True)
-class Solved:
+class BudgetSolution:
     """Thresholds [K-1], and the mean experts that they give on so many sample images."""
 
     thresholds: tuple[float, ...]
@@ -38,13 +38,13 @@ class Solved:
     images: int
 
 
-def solve(
+def solve_budget(
     engine: Engine,
     shards: Sequence[Shard],
     mean_experts: float,
     request: ScoringRequest,
     watch: Callable[[], bool] = lambda: False,
-) -> Solved:
+) -> BudgetSolution:
     """The most eager thresholds with which a sample takes at most so many experts on average.
 
     The sample is 2,048 images from up to 64 places spread over the inputs, the same each time.
@@ -64,18 +64,18 @@ def solve(
         raise ScoringError(
             f"--budget is a mean number of experts, between 1 and {experts}, not {mean_experts:g}"
         )
-    settings = PipelineSettings(Kept(1), _IMAGES, request.rows_of_a_batch, request.threads)
-    scores = _router_scores(engine, _Sample(tuple(shards)), settings, watch)
-    best = Solved((1.0,) * (experts - 1), 1.0, len(scores))
+    settings = PipelineSettings(KeptFields(1), _IMAGES, request.rows_of_a_batch, request.threads)
+    scores = _router_scores(engine, _SampleShard(tuple(shards)), settings, watch)
+    best = BudgetSolution((1.0,) * (experts - 1), 1.0, len(scores))
     for thresholds in _settings(engine.manifest):
         mean = _mean_experts(scores, thresholds)
         if best.mean_experts < mean <= mean_experts:
-            best = Solved(thresholds, mean, len(scores))
+            best = BudgetSolution(thresholds, mean, len(scores))
     return best
 
 
 @dataclass(frozen=True)
-class _Sample:
+class _SampleShard:
     """Images from places spread over some shards, as a shard of its own."""
 
     shards: tuple[Shard, ...]

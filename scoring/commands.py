@@ -130,7 +130,7 @@ def score(
     Example: ride score examples --output scores
     """
     # Arrow is an extra, and slow to import.
-    from scoring.parts import Kept
+    from scoring.parts import KeptFields
     from scoring.report import show_summary
     from scoring.request import Routing, ScoringRequest
     from scoring.session import score_session
@@ -142,7 +142,7 @@ def score(
         column=column,
         labels=labels,
         routing=Routing(quality, threshold, max_experts, budget),
-        kept=Kept(top_k, embeddings, all_probabilities),
+        kept=KeptFields(top_k, embeddings, all_probabilities),
         part_rows=part_rows,
         provider=provider,
         workers=workers,
@@ -187,7 +187,7 @@ def compare(
     Example: ride compare scores/version-1 scores/version-2 --max-changed 0.02
     """
     from scoring.compare.report import show_comparison
-    from scoring.compare.session import compare as compare_runs
+    from scoring.compare.session import compare_runs
 
     found = compare_runs(a, b)
     _write(found, json, show_comparison)

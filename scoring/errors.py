@@ -30,3 +30,8 @@ class RayError(ScoringError):
 
 class ScoringStopped(ScoringError):
     """A signal ended the run early."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says; Arrow's and those of file systems may have several lines."""
+    return " ".join(str(error).split())

@@ -14,13 +14,15 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from scoring.errors import OutputError
 from scoring.parts import PartKey
-from scoring.summary import Counts
+from scoring.summary import RowCounts
 from serving.files import replacing
 
 RUN_FILE = "_run.json"
@@ -36,27 +38,20 @@ _OURS = (RUN_FILE, JOURNAL_FILE, SUMMARY_FILE, _LOCK_FILE)
 class DonePart:
     """A part in its place: its file's size, whether its shard ends with it, and what is in it."""
 
-    key: PartKey
+    shard: int
+    number: int
     bytes: int
     last: bool
-    counts: Counts
+    counts: RowCounts
 
-    def to_json(self) -> dict[str, Any]:
-        """A line of the journal."""
-        return {**asdict(self.key), "bytes": self.bytes, "last": self.last} | {
-            "counts": self.counts.to_json()
-        }
+    @property
+    def key(self) -> PartKey:
+        """Which part it is."""
+        return PartKey(self.shard, self.number)
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> DonePart:
-        """What `to_json` wrote.
 
-        Raises:
-            KeyError, TypeError, ValueError, AttributeError: for anything else.
-        """
-        key = PartKey(int(values["shard"]), int(values["number"]))
-        counts = Counts.from_json(values["counts"])
-        return cls(key, int(values["bytes"]), bool(values["last"]), counts)
+LINE = TypeAdapter(DonePart)
+"""Writes and reads parts as lines of the journal."""
 
 
 @contextmanager
@@ -146,8 +141,8 @@ def done_parts(folder: Path) -> dict[PartKey, DonePart]:
         lines = []
     for line in lines:
         try:
-            part = DonePart.from_json(json.loads(line))
-        except (KeyError, TypeError, ValueError, AttributeError):
+            part = LINE.validate_json(line)
+        except ValueError:
             continue  # torn when the run was killed: its part is scored anew
         found[part.key] = part
     return {key: part for key, part in found.items() if _size(folder / key.file_name) == part.bytes}
@@ -176,7 +171,7 @@ class Journal:
             OutputError: if it can't be written.
         """
         try:
-            self._file.write(json.dumps(part.to_json()).encode() + b"\n")
+            self._file.write(LINE.dump_json(part) + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:

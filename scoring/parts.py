@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.records import Fault, Label, Record
+from scoring.records import Fault, Record, TrueLabel
 from serving.model.routing import Float, Routed
 from serving.model.top_k import top_k_classes
 
@@ -35,7 +35,7 @@ class PartKey:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptFields:
     """What is kept of an answer.
 
     Attributes:
@@ -71,14 +71,14 @@ class Part:
         probabilities, embeddings: fp32 [N, C] and [N, D]; None where they are not kept.
     """
 
-    def __init__(self, key: PartKey, capacity: int, kept: Kept, num_experts: int) -> None:
+    def __init__(self, key: PartKey, capacity: int, kept: KeptFields, num_experts: int) -> None:
         self.key = key
         self.last = False
         self.closed = False
         self.left = 0
         self.ids: list[str] = []
         self.paths: list[str | None] = []
-        self.labels: list[Label | None] = []
+        self.labels: list[TrueLabel | None] = []
         self.faults: dict[int, Fault] = {}
         self.top_indices = np.zeros((capacity, kept.top_k), dtype=np.int32)
         self.top_probabilities = np.zeros((capacity, kept.top_k), dtype=np.float32)

@@ -10,19 +10,19 @@ batch's rows don't change each other's answers, so the order of work does not sh
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
-from scoring.blocks import Block, StageQueue
-from scoring.decoding import decoded_or_fault
-from scoring.parts import Indices, Kept, Part, PartKey
-from scoring.reading import Chunk, ShardTask, read_chunks
-from scoring.records import Fault
-from serving.engine.graphs import Engine, StageRun, host
-from serving.model.routing import Routed, RoutingRule, RoutingState
+from scoring.blocks import Block, BlockQueue
+from scoring.decoding import decode_chunk
+from scoring.parts import KeptFields, Part, PartKey
+from scoring.reader import Chunk, ShardTask, read_chunks
+from serving.engine.graphs import Engine, host
+from serving.model.routing import RoutingRule
 
 _MOST_WAITING_BYTES = 32 * 2**20
 """Of encoded images, read and not yet decoded; one chunk may be larger."""
@@ -33,7 +33,7 @@ _MOST_PARTS = 64
 _PARTS_IN_FLIGHT = 4
 """Whole parts whose rows may be under way: enough for stragglers of one to fill later batches."""
 
-_LOOK_AROUND_S = 0.2
+_POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class PipelineSettings:
         workers: threads that decode and infer.
     """
 
-    kept: Kept
+    kept: KeptFields
     part_rows: int
     batch_size: int
     workers: int
 
 
 @dataclass(frozen=True)
-class Progress:
+class ScoringProgress:
     """Rows that are done, those with an answer, and the experts that these took together."""
 
     rows: int
@@ -62,15 +62,23 @@ class Progress:
     experts: int
 
 
+_Job: TypeAlias = tuple[int, Callable[[], None]]
+"""What a worker does, and its step: 0 for decoding, else the stage."""
+
+
 class Pipeline:
-    """Scores shards. Use it once."""
+    """Scores shards. Use it once.
+
+    Attributes:
+        progress: how far it is.
+    """
 
     def __init__(
         self,
         engine: Engine,
         rule: RoutingRule,
         settings: PipelineSettings,
-        emit: Callable[[Part], None],
+        sink: Callable[[Part], None],
     ) -> None:
         """Prepare to score.
 
@@ -78,16 +86,16 @@ class Pipeline:
             engine: what answers.
             rule: how far each image goes.
             settings: how to work.
-            emit: takes each part that is complete, one at a time, in a thread of its own.
+            sink: takes each part that is complete, one at a time, in a thread of its own.
         """
         self._engine = engine
         self._rule = rule
         self._settings = settings
-        self._emit = emit
+        self._sink = sink
         self._changed = threading.Condition()
         self._chunks: deque[Chunk] = deque()
         self._chunk_bytes = 0
-        self._stages = [StageQueue() for _ in range(engine.manifest.num_experts)]
+        self._stages = [BlockQueue() for _ in range(engine.manifest.num_experts)]
         self._busy = [0] * (len(self._stages) + 1)
         self._parts: dict[int, Part] = {}  # by their codes
         self._complete: deque[Part] = deque()
@@ -97,12 +105,7 @@ class Pipeline:
         self._working = settings.workers
         self._stopped = False
         self._error: BaseException | None = None
-        self._progress = Progress(0, 0, 0)
-
-    @property
-    def progress(self) -> Progress:
-        """How far it is."""
-        return self._progress
+        self.progress = ScoringProgress(0, 0, 0)
 
     def run(self, tasks: Iterable[ShardTask], watch: Callable[[], bool] = lambda: False) -> bool:
         """Score all that is left of some shards.
@@ -123,7 +126,7 @@ class Pipeline:
         workers = [self._start(self._work, "ride-worker") for _ in range(self._settings.workers)]
         writer = self._start(self._write, "ride-writer")
         while writer.is_alive():
-            writer.join(_LOOK_AROUND_S)
+            writer.join(_POLL_S)
             if watch():
                 self._stop()
         for thread in workers:
@@ -207,8 +210,8 @@ class Pipeline:
                 self._working -= 1
                 self._changed.notify_all()
 
-    def _next(self) -> tuple[int, Callable[[], None]] | None:
-        """The most useful work, and its step: 0 for decoding, else the stage. None at the end."""
+    def _next(self) -> _Job | None:
+        """The most useful job; None at the end."""
         with self._changed:
             while not self._stopped:
                 job = self._full_batch() or self._decoding() or self._remainder()
@@ -220,13 +223,13 @@ class Pipeline:
                 self._changed.wait()
             return None
 
-    def _full_batch(self) -> tuple[int, Callable[[], None]] | None:
+    def _full_batch(self) -> _Job | None:
         for stage in range(len(self._stages), 0, -1):
             if self._stages[stage - 1].rows >= self._settings.batch_size:
                 return self._batch(stage)
         return None
 
-    def _decoding(self) -> tuple[int, Callable[[], None]] | None:
+    def _decoding(self) -> _Job | None:
         if not self._chunks:
             return None
         chunk = self._chunks.popleft()
@@ -234,7 +237,7 @@ class Pipeline:
         self._changed.notify_all()
         return 0, lambda: self._decode(chunk)
 
-    def _remainder(self) -> tuple[int, Callable[[], None]] | None:
+    def _remainder(self) -> _Job | None:
         """What waits for the earliest stage, once nothing is under way that could still join it."""
         if self._reading and not self._held_back:
             return None
@@ -245,75 +248,35 @@ class Pipeline:
                 return self._batch(stage)
         return None
 
-    def _batch(self, stage: int) -> tuple[int, Callable[[], None]]:
+    def _batch(self, stage: int) -> _Job:
         blocks = self._stages[stage - 1].take(self._settings.batch_size)
         return stage, lambda: self._infer(stage, Block.concatenate(blocks))
 
     def _decode(self, chunk: Chunk) -> None:
-        spec = self._engine.manifest.image
-        pixels = np.empty((len(chunk.images), spec.height, spec.width, 3), dtype=np.uint8)
-        rows: list[int] = []
-        for row, image in enumerate(chunk.images, start=chunk.first):
-            decoded = image if isinstance(image, Fault) else decoded_or_fault(image, spec)
-            if isinstance(decoded, Fault):
-                chunk.part.faults[row] = decoded
-                continue
-            pixels[len(rows)] = decoded
-            rows.append(row)
-        block = Block(
-            pixels[: len(rows)],
-            self._start_rows(len(rows)),
-            np.full(len(rows), chunk.part.key.code),
-            np.array(rows, dtype=np.intp),
-        )
+        block = decode_chunk(chunk, self._engine.manifest, self._rule)
         with self._changed:
-            if rows:
+            if len(block):
                 self._stages[0].put(block)
-            self._finish(chunk.part, len(chunk.images) - len(rows))
-
-    def _start_rows(self, count: int) -> RoutingState:
-        manifest = self._engine.manifest
-        return RoutingState.start([self._rule] * count, manifest.num_experts, manifest.num_classes)
+            self._finish(chunk.part, len(chunk.images) - len(block))
 
     def _infer(self, stage: int, block: Block) -> None:
         embeddings = self._settings.kept.embeddings
         call = block.state.call(stage)
         run = self._engine.run_stage(call, block.inputs, embedding=embeddings)
         on = block.state.advance(call, run.output)
-        stops = np.ones(len(block), dtype=bool)
-        stops[on] = False
-        done = np.flatnonzero(stops)
-        if len(done):
-            self._fill(block, done, run)
+        done = np.delete(np.arange(len(block)), on)
+        block.fill(self._parts, done, run.embedding)
         with self._changed:
             if len(on):
-                self._stages[stage].put(
-                    Block(
-                        host(run.features)[on],
-                        block.state.take(on),
-                        block.parts[on],
-                        block.rows[on],
-                    )
-                )
-            codes, counts = np.unique(block.parts[done], return_counts=True)
-            for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
+                further = replace(block, inputs=host(run.features)).take(on)
+                self._stages[stage].put(further)
+            for code, count in Counter(block.parts[done].tolist()).items():
                 self._finish(self._parts[code], count, experts=stage * count)
-
-    def _fill(self, block: Block, done: Indices, run: StageRun) -> None:
-        answers = block.state.answers(done)
-        parts, rows = block.parts[done], block.rows[done]
-        embeddings = None if run.embedding is None else run.embedding[done]
-        for code in np.unique(parts).tolist():
-            its = np.flatnonzero(parts == code)
-            some = Routed(
-                answers.probabilities[its], answers.experts_used[its], answers.router_scores[its]
-            )
-            self._parts[code].fill(rows[its], some, None if embeddings is None else embeddings[its])
 
     def _finish(self, part: Part, rows: int, experts: int = 0) -> None:
         """Count rows of a part that are done, those with an answer by the experts they took."""
-        done, answered = self._progress, rows if experts else 0
-        self._progress = Progress(
+        done, answered = self.progress, rows if experts else 0
+        self.progress = ScoringProgress(
             done.rows + rows, done.answered + answered, done.experts + experts
         )
         part.left -= rows
@@ -323,7 +286,7 @@ class Pipeline:
 
     def _write(self) -> None:
         while (part := self._next_complete()) is not None:
-            self._emit(part)
+            self._sink(part)
             with self._changed:
                 del self._parts[part.key.code]
                 self._rows_in_flight -= len(part)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -45,48 +45,44 @@ def images_bar(console: Console, *columns: ProgressColumn, disable: bool = False
     )
 
 
-class ScoringProgress:
+@contextmanager
+def scoring_progress(
+    console: Console, done: int, total: int | None
+) -> Iterator[Callable[[int, float | None], None]]:
     """A bar on a terminal, which is gone at the end; else a line every ten seconds.
 
     Shows images, images a second, mean experts, and the time left where the number of images is
-    known. Use as a context manager.
+    known.
+
+    Args:
+        console: where.
+        done: images that were scored before.
+        total: all images; None if that is not known.
+
+    Yields:
+        What shows that so many more are done, which took so many experts on average, if any did.
     """
+    started = said = time.monotonic()
+    terminal = console.is_terminal
+    with images_bar(console, TextColumn("{task.fields[experts]}"), disable=not terminal) as bar:
+        task = bar.add_task("scoring", total=total, completed=done, experts="")
 
-    def __init__(self, console: Console, done: int, total: int | None) -> None:
-        self._console = console
-        self._done_before = done
-        self._total = total
-        self._started = self._said = time.monotonic()
-        self._bar = images_bar(
-            console, TextColumn("{task.fields[experts]}"), disable=not console.is_terminal
-        )
-        self._task = self._bar.add_task("scoring", total=total, completed=done, experts="")
+        def show(rows: int, mean_experts: float | None) -> None:
+            nonlocal said
+            experts = "" if mean_experts is None else f"{mean_experts:.2f} experts"
+            bar.update(task, completed=done + rows, experts=experts)
+            now = time.monotonic()
+            if not terminal and now - said >= _LINE_EVERY_S:
+                said = now
+                rate = rows / (now - started)
+                console.print(_line(done + rows, total, rate, experts), soft_wrap=True)
 
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
+        yield show
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
-    def show(self, rows: int, mean_experts: float | None) -> None:
-        """Show that so many more rows are done than when it began."""
-        experts = "" if mean_experts is None else f"{mean_experts:.2f} experts"
-        self._bar.update(self._task, completed=self._done_before + rows, experts=experts)
-        now = time.monotonic()
-        if not self._console.is_terminal and now - self._said >= _LINE_EVERY_S:
-            self._said = now
-            self._console.print(self._line(rows, experts, now - self._started), soft_wrap=True)
-
-    def _line(self, rows: int, experts: str, seconds: float) -> str:
-        done, rate = self._done_before + rows, rows / seconds
-        parts = [f"{done:,} images", f"{rate:,.0f} images/s", experts]
-        if self._total is not None and rate:
-            parts[0] = f"{done:,} of {self._total:,} images"
-            parts.append(f"{(self._total - done) / rate:,.0f} s left")
-        return ", ".join(part for part in parts if part)
+def _line(done: int, total: int | None, rate: float, experts: str) -> str:
+    parts = [f"{done:,} images", f"{rate:,.0f} images/s", experts]
+    if total is not None and rate:
+        parts[0] = f"{done:,} of {total:,} images"
+        parts.append(f"{(total - done) / rate:,.0f} s left")
+    return ", ".join(part for part in parts if part)

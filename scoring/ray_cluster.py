@@ -24,7 +24,7 @@ _ANSWERS_WITHIN_S = 5
 
 
 @dataclass(frozen=True)
-class Pool:
+class ActorPool:
     """So many workers of so many threads, each with so many GPUs."""
 
     actors: int
@@ -33,7 +33,7 @@ class Pool:
 
 
 @contextmanager
-def connected(address: str | None, threads: int) -> Iterator[None]:
+def cluster_connection(address: str | None, threads: int) -> Iterator[None]:
     """Be connected to a cluster while entered. One that this process has joined already is used.
 
     Args:
@@ -74,7 +74,7 @@ def connected(address: str | None, threads: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def pool_of(actors: int | None, threads: int, *, on_gpu: bool) -> Pool:
+def actor_pool(actors: int | None, threads: int, *, on_gpu: bool) -> ActorPool:
     """The workers that fit on the cluster.
 
     Args:
@@ -100,7 +100,7 @@ def pool_of(actors: int | None, threads: int, *, on_gpu: bool) -> Pool:
             f"{actors or 1} workers of {threads} processors do not fit on the cluster, which has "
             f"{sum(cpus)}{f' and {gpus} GPUs' if on_gpu else ''} on {len(nodes)} nodes"
         )
-    return Pool(actors or fitting, threads, 1 if on_gpu else 0)
+    return ActorPool(actors or fitting, threads, 1 if on_gpu else 0)
 
 
 def _nodes() -> list[dict[str, Any]]:

@@ -10,13 +10,12 @@ shared file system, and ride-server with the extra `ray`.
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import queue
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -25,14 +24,14 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from scoring.agreement import AgreedRun, identity
 from scoring.errors import RayError, ScoringError
-from scoring.journal import DonePart, remove_leftovers
-from scoring.pipeline import Progress
-from scoring.ray_cluster import Pool, connected, pool_of
-from scoring.reading import ShardTask
+from scoring.journal import LINE, DonePart, remove_leftovers
+from scoring.pipeline import ScoringProgress
+from scoring.ray_cluster import ActorPool, actor_pool, cluster_connection
+from scoring.reader import ShardTask
 from scoring.request import RayCluster, ScoringRequest
-from scoring.scorer import ThreadScorer
+from scoring.run_manifest import ScoringRun, model_identity
+from scoring.scorer import KeepPart, ThreadScorer, Watch
 from serving.engine.graphs import Engine, load_engine
 from serving.engine.provider import Provider
 from serving.errors import RideError
@@ -44,11 +43,11 @@ _SHARES_AN_ACTOR = 4
 _RETRIES = 5
 """Of a share whose worker died: one that kills every worker must not go round for ever."""
 
-_LOOK_AROUND_S = 0.2
+_POLL_S = 0.2
 
 
 @dataclass(frozen=True)
-class _Order:
+class _WorkerConfig:
     """What a worker needs to know.
 
     Attributes:
@@ -59,40 +58,37 @@ class _Order:
 
     folder: str
     request: ScoringRequest
-    run: AgreedRun
+    run: ScoringRun
 
 
 class RayScorer:
     """Scores on a cluster."""
 
-    def __init__(self, request: ScoringRequest, cluster: RayCluster, run: AgreedRun) -> None:
+    def __init__(self, request: ScoringRequest, cluster: RayCluster, run: ScoringRun) -> None:
         self._request = request
         self._cluster = cluster
         self._run = run
 
-    def score(
-        self,
-        tasks: Sequence[ShardTask],
-        keep: Callable[[DonePart], None],
-        watch: Callable[[Progress], bool],
-    ) -> bool:
+    def score(self, tasks: Sequence[ShardTask], keep: KeepPart, watch: Watch) -> bool:
         """As of every `Scorer`."""
-        with connected(self._cluster.address, self._request.threads):
+        with cluster_connection(self._cluster.address, self._request.threads):
             on_gpu = self._request.provider is not Provider.CPU
-            pool = pool_of(self._cluster.actors, self._request.workers, on_gpu=on_gpu)
-            order = _Order(str(Path.cwd()), replace(self._request, workers=pool.threads), self._run)
-            results = _Results(_dataset(order, pool, tasks))
+            pool = actor_pool(self._cluster.actors, self._request.workers, on_gpu=on_gpu)
+            config = _WorkerConfig(
+                str(Path.cwd()), replace(self._request, workers=pool.threads), self._run
+            )
+            results = _Results(_dataset(config, pool, tasks))
             whole = _take(results, keep, watch)
         remove_leftovers(self._request.output)
         return whole
 
 
-def _dataset(order: _Order, pool: Pool, tasks: Sequence[ShardTask]) -> Any:
-    dealt = shares(tasks, order.run.part_rows, pool.actors)
+def _dataset(config: _WorkerConfig, pool: ActorPool, tasks: Sequence[ShardTask]) -> Any:
+    dealt = shares(tasks, config.run.part_rows, pool.actors)
     items = [{"share": pickle.dumps(share)} for share in dealt]
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         ShareScorer,
-        fn_constructor_args=[order],
+        fn_constructor_args=[config],
         batch_size=1,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=min(pool.actors, len(items))),
@@ -138,37 +134,37 @@ def _joined(pieces: Sequence[ShardTask]) -> ShardTask:
 class ShareScorer:
     """What each worker runs. Errors are given back: Ray would wrap them, and begin again."""
 
-    def __init__(self, order: _Order) -> None:
-        self._order = order
+    def __init__(self, config: _WorkerConfig) -> None:
+        self._config = config
         self._engine: Engine | None = None
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Score a share; gives the journal's lines, and the error that ended it if there is one."""
-        lines: list[str] = []
+        lines: list[bytes] = []
         error = None
         try:
             for share in table["share"].to_pylist():
                 tasks: list[ShardTask] = pickle.loads(share)  # noqa: S301 the driver's own
                 self._scorer().score(
-                    tasks, lambda part: lines.append(json.dumps(part.to_json())), lambda _: False
+                    tasks, lambda part: lines.append(LINE.dump_json(part)), lambda _: False
                 )
         except (ScoringError, RideError, OSError) as raised:
             error = f"{raised} (on {socket.gethostname()})"
         columns = {"lines": [lines], "error": [error]}
-        schema = pa.schema({"lines": pa.list_(pa.string()), "error": pa.string()})
+        schema = pa.schema({"lines": pa.list_(pa.binary()), "error": pa.string()})
         return pa.table(columns, schema=schema)
 
     def _scorer(self) -> ThreadScorer:
-        order = self._order
+        config = self._config
         if self._engine is None:
-            if not Path(order.folder).is_dir():
-                raise RayError(f"there is no folder {order.folder}: it must be on a shared disk")
-            os.chdir(order.folder)
-            engine = load_engine(order.request.repository, provider=order.request.provider)
-            if identity(engine) != order.run.about["model"]:
-                raise RayError(f"another model is in {order.request.repository}")
+            if not Path(config.folder).is_dir():
+                raise RayError(f"there is no folder {config.folder}: it must be on a shared disk")
+            os.chdir(config.folder)
+            engine = load_engine(config.request.repository, provider=config.request.provider)
+            if model_identity(engine) != config.run.about["model"]:
+                raise RayError(f"another model is in {config.request.repository}")
             self._engine = engine
-        return ThreadScorer(order.request, self._engine, order.run)
+        return ThreadScorer(config.request, self._engine, config.run)
 
 
 class _Results:
@@ -195,7 +191,7 @@ class _Results:
         """
         while True:
             try:
-                row = self._rows.get(timeout=_LOOK_AROUND_S)
+                row = self._rows.get(timeout=_POLL_S)
             except queue.Empty:
                 yield None
                 continue
@@ -206,13 +202,11 @@ class _Results:
             yield row
 
 
-def _take(
-    results: _Results, keep: Callable[[DonePart], None], watch: Callable[[Progress], bool]
-) -> bool:
-    seen = Progress(0, 0, 0)
+def _take(results: _Results, keep: KeepPart, watch: Watch) -> bool:
+    seen = ScoringProgress(0, 0, 0)
     for row in results.rows():
         for line in row["lines"] if row else ():
-            part = DonePart.from_json(json.loads(line))
+            part = LINE.validate_json(line)
             keep(part)
             seen = _further(seen, part)
         if row and row["error"] is not None:
@@ -222,11 +216,11 @@ def _take(
     return True
 
 
-def _further(seen: Progress, part: DonePart) -> Progress:
+def _further(seen: ScoringProgress, part: DonePart) -> ScoringProgress:
     used = part.counts.experts_used
     experts = sum(i * count for i, count in enumerate(used, start=1))
     rows = seen.rows + part.counts.images
-    return Progress(rows, seen.answered + sum(used), seen.experts + experts)
+    return ScoringProgress(rows, seen.answered + sum(used), seen.experts + experts)
 
 
 def _last_line(error: Exception) -> str:

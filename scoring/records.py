@@ -12,7 +12,7 @@ from serving.images.decode import ImageLimits
 LIMITS = ImageLimits()
 """What a server accepts unless it was told otherwise."""
 
-Label: TypeAlias = str | int
+TrueLabel: TypeAlias = str | int
 """A class by its name, or by its number in the order of the model's classes."""
 
 
@@ -50,7 +50,7 @@ class Record:
     id: str
     path: str | None
     image: bytes | Fault
-    label: Label | None = None
+    label: TrueLabel | None = None
 
 
 class Shard(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scoring.errors import ScoringError
-from scoring.parts import Kept
+from scoring.parts import KeptFields
 from serving.engine.graphs import Engine
 from serving.engine.provider import Provider
 from serving.model.routing import RoutingRule
@@ -79,7 +79,7 @@ class ScoringRequest:
     inputs: tuple[str, ...]
     output: Path
     repository: Path
-    kept: Kept
+    kept: KeptFields
     column: str | None = None
     labels: str | None = None
     routing: Routing = Routing()

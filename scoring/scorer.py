@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from scoring.agreement import AgreedRun
 from scoring.journal import DonePart
-from scoring.output import PartWriter, true_classes
 from scoring.parts import Part
-from scoring.pipeline import Pipeline, PipelineSettings, Progress
-from scoring.reading import ShardTask
+from scoring.pipeline import Pipeline, PipelineSettings, ScoringProgress
+from scoring.reader import ShardTask
 from scoring.request import ScoringRequest
-from scoring.summary import Counts
+from scoring.run_manifest import ScoringRun
+from scoring.summary import RowCounts
+from scoring.writer import PartWriter, true_classes
 from serving.engine.graphs import Engine
+
+KeepPart: TypeAlias = Callable[[DonePart], None]
+"""Is told of each part that is in its place, one at a time."""
+
+Watch: TypeAlias = Callable[[ScoringProgress], bool]
+"""Is called a few times a second with how far it is; true to stop."""
 
 
 class Scorer(Protocol):
     """Writes parts."""
 
-    def score(
-        self,
-        tasks: Sequence[ShardTask],
-        keep: Callable[[DonePart], None],
-        watch: Callable[[Progress], bool],
-    ) -> bool:
-        """Write all parts that are left.
-
-        Args:
-            tasks: what is left.
-            keep: told of each part that is in its place, one at a time.
-            watch: called a few times a second with how far it is; true to stop.
-
-        Returns:
-            Whether all is done; false if it was stopped.
+    def score(self, tasks: Sequence[ShardTask], keep: KeepPart, watch: Watch) -> bool:
+        """Write all parts that are left; whether all is done, or it was stopped.
 
         Raises:
             ScoringError: if an input, the output or a cluster fails.
@@ -45,7 +38,7 @@ class Scorer(Protocol):
 class ThreadScorer:
     """Scores in threads of this process."""
 
-    def __init__(self, request: ScoringRequest, engine: Engine, run: AgreedRun) -> None:
+    def __init__(self, request: ScoringRequest, engine: Engine, run: ScoringRun) -> None:
         self._request = request
         self._engine = engine
         self._run = run
@@ -53,12 +46,7 @@ class ThreadScorer:
             request.output, engine.manifest, request.kept, request.labels is not None, run.about
         )
 
-    def score(
-        self,
-        tasks: Sequence[ShardTask],
-        keep: Callable[[DonePart], None],
-        watch: Callable[[Progress], bool],
-    ) -> bool:
+    def score(self, tasks: Sequence[ShardTask], keep: KeepPart, watch: Watch) -> bool:
         """As of every `Scorer`."""
         request = self._request
         settings = PipelineSettings(
@@ -72,4 +60,5 @@ class ThreadScorer:
     def _write(self, part: Part) -> DonePart:
         truth = true_classes(part.labels, self._engine.manifest)
         size = self._writer.write(part, truth)
-        return DonePart(part.key, size, part.last, Counts.of(part, truth, self._engine.manifest))
+        counts = RowCounts.of(part, truth, self._engine.manifest)
+        return DonePart(part.key.shard, part.key.number, size, part.last, counts)

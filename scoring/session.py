@@ -9,16 +9,16 @@ from typing import Any
 from rich.console import Console
 
 from scoring import journal
-from scoring.agreement import AgreedRun, agree
 from scoring.errors import InputError, ScoringStopped
 from scoring.inputs.opening import Inputs, open_inputs
 from scoring.journal import DonePart, Journal
-from scoring.pipeline import Progress
-from scoring.progress import ScoringProgress
-from scoring.reading import ShardTask
+from scoring.pipeline import ScoringProgress
+from scoring.progress import scoring_progress
+from scoring.reader import ShardTask
 from scoring.request import ScoringRequest
+from scoring.run_manifest import ScoringRun, begin_or_resume
 from scoring.scorer import Scorer, ThreadScorer
-from scoring.summary import Counts, summary
+from scoring.summary import RowCounts, summarize
 from serving.engine.graphs import Engine, load_engine
 from serving.interrupt import InterruptFlag
 from serving.model.top_k import check_top_k
@@ -45,7 +45,7 @@ def score_session(request: ScoringRequest, console: Console) -> dict[str, Any]:
         def stop() -> bool:
             return interrupt.requested
 
-        run = agree(request, engine, inputs, part_rows, stop)
+        run = begin_or_resume(request, engine, inputs, part_rows, stop)
         return _Scoring(request, engine, inputs, run, console).finish(stop)
 
 
@@ -62,7 +62,7 @@ class _Scoring:
         request: ScoringRequest,
         engine: Engine,
         inputs: Inputs,
-        run: AgreedRun,
+        run: ScoringRun,
         console: Console,
     ) -> None:
         self._request = request
@@ -88,7 +88,7 @@ class _Scoring:
             raise InputError(
                 f"there is nothing to score: no images in {', '.join(self._request.inputs)}"
             )
-        found = summary(
+        found = summarize(
             counts,
             self._engine.manifest,
             labelled=self._request.labels is not None,
@@ -103,15 +103,15 @@ class _Scoring:
         folder = self._request.output
         with (
             Journal(folder) as lines,
-            ScoringProgress(self._console, before, self._inputs.images) as bar,
+            scoring_progress(self._console, before, self._inputs.images) as show,
         ):
 
             def keep(part: DonePart) -> None:
                 lines.add(part)
                 self._done[part.key] = part
 
-            def watch(seen: Progress) -> bool:
-                bar.show(seen.rows, seen.experts / seen.answered if seen.answered else None)
+            def watch(seen: ScoringProgress) -> bool:
+                show(seen.rows, seen.experts / seen.answered if seen.answered else None)
                 return stop()
 
             whole = self._scorer().score(tasks, keep, watch)
@@ -142,9 +142,9 @@ class _Scoring:
             if i not in ends or len(numbers[i]) < ends[i] + 1
         ]
 
-    def _counts(self) -> Counts:
+    def _counts(self) -> RowCounts:
         counts = [part.counts for part in self._done.values()]
-        return Counts.total(counts, self._engine.manifest.num_experts)
+        return RowCounts.total(counts, self._engine.manifest.num_experts)
 
 
 def _say(console: Console, text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from serving.model.shot_groups import GROUPS, shot_groups
 
 
 @dataclass(frozen=True)
-class Counts:
+class RowCounts:
     """Of some rows.
 
     Attributes:
@@ -41,7 +41,7 @@ class Counts:
     unknown_labels: int = 0
 
     @classmethod
-    def of(cls, part: Part, truth: NDArray[np.int32], manifest: Manifest) -> Counts:
+    def of(cls, part: Part, truth: NDArray[np.int32], manifest: Manifest) -> RowCounts:
         """Count a part's rows; `truth` int32 [N] are the classes of their labels, -1 for none."""
         n = len(part)
         answered = part.experts_used[:n] > 0
@@ -60,7 +60,7 @@ class Counts:
         )
 
     @classmethod
-    def total(cls, counts: Sequence[Counts], num_experts: int) -> Counts:
+    def total(cls, counts: Sequence[RowCounts], num_experts: int) -> RowCounts:
         """All of them together."""
 
         def added(name: str) -> Counter[Any]:
@@ -83,43 +83,14 @@ class Counts:
             unknown_labels=sum(each.unknown_labels for each in counts),
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {
-            name: dict(value) if isinstance(value, Mapping) else value
-            for name, value in vars(self).items()
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Counts:
-        """What `to_json` wrote.
-
-        Raises:
-            KeyError, TypeError, ValueError, AttributeError: for anything else.
-        """
-
-        def by_class(name: str) -> Counter[int]:
-            return Counter({int(key): int(count) for key, count in values[name].items()})
-
-        return cls(
-            images=int(values["images"]),
-            errors=Counter({str(key): int(count) for key, count in values["errors"].items()}),
-            experts_used=tuple(map(int, values["experts_used"])),
-            multiply_adds=int(values["multiply_adds"]),
-            labels=by_class("labels"),
-            labelled=by_class("labelled"),
-            correct=by_class("correct"),
-            unknown_labels=int(values["unknown_labels"]),
-        )
-
 
 def _by_class(classes: NDArray[Any]) -> Counter[int]:
     numbers, counts = np.unique(classes, return_counts=True)
     return Counter(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
 
 
-def summary(
-    counts: Counts, manifest: Manifest, *, labelled: bool, scored: int, seconds: float
+def summarize(
+    counts: RowCounts, manifest: Manifest, *, labelled: bool, scored: int, seconds: float
 ) -> dict[str, Any]:
     """The summary in plain JSON types; docs/scoring.md describes it.
 
@@ -148,7 +119,7 @@ def summary(
     }
 
 
-def _accuracy(counts: Counts, manifest: Manifest) -> dict[str, Any]:
+def _accuracy(counts: RowCounts, manifest: Manifest) -> dict[str, Any]:
     """Top-1 as shares of the images that have an answer and a known label."""
     groups = shot_groups(manifest.class_counts)
 

@@ -13,7 +13,7 @@ from export.errors import VerificationError
 from scoring.errors import InputError
 from scoring.inputs.locations import IMAGE_SUFFIXES, expand, read_image
 from scoring.records import Fault, Shard
-from verify.printable import printable
+from verify.escaping import escaped
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class _ImageFiles:
     def __iter__(self) -> Iterator[NamedImage]:
         for file in self.files:
             name = os.fsencode(os.path.relpath(file, self.root)).decode(errors="replace")
-            yield _named(printable(name), read_image(file))
+            yield _named(escaped(name), read_image(file))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from verify.tally import Listed, Refused, Tally
+from verify.agreement import EngineAgreement, Examples, RejectedImage
 
 REFERENCE = "embedded engine"
 
@@ -24,7 +24,7 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~])")
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class Setup:
     """What was compared, and by what.
 
     `versions` are those of packages, by name; `server` is how the server calls itself, with its
@@ -42,7 +42,7 @@ class Circumstances:
 
 
 @dataclass
-class Report:
+class VerificationReport:
     """What there is to tell, added up while images are compared.
 
     Attributes:
@@ -52,15 +52,15 @@ class Report:
         refused: those that no engine answers.
     """
 
-    circumstances: Circumstances
-    engines: list[Tally]
+    circumstances: Setup
+    engines: list[EngineAgreement]
     images: int = 0
-    refused: Listed[Refused] = field(default_factory=Listed)
+    refused: Examples[RejectedImage] = field(default_factory=Examples)
 
     @property
     def differences(self) -> int:
         """Of all engines together."""
-        return sum(tally.differences.count for tally in self.engines)
+        return sum(agreement.differences.count for agreement in self.engines)
 
     @property
     def verdict(self) -> str:
@@ -72,7 +72,7 @@ class Report:
     def show(self, console: Console) -> None:
         """Print all of it."""
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-        summary, *lists = self._parts()
+        summary, *lists = self._sections()
         for column in summary.columns:
             narrow = column.replace(" ", "\n")
             table.add_column(narrow, justify="left" if column == "engine" else "right")
@@ -80,14 +80,14 @@ class Report:
             table.add_row(*map(Text, row))  # Text, because brackets in a name are no markup
         _say(console, f"{summary.title}\n")
         console.print(table)
-        for part in lists:
-            _say(console, f"\n{part.title}")
-            for image, *cells in part.rows:
+        for section in lists:
+            _say(console, f"\n{section.title}")
+            for image, *cells in section.rows:
                 _say(console, f"  {image}")
-                for column, cell in zip(part.columns[1:], cells, strict=True):
+                for column, cell in zip(section.columns[1:], cells, strict=True):
                     _say(console, f"    {column}: {cell}")
-            if part.more:
-                _say(console, f"  and {part.more:,} more")
+            if section.more:
+                _say(console, f"  and {section.more:,} more")
         _say(console, f"\n{self.verdict}")
 
     def to_markdown(self) -> str:
@@ -107,36 +107,36 @@ class Report:
         yield f"# Answers compared with those of the {REFERENCE}\n"
         yield f"{self.verdict} {about.date}, {_escaped(', '.join(versions))}.\n"
         yield f"```sh\n{about.command}\n```"
-        for part in self._parts():
-            yield f"\n## {_escaped(part.title)}\n"
-            yield _line(part.columns)
-            yield "|---" * len(part.columns) + "|"
-            yield from map(_line, part.rows)
-            if part.more:
-                yield f"\nand {part.more:,} more"
+        for section in self._sections():
+            yield f"\n## {_escaped(section.title)}\n"
+            yield _line(section.columns)
+            yield "|---" * len(section.columns) + "|"
+            yield from map(_line, section.rows)
+            if section.more:
+                yield f"\nand {section.more:,} more"
 
-    def _parts(self) -> Iterator[_Part]:
+    def _sections(self) -> Iterator[_Section]:
         about = self.circumstances
-        yield _Part(
+        yield _Section(
             f"{self.images:,} images of {about.images_from}, version {about.model_version} of "
             f"{about.repository}, tolerance {about.tolerance:g}",
             _SUMMARY,
-            [_summary(tally) for tally in self.engines],
+            [_summary(agreement) for agreement in self.engines],
         )
-        for part in self._lists():
-            if part.rows:
-                yield part
+        for section in self._lists():
+            if section.rows:
+                yield section
 
-    def _lists(self) -> Iterator[_Part]:
-        for tally in self.engines:
-            for what, found in (("differences", tally.differences), ("ties", tally.ties)):
-                yield _Part(
-                    f"{tally.engine}, {what}: {found.count:,}",
-                    ("image", REFERENCE, tally.engine, "why"),
+    def _lists(self) -> Iterator[_Section]:
+        for agreement in self.engines:
+            for what, found in (("differences", agreement.differences), ("ties", agreement.ties)):
+                yield _Section(
+                    f"{agreement.engine}, {what}: {found.count:,}",
+                    ("image", REFERENCE, agreement.engine, "why"),
                     [dataclasses.astuple(finding) for finding in found.first],
                     found.count - len(found.first),
                 )
-        yield _Part(
+        yield _Section(
             f"Refused by all: {self.refused.count:,}",
             ("image", "reason"),
             [dataclasses.astuple(each) for each in self.refused.first],
@@ -145,7 +145,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Section:
     """A table, of whose rows `more` are left out."""
 
     title: str
@@ -154,15 +154,15 @@ class _Part:
     more: int = 0
 
 
-def _summary(tally: Tally) -> tuple[str, ...]:
+def _summary(agreement: EngineAgreement) -> tuple[str, ...]:
     return (
-        tally.engine,
-        f"{tally.images:,}",
-        f"{tally.same_top_1:,}",
-        f"{tally.same_experts:,}",
-        f"{tally.max_probability_difference:.1e}",
-        f"{tally.ties.count:,}",
-        f"{tally.differences.count:,}",
+        agreement.engine,
+        f"{agreement.images:,}",
+        f"{agreement.same_top_1:,}",
+        f"{agreement.same_experts:,}",
+        f"{agreement.max_probability_difference:.1e}",
+        f"{agreement.ties.count:,}",
+        f"{agreement.differences.count:,}",
     )
 
 

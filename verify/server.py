@@ -10,19 +10,20 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.grpc import InferInput, InferResult
+from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from export.errors import VerificationError
 from serving.dataplane.catalogue import ModelDescription
 from serving.dataplane.tensors import Datatype, TensorSpec
-from serving.model.routing import Routed
-from verify.printable import printable
-from verify.replies import Answer, Refusal, Reply, answers_of
+from serving.errors import BackendFault
+from serving.triton.answers import read_outputs
+from verify.escaping import escaped
+from verify.responses import Prediction, Rejection, Response, predictions_of
 
-Row: TypeAlias = NDArray[np.uint8] | bytes
-"""A prepared image or an encoded one."""
+InputRow: TypeAlias = NDArray[np.uint8] | bytes
+"""A decoded image or an encoded one."""
 
 BATCH_SIZES = (1, 2, 7, 32)
 """Rows of one request after the other, so that every way of batching is met."""
@@ -42,16 +43,16 @@ _BUSY = {f"StatusCode.{code}" for code in ("RESOURCE_EXHAUSTED", "UNAVAILABLE")}
 """Of our server and of Triton. gRPC's own code for a server that is gone is UNAVAILABLE too."""
 
 
-class _Refused(Exception):
+class _RequestRejected(Exception):
     """A request that the server answers with an error, in words that can be printed."""
 
 
-class Busy(Exception):
+class ServerBusy(Exception):
     """A request that the server might answer as it should a moment later; says why, printable."""
 
 
 class InferenceServer:
-    """A server that is ready and has the models. Get one from `connected`.
+    """A server that is ready and has the models. Get one from `connect`.
 
     Attributes:
         name: what the server calls itself.
@@ -67,54 +68,60 @@ class InferenceServer:
         self._address = address
         self._free = asyncio.Semaphore(_IN_FLIGHT)
 
-    async def ask(self, model: ModelDescription, rows: Sequence[Row]) -> list[Reply]:
-        """A reply to each row, from requests of 1, 2, 7, 32, 1, .. rows, some at the same time.
+    async def infer(self, model: ModelDescription, rows: Sequence[InputRow]) -> list[Response]:
+        """A response to each row, from requests of 1, 2, 7, 32, 1, .. rows, some at the same time.
 
         Raises:
             VerificationError: if the server stops answering, or is of another model or version.
         """
-        replies = await asyncio.gather(*(self._replies(model, batch) for batch in batches(rows)))
-        return [reply for batch in replies for reply in batch]
+        responses = await asyncio.gather(
+            *(self._responses(model, batch) for batch in request_batches(rows))
+        )
+        return [response for batch in responses for response in batch]
 
-    async def _replies(self, model: ModelDescription, rows: Sequence[Row]) -> Sequence[Reply]:
+    async def _responses(
+        self, model: ModelDescription, rows: Sequence[InputRow]
+    ) -> Sequence[Response]:
         try:
             return await self._infer(model, rows)
-        except _Refused as refused:
+        except _RequestRejected as refused:
             if len(rows) == 1:
-                return [Refusal(str(refused))]
+                return [Rejection(str(refused))]
         # One bad row fails its whole request.
-        return [reply for row in rows for reply in await self._replies(model, [row])]
+        return [response for row in rows for response in await self._responses(model, [row])]
 
-    async def _infer(self, model: ModelDescription, rows: Sequence[Row]) -> list[Answer]:
+    async def _infer(self, model: ModelDescription, rows: Sequence[InputRow]) -> list[Prediction]:
         sent = _input(model.input, rows)
         async with self._free:
             reason = ""
             for pause_s in (0.0, *_PAUSES_S):
                 await asyncio.sleep(pause_s)
                 try:
-                    return read_answers(await self._result(model, sent), model, len(rows))
-                except Busy as busy:
+                    return read_predictions(await self._answer(model, sent), model, len(rows))
+                except ServerBusy as busy:
                     reason = str(busy)
         raise VerificationError(
             f"the server at {self._address} is gone or under load ({reason}): keep other clients "
             "away from it while it is compared"
         )
 
-    async def _result(self, model: ModelDescription, sent: InferInput) -> InferResult:
+    async def _answer(self, model: ModelDescription, sent: InferInput) -> Any:
+        """The `ModelInferResponse`."""
         try:
-            return await self._client.infer(model.name, [sent], client_timeout=_ANSWER_S)
+            result = await self._client.infer(model.name, [sent], client_timeout=_ANSWER_S)
         except InferenceServerException as error:
             if error.status() in _REFUSALS:
-                raise _Refused(_shown(error.message() or "no reason given")) from None
+                raise _RequestRejected(_shown(error.message() or "no reason given")) from None
             if error.status() in _BUSY:
-                raise Busy(_reason(error)) from None
+                raise ServerBusy(_reason(error)) from None
             raise VerificationError(
                 f"the server at {self._address} stopped answering: {_reason(error)}"
             ) from None
+        return result.get_response()
 
 
 @asynccontextmanager
-async def connected(
+async def connect(
     address: str, models: Sequence[ModelDescription], wait_s: float = _CONNECT_S
 ) -> AsyncIterator[InferenceServer]:
     """A server at `HOST:PORT`, which has `wait_s` to answer each question about itself.
@@ -138,10 +145,10 @@ async def connected(
         yield InferenceServer(client, address, _shown(metadata.name), _shown(metadata.version))
 
 
-def batches(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+def request_batches(rows: Sequence[InputRow]) -> Iterator[Sequence[InputRow]]:
     """All rows in order, in requests of 1, 2, 7, 32, 1, .. rows; fewer where they are large."""
     sizes = cycle(BATCH_SIZES)
-    batch: list[Row] = []
+    batch: list[InputRow] = []
     room, free = next(sizes), _MOST_BYTES
     for row in rows:
         size = len(row) if isinstance(row, bytes) else row.nbytes
@@ -154,47 +161,27 @@ def batches(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         yield batch
 
 
-def read_answers(result: InferResult, model: ModelDescription, rows: int) -> list[Answer]:
-    """The answers in a response.
+def read_predictions(message: Any, model: ModelDescription, rows: int) -> list[Prediction]:
+    """The predictions in a `ModelInferResponse`.
 
     Raises:
         VerificationError: if they are of another version, or of other shapes or types.
-        Busy: if the server made them cheaper than they were asked for.
+        ServerBusy: if the server made them cheaper than they were asked for.
     """
-    response = result.get_response()
-    if response.model_version != model.version:
+    if message.model_version != model.version:
         raise VerificationError(
-            f"the server answers with version {_shown(response.model_version)} of {model.name}, "
+            f"the server answers with version {_shown(message.model_version)} of {model.name}, "
             f"and the latest of the repository here is {model.version}"
         )
-    if "degraded" in response.parameters:
-        raise Busy("it makes its answers cheaper")
-    return answers_of(
-        Routed(**{spec.name: _output(result, model.name, spec, rows) for spec in model.outputs})
-    )
-
-
-def _output(result: InferResult, model: str, spec: TensorSpec, rows: int) -> NDArray[Any]:
-    wanted = [rows, *spec.shape[1:]]
-    output = result.get_output(spec.name)
-    if output is None:
-        raise VerificationError(f"the server's model {model} has no output {spec.name!r}")
-    if output.datatype != spec.datatype or list(output.shape) != wanted:
-        found = f"{_shown(output.datatype)} {list(output.shape)}"
-        raise VerificationError(
-            f"the server's model {model} gives {spec.name} as {found}, and that of the repository "
-            f"here as {spec.datatype} {wanted}: is it another model?"
-        )
+    if "degraded" in message.parameters:
+        raise ServerBusy("it makes its answers cheaper")
     try:
-        array: NDArray[Any] = result.as_numpy(spec.name)
-    except ValueError:
-        raise VerificationError(
-            f"the server's model {model} gives {spec.name} with too few or too many bytes"
-        ) from None
-    return array
+        return predictions_of(read_outputs(message, model.outputs, rows, "the server"))
+    except BackendFault as fault:
+        raise VerificationError(f"{escaped(str(fault))}: is {model.name} another model?") from None
 
 
-def _input(spec: TensorSpec, rows: Sequence[Row]) -> InferInput:
+def _input(spec: TensorSpec, rows: Sequence[InputRow]) -> InferInput:
     if spec.datatype is Datatype.BYTES:
         tensor: NDArray[Any] = np.empty(len(rows), dtype=object)
         tensor[:] = rows
@@ -220,4 +207,4 @@ def _reason(error: InferenceServerException) -> str:
 
 def _shown(text: str) -> str:
     """What a server says, however long and odd it is."""
-    return printable(text[:_LONGEST])
+    return escaped(text[:_LONGEST])

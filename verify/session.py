@@ -18,15 +18,15 @@ from serving.dataplane.catalogue import Catalogue
 from serving.engine.graphs import Engine, load_engine
 from serving.files import replacing
 from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME
-from verify.comparison import Comparison
-from verify.engines import AskedEngine, Classify, EngineInProcess, ServedModel
+from verify.agreement import EngineAgreement
+from verify.comparison import EngineComparison
+from verify.decoding import decoded_batches
+from verify.engines import ClassifyPixels, ComparedEngine, LocalEngine, RemoteModel
+from verify.escaping import escaped
 from verify.images import ImageSource, open_images
-from verify.judgement import Judge
-from verify.preparation import prepared_parts
-from verify.printable import printable
-from verify.report import REFERENCE, Circumstances, Report
-from verify.server import connected
-from verify.tally import Tally
+from verify.report import REFERENCE, Setup, VerificationReport
+from verify.server import connect
+from verify.verdict import Criteria
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class VerificationRequest:
                 raise VerificationError(f"{path} must be a file, in a folder that exists")
 
 
-def verify_session(request: VerificationRequest, console: Console) -> Report:
+def verify_session(request: VerificationRequest, console: Console) -> VerificationReport:
     """Compare, show and write what was found.
 
     Raises:
@@ -96,33 +96,33 @@ async def _verify(
     request: VerificationRequest,
     images: ImageSource,
     engine: Engine,
-    classify_torch: Classify | None,
+    classify_torch: ClassifyPixels | None,
     console: Console,
-) -> Report:
+) -> VerificationReport:
     manifest = engine.manifest
-    about = _circumstances(request, engine)
-    others: list[AskedEngine] = []
+    about = _setup(request, engine)
+    others: list[ComparedEngine] = []
     async with AsyncExitStack() as stack:
         if classify_torch is not None:
-            others.append(EngineInProcess("torch", classify_torch))
+            others.append(LocalEngine("torch", classify_torch))
         if request.server is not None:
             catalogue = Catalogue(engine)
             models = [catalogue.find(name, None) for name in (MODEL_NAME, IMAGE_MODEL_NAME)]
-            server = await stack.enter_async_context(connected(request.server, models))
+            server = await stack.enter_async_context(connect(request.server, models))
             about = replace(about, server=f"{server.name} {server.version}")
-            others += [ServedModel(server, model) for model in models]
-        report = Report(about, [Tally(other.name) for other in others])
+            others += [RemoteModel(server, model) for model in models]
+        report = VerificationReport(about, [EngineAgreement(other.name) for other in others])
         rule = engine.rule()
-        reference = EngineInProcess(REFERENCE, lambda pixels: engine.classify(pixels, rule))
-        judge = Judge(manifest.thresholds, request.tolerance)
-        comparison = Comparison(reference, others, judge, manifest.class_names, report)
-        parts = prepared_parts(images, manifest.image)
+        reference = LocalEngine(REFERENCE, lambda pixels: engine.classify(pixels, rule))
+        criteria = Criteria(manifest.thresholds, request.tolerance)
+        comparison = EngineComparison(reference, others, criteria, manifest.class_names, report)
+        batches = decoded_batches(images, manifest.image)
         try:
             with images_bar(console) as progress:
                 task = progress.add_task("comparing", total=len(images))
-                while part := await asyncio.to_thread(next, parts, None):
-                    await comparison.add(part)
-                    progress.advance(task, len(part))
+                while batch := await asyncio.to_thread(next, batches, None):
+                    await comparison.add(batch)
+                    progress.advance(task, len(batch))
         except asyncio.CancelledError:  # Ctrl-C
             console.print(f"Stopped after {report.images:,} of {len(images):,} images. So far:")
             report.show(console)
@@ -130,12 +130,12 @@ async def _verify(
     return report
 
 
-def _circumstances(request: VerificationRequest, engine: Engine) -> Circumstances:
-    return Circumstances(
+def _setup(request: VerificationRequest, engine: Engine) -> Setup:
+    return Setup(
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        command=printable(request.command),
-        images_from=printable(str(request.images)),
-        repository=printable(str(request.repository)),
+        command=escaped(request.command),
+        images_from=escaped(str(request.images)),
+        repository=escaped(str(request.repository)),
         model_version=engine.version,
         tolerance=request.tolerance,
         versions={

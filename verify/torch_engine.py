@@ -11,10 +11,10 @@ from export.parity import run_torch
 from serving.model.manifest import Manifest
 from serving.model.routing import Routed, RoutingRule
 from training.checkpoint import Checkpoint, load_finished
-from verify.engines import Classify, Pixels
+from verify.engines import ClassifyPixels, Pixels
 
 
-def load_torch(run: Path, manifest: Manifest) -> Classify:
+def load_torch(run: Path, manifest: Manifest) -> ClassifyPixels:
     """What classifies with a finished run's weights and thresholds, on the CPU.
 
     Raises:

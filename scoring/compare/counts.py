@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from scoring.compare.pairing import Paired
-from scoring.compare.runs import NONE
-from scoring.compare.statistics import BINS, RightAnswers, histogram
+from scoring.compare.pairing import PairedRows
+from scoring.compare.runs import NULL_CODE
+from scoring.compare.statistics import BINS, ContingencyTable, histogram
 
 _MOST_EXAMPLES = 5
 
-Ints = NDArray[np.int32]
+CodeArray = NDArray[np.int32]
 Pairs = Counter[tuple[int, int]]
 
 
@@ -47,7 +47,7 @@ class DistributionCounts:
 
 @dataclass
 class ComparisonCounts:
-    """Of all rows. Labels and kinds of errors are codes; NONE is no answer, or no error.
+    """Of all rows. Labels and kinds of errors are codes; NULL_CODE is no answer, or no error.
 
     Attributes:
         common, only_a, only_b: images of both runs, of the one, of the other.
@@ -74,10 +74,10 @@ class ComparisonCounts:
     confidence_a: DistributionCounts = field(default_factory=DistributionCounts)
     confidence_b: DistributionCounts = field(default_factory=DistributionCounts)
     change: DistributionCounts = field(default_factory=DistributionCounts)
-    right: dict[int, RightAnswers] = field(default_factory=dict)
+    right: dict[int, ContingencyTable] = field(default_factory=dict)
     labels_differ: int = 0
 
-    def add(self, rows: Paired) -> None:
+    def add(self, rows: PairedRows) -> None:
         """Count some rows of both runs."""
         self.common += len(rows.a)
         self.only_a += len(rows.only_a)
@@ -87,7 +87,7 @@ class ComparisonCounts:
         was, is_ = _ints(rows.a, "label"), _ints(rows.b, "label")
         _count(self.labels, was, is_)
         _count(self.errors, _ints(rows.a, "error_kind"), _ints(rows.b, "error_kind"))
-        answered = (was != NONE) & (is_ != NONE)
+        answered = (was != NULL_CODE) & (is_ != NULL_CODE)
         used = [_ints(side, "experts_used")[answered] for side in (rows.a, rows.b)]
         _count(self.experts, *used)
         sure_a, sure_b = (side["probability"].to_numpy()[answered] for side in (rows.a, rows.b))
@@ -96,24 +96,24 @@ class ComparisonCounts:
         self.change.add(np.abs(sure_b - sure_a))
         self._add_truth(rows, was, is_)
 
-    def _add_truth(self, rows: Paired, was: Ints, is_: Ints) -> None:
+    def _add_truth(self, rows: PairedRows, was: CodeArray, is_: CodeArray) -> None:
         """One run with labels is enough: they are the images', not the model's."""
         in_a, in_b = _ints(rows.a, "true_label"), _ints(rows.b, "true_label")
-        differ = (in_a != in_b) & (in_a != NONE) & (in_b != NONE)
+        differ = (in_a != in_b) & (in_a != NULL_CODE) & (in_b != NULL_CODE)
         self.labels_differ += int(differ.sum())
-        truth = np.where(in_a == NONE, in_b, in_a)
-        known = (truth != NONE) & ~differ
+        truth = np.where(in_a == NULL_CODE, in_b, in_a)
+        known = (truth != NULL_CODE) & ~differ
         _count(self.by_true_class, truth[known], (was == is_)[known])
-        both = known & (was != NONE) & (is_ != NONE)
+        both = known & (was != NULL_CODE) & (is_ != NULL_CODE)
         found: Pairs = Counter()
         _count(found, truth[both], (was == truth)[both] * 2 + (is_ == truth)[both])
         for code in {code for code, _ in found}:
-            right = RightAnswers(*(found[code, kind] for kind in (3, 2, 1, 0)))
-            self.right[code] = self.right.get(code, RightAnswers()) + right
+            right = ContingencyTable(*(found[code, kind] for kind in (3, 2, 1, 0)))
+            self.right[code] = self.right.get(code, ContingencyTable()) + right
 
 
-def _ints(rows: pa.RecordBatch, name: str) -> Ints:
-    found: Ints = rows[name].to_numpy()
+def _ints(rows: pa.RecordBatch, name: str) -> CodeArray:
+    found: CodeArray = rows[name].to_numpy()
     return found
 
 

@@ -29,7 +29,7 @@ _EMPTY = pa.RecordBatch.from_pylist([], schema=BLOCK)
 
 
 @dataclass(frozen=True)
-class Paired:
+class PairedRows:
     """Rows of two runs: those about the same images, one beside the other, and all others."""
 
     a: pa.RecordBatch
@@ -40,7 +40,7 @@ class Paired:
 
 def paired(
     a: Iterator[pa.RecordBatch], b: Iterator[pa.RecordBatch], most_rows: int
-) -> Iterator[Paired]:
+) -> Iterator[PairedRows]:
     """Pair the rows of two runs by their ids. An id that a run has twice is two images.
 
     Args:
@@ -52,12 +52,12 @@ def paired(
         if not left["id"].equals(right["id"]):
             yield from _paired_by_hash(chain([left], a), chain([right], b), most_rows)
             return
-        yield Paired(left, right, _EMPTY, _EMPTY)
+        yield PairedRows(left, right, _EMPTY, _EMPTY)
 
 
 def _paired_by_hash(
     a: Iterable[pa.RecordBatch], b: Iterable[pa.RecordBatch], most_rows: int
-) -> Iterator[Paired]:
+) -> Iterator[PairedRows]:
     count = min(_MOST_BUCKETS, 1 + most_rows // _ROWS_A_BUCKET)
     with tempfile.TemporaryDirectory(prefix="ride-compare-") as folder:
         buckets_a = _write_buckets(a, Path(folder), "a", count)
@@ -90,7 +90,7 @@ def _read(path: Path) -> pa.RecordBatch:
     return pa.concat_batches(batches) if batches else _EMPTY
 
 
-def _paired_in_memory(a: pa.RecordBatch, b: pa.RecordBatch) -> Paired:
+def _paired_in_memory(a: pa.RecordBatch, b: pa.RecordBatch) -> PairedRows:
     waiting: defaultdict[str, deque[int]] = defaultdict(deque)
     for row, id_ in enumerate(b["id"].to_pylist()):
         waiting[id_].append(row)
@@ -102,7 +102,7 @@ def _paired_in_memory(a: pa.RecordBatch, b: pa.RecordBatch) -> Paired:
         else:
             only_a.append(row)
     only_b = sorted(row for rows in waiting.values() for row in rows)
-    return Paired(_take(a, left), _take(b, right), _take(a, only_a), _take(b, only_b))
+    return PairedRows(_take(a, left), _take(b, right), _take(a, only_a), _take(b, only_b))
 
 
 def _take(rows: pa.RecordBatch, numbers: list[int]) -> pa.RecordBatch:

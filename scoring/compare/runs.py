@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scoring import journal
-from scoring.errors import InputError
-from scoring.output import SCHEMA_VERSION
+from scoring.errors import InputError, one_line
+from scoring.writer import SCHEMA_VERSION
 
 BLOCK_ROWS = 16_384
-NONE = -1
+NULL_CODE = -1
 """The code of a null."""
 
 _TEXTS = ("label", "error_kind", "true_label")
@@ -36,7 +36,7 @@ BLOCK = pa.schema(
 """Columns of a block: texts as codes, experts 0 and probability 0 where there is no answer."""
 
 
-class Codes:
+class StringCodes:
     """Numbers for names, the same in all blocks of both runs: their models may differ."""
 
     def __init__(self) -> None:
@@ -48,13 +48,13 @@ class Codes:
         return list(self._codes)
 
     def of(self, texts: pa.Array) -> NDArray[np.int32]:
-        """The code of each text, int32 [N]; NONE for null."""
+        """The code of each text, int32 [N]; NULL_CODE for null."""
         encoded = texts.dictionary_encode()
         codes = [
             self._codes.setdefault(name, len(self._codes))
             for name in encoded.dictionary.to_pylist()
         ]
-        numbers = np.array([*codes, NONE], dtype=np.int32)
+        numbers = np.array([*codes, NULL_CODE], dtype=np.int32)
         found: NDArray[np.int32] = numbers[encoded.indices.fill_null(-1).to_numpy()]
         return found
 
@@ -83,7 +83,7 @@ class ScoredRun:
             return {}
         return {name: group for group, names in groups.items() for name in names}
 
-    def blocks(self, codes: Codes) -> Iterator[pa.RecordBatch]:
+    def blocks(self, codes: StringCodes) -> Iterator[pa.RecordBatch]:
         """All rows in order, `BLOCK_ROWS` at a time but for the last block.
 
         Raises:
@@ -101,7 +101,7 @@ class ScoredRun:
         if rows:
             yield pa.concat_batches(waiting)
 
-    def _batches(self, codes: Codes) -> Iterator[pa.RecordBatch]:
+    def _batches(self, codes: StringCodes) -> Iterator[pa.RecordBatch]:
         for part in self.parts:
             try:
                 with pq.ParquetFile(part, pre_buffer=False) as file:
@@ -109,8 +109,9 @@ class ScoredRun:
                     for batch in file.iter_batches(BLOCK_ROWS, columns=names):
                         yield _block(batch, codes)
             except (pa.ArrowException, KeyError, OSError) as error:
-                reason = " ".join(str(error).split())
-                raise InputError(f"{part} is no readable part of a scoring: {reason}") from error
+                raise InputError(
+                    f"{part} is no readable part of a scoring: {one_line(error)}"
+                ) from error
 
 
 def open_run(folder: Path) -> ScoredRun:
@@ -137,7 +138,7 @@ def open_run(folder: Path) -> ScoredRun:
     return ScoredRun(folder, about, [folder / key.file_name for key in sorted(done)], images)
 
 
-def _block(batch: pa.RecordBatch, codes: Codes) -> pa.RecordBatch:
+def _block(batch: pa.RecordBatch, codes: StringCodes) -> pa.RecordBatch:
     columns = {name: batch.column(name) for name in batch.schema.names}
     columns.setdefault("true_label", pa.nulls(len(batch), pa.string()))
     for name in _TEXTS:

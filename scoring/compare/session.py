@@ -12,8 +12,8 @@ import numpy as np
 
 from scoring.compare.counts import ComparisonCounts, DistributionCounts
 from scoring.compare.pairing import paired
-from scoring.compare.runs import NONE, Codes, ScoredRun, open_run
-from scoring.compare.statistics import RightAnswers, quantile, shift
+from scoring.compare.runs import NULL_CODE, ScoredRun, StringCodes, open_run
+from scoring.compare.statistics import ContingencyTable, bin_quantile, distribution_shift
 from scoring.errors import InputError
 from serving.model.shot_groups import GROUPS
 
@@ -21,7 +21,7 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _MOST_PAIRS = 20
 
 
-def compare(folder_a: Path, folder_b: Path) -> dict[str, Any]:
+def compare_runs(folder_a: Path, folder_b: Path) -> dict[str, Any]:
     """How the run in the second folder differs from that in the first, in plain JSON types.
 
     docs/scoring.md describes the fields.
@@ -29,7 +29,7 @@ def compare(folder_a: Path, folder_b: Path) -> dict[str, Any]:
     Raises:
         InputError: if a folder holds no finished run, or they have no image in common.
     """
-    a, b, codes = open_run(folder_a), open_run(folder_b), Codes()
+    a, b, codes = open_run(folder_a), open_run(folder_b), StringCodes()
     counts = ComparisonCounts()
     for rows in paired(a.blocks(codes), b.blocks(codes), max(a.images, b.images)):
         counts.add(rows)
@@ -38,7 +38,7 @@ def compare(folder_a: Path, folder_b: Path) -> dict[str, Any]:
             f"no image is in {folder_a} and in {folder_b}: images are known by their ids, such as "
             f"{counts.examples_a[0]} and {counts.examples_b[0]}"
         )
-    names = [*codes.names, None]  # NONE is -1
+    names = [*codes.names, None]  # NULL_CODE is -1
     return {
         "a": _about(a),
         "b": _about(b),
@@ -105,11 +105,11 @@ def _errors(counts: ComparisonCounts, names: Sequence[str | None]) -> dict[str, 
     appeared, went_away = Counter[str](), Counter[str]()
     both = 0
     for (was, is_), n in counts.errors.items():
-        if NONE not in (was, is_):
+        if NULL_CODE not in (was, is_):
             both += n
-        elif is_ != NONE:
+        elif is_ != NULL_CODE:
             appeared[str(names[is_])] += n
-        elif was != NONE:
+        elif was != NULL_CODE:
             went_away[str(names[was])] += n
     return {"appeared": dict(appeared), "went_away": dict(went_away), "in_both": both}
 
@@ -131,7 +131,7 @@ def _experts(counts: ComparisonCounts) -> dict[str, Any]:
 
 def _confidence(counts: ComparisonCounts) -> dict[str, Any]:
     a, b = counts.confidence_a, counts.confidence_b
-    found = shift(a.bins, b.bins)
+    found = distribution_shift(a.bins, b.bins)
     return {
         "a": _distribution(a),
         "b": _distribution(b),
@@ -142,7 +142,7 @@ def _confidence(counts: ComparisonCounts) -> dict[str, Any]:
 
 
 def _distribution(values: DistributionCounts) -> dict[str, Any]:
-    quantiles = {str(share): quantile(values.bins, share) for share in _QUANTILES}
+    quantiles = {str(share): bin_quantile(values.bins, share) for share in _QUANTILES}
     return {"mean": values.mean, "quantiles": quantiles}
 
 
@@ -151,15 +151,15 @@ def _accuracy(
 ) -> dict[str, Any] | None:
     if not counts.right:
         return None
-    total = sum(counts.right.values(), RightAnswers())
+    total = sum(counts.right.values(), ContingencyTable())
     by_group: dict[str, Any] = {}
     for group in GROUPS:
         its = [n for code, n in counts.right.items() if groups.get(names[code] or "") == group]
-        by_group[group] = _right(sum(its, RightAnswers())) if its else None
+        by_group[group] = _right(sum(its, ContingencyTable())) if its else None
     return {"labels_differ": counts.labels_differ, "overall": _right(total), **by_group}
 
 
-def _right(found: RightAnswers) -> dict[str, Any]:
+def _right(found: ContingencyTable) -> dict[str, Any]:
     difference, low, high = found.difference()
     return {
         "images": found.images,

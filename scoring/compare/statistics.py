@@ -14,16 +14,16 @@ BINS = 10_000
 """Of histograms over 0 to 1: what is read off them is exact to 0.0001."""
 
 _STEPS = 10
-Counts = NDArray[np.int64]
+BinCounts = NDArray[np.int64]
 
 
-def histogram(values: NDArray[np.float32]) -> Counts:
+def histogram(values: NDArray[np.float32]) -> BinCounts:
     """How many of some values from 0 to 1 lie in each of the `BINS` bins."""
     bins = (np.nan_to_num(values.astype(np.float64)) * BINS).astype(np.int64)
     return np.bincount(bins.clip(0, BINS - 1), minlength=BINS)
 
 
-def quantile(counts: Counts, share: float) -> float | None:
+def bin_quantile(counts: BinCounts, share: float) -> float | None:
     """The lower end of the bin that holds this quantile; None of nothing."""
     total = int(counts.sum())
     if not total:
@@ -32,7 +32,7 @@ def quantile(counts: Counts, share: float) -> float | None:
 
 
 @dataclass(frozen=True)
-class Shift:
+class DistributionShift:
     """How far two distributions are apart.
 
     Attributes:
@@ -45,7 +45,7 @@ class Shift:
     stability_index: float
 
 
-def shift(a: Counts, b: Counts) -> Shift | None:
+def distribution_shift(a: BinCounts, b: BinCounts) -> DistributionShift | None:
     """Of two histograms, over the deciles of `a`; None of nothing.
 
     Half an image is added to each decile, so that an empty one does not make the index infinite.
@@ -59,14 +59,14 @@ def shift(a: Counts, b: Counts) -> Shift | None:
         of_decile = np.bincount(decile, weights=counts, minlength=_STEPS)
         shares.append((of_decile + 0.5) / (counts.sum() + 0.5 * _STEPS))
     was, is_ = shares
-    return Shift(
+    return DistributionShift(
         total_variation=float(np.abs(is_ - was).sum() / 2),
         stability_index=float(((is_ - was) * np.log(is_ / was)).sum()),
     )
 
 
 @dataclass(frozen=True)
-class RightAnswers:
+class ContingencyTable:
     """Images by who answers them right: both runs, one of them, or neither."""
 
     both: int = 0
@@ -79,8 +79,8 @@ class RightAnswers:
         """All of them."""
         return self.both + self.only_a + self.only_b + self.neither
 
-    def __add__(self, other: RightAnswers) -> RightAnswers:
-        return RightAnswers(
+    def __add__(self, other: ContingencyTable) -> ContingencyTable:
+        return ContingencyTable(
             self.both + other.both,
             self.only_a + other.only_a,
             self.only_b + other.only_b,

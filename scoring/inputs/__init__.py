@@ -1,0 +1,7 @@
+"""What can be scored: images by themselves, and files of `FORMATS` that hold or name many.
+
+- `opening`: arguments of the command -> shards
+- `formats`: the registry of formats; `parquet`, `webdataset`, `lists` are one each
+- `image_files`: image files, which a folder, a glob or a list names
+- `locations`: paths and URLs: listing, opening, reading
+"""

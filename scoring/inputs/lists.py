@@ -1,41 +1,39 @@
-"""Lists of paths: CSV with a header, or text with a path a line."""
+"""Lists of paths: CSV with a header, or text with a path a line.
+
+A file may be named twice: each line is a row of its own. Relative paths start at the list's folder.
+"""
 
 from __future__ import annotations
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from scoring.errors import InputError
-from scoring.inputs.files import FileShard, path_array
-from scoring.inputs.locations import open_file, suffix
+from scoring.errors import InputError, one_line
+from scoring.inputs.image_files import FileShard, file_shards, path_array
+from scoring.inputs.locations import open_file
 
-SUFFIXES = (".csv", ".txt")
 _PATH_COLUMNS = ("path", "file", "filename", "image", "url")
 
 
-def list_shards(location: str, column: str | None, label: str | None, rows: int) -> list[FileShard]:
-    """The files that a list names, in its order, in shards of so many.
-
-    A file may be named twice: each line is a row of its own. Relative paths start at the list's
-    folder.
+def csv_shards(location: str, column: str | None, label: str | None, rows: int) -> list[FileShard]:
+    """The files that a CSV list names, in its order, in shards of so many.
 
     Raises:
         InputError: if the list can't be read, or has no such columns.
     """
-    if suffix(location) == ".csv":
-        paths, labels = _read_csv(location, column, label)
-    elif column is not None or label is not None:
+    paths, labels = _read_csv(location, column, label)
+    return file_shards(paths, rows, labels=labels, list_location=location)
+
+
+def text_shards(location: str, column: str | None, label: str | None, rows: int) -> list[FileShard]:
+    """The files that a list with a path a line names, in its order, in shards of so many.
+
+    Raises:
+        InputError: if the list can't be read, or is asked for columns.
+    """
+    if column is not None or label is not None:
         raise InputError(f"{location} is a list without columns: --column and --labels take CSV")
-    else:
-        paths, labels = path_array(_lines(location)), None
-    return [
-        FileShard(
-            paths.slice(start, rows),
-            None if labels is None else labels.slice(start, rows),
-            list_name=(location, start),
-        )
-        for start in range(0, len(paths), rows)
-    ]
+    return file_shards(path_array(_lines(location)), rows, list_location=location)
 
 
 def _lines(location: str) -> list[str]:
@@ -65,8 +63,7 @@ def _read_csv(location: str, column: str | None, label: str | None) -> tuple[pa.
             )
             table = pacsv.read_csv(file, convert_options=options).combine_chunks()
     except pa.ArrowException as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{location} is not a readable CSV file: {reason}") from error
+        raise InputError(f"{location} is not a readable CSV file: {one_line(error)}") from error
     paths = table[path].cast(pa.large_string()).cast(pa.large_binary())
     return _whole(paths), None if label is None else _whole(table[label])
 

@@ -11,9 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
 
-from scoring.errors import InputError
+from scoring.errors import InputError, one_line
 from scoring.records import LIMITS, Fault, FaultKind
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -30,12 +29,6 @@ def is_url(location: str) -> bool:
 
 def _is_web(location: str) -> bool:
     return location.startswith(("http://", "https://"))
-
-
-def suffix(location: str) -> str:
-    """The end of the file's name, from its last dot, in lower case."""
-    path = urlsplit(location).path if is_url(location) else location
-    return Path(path).suffix.lower()
 
 
 def join(folder_of: str, location: str) -> str:
@@ -97,7 +90,7 @@ def _expand_url(location: str) -> Iterator[str]:
     except InputError:
         raise
     except Exception as error:  # every file system has its own
-        raise unreadable(location, error) from error
+        raise _input_error(location, error) from error
 
 
 def stamp(location: str) -> str:
@@ -115,7 +108,7 @@ def stamp(location: str) -> str:
     except InputError:
         raise
     except Exception as error:  # every file system has its own
-        raise unreadable(location, error) from error
+        raise _input_error(location, error) from error
     return f"{info.get('size')} {info.get('ETag') or info.get('etag') or info.get('mtime') or ''}"
 
 
@@ -137,7 +130,7 @@ def open_file(location: str) -> IO[bytes]:
     except InputError:
         raise
     except Exception as error:  # every file system has its own
-        raise unreadable(location, error) from error
+        raise _input_error(location, error) from error
 
 
 def read_image(location: str) -> bytes | Fault:
@@ -225,7 +218,7 @@ def _file_system(location: str) -> tuple[Any, str]:
     return system, system._strip_protocol(location)  # noqa: SLF001 fsspec has no public name for it
 
 
-def unreadable(location: str, error: Exception) -> InputError:
+def _input_error(location: str, error: Exception) -> InputError:
     """The error for an input that can't be opened or listed."""
     if _is_missing(error):
         return InputError(f"there is no file {location}")
@@ -244,4 +237,4 @@ def _reason(error: BaseException) -> str:
         return _reason(error.__cause__)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error) or type(error).__name__

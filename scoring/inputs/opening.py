@@ -13,22 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoring.errors import InputError
-from scoring.inputs import lists
-from scoring.inputs.files import file_shards, sorted_paths
-from scoring.inputs.locations import IMAGE_SUFFIXES, expand, stamp, suffix
-from scoring.inputs.parquet import parquet_shards
-from scoring.inputs.webdataset import SUFFIXES as TAR_SUFFIXES
-from scoring.inputs.webdataset import tar_shard
+from scoring.inputs.formats import FORMATS, PATTERN, input_format
+from scoring.inputs.image_files import file_shards, sorted_paths
+from scoring.inputs.locations import IMAGE_SUFFIXES, expand, stamp
 from scoring.records import Shard
 
 FOLDER_LABELS = "folder"
 """`--labels` for image files: the name of the folder that a file lies in."""
-
-_PARQUET = (".parquet", ".pq")
-_SHARD_SUFFIXES = (*_PARQUET, *TAR_SUFFIXES)
-_ENDINGS = "|".join(each[1:].replace(".", r"\.") for each in _SHARD_SUFFIXES + lists.SUFFIXES)
-_CONTAINER = rf"(?is)(^[a-z0-9+.-]+://[^?#]*\.({_ENDINGS})([?#].*)?$|\.({_ENDINGS})$)"
-"""All else is an image. A URL may have more behind its path."""
 
 _HASHED_AT_ONCE = 10_000
 
@@ -69,14 +60,14 @@ def open_inputs(
     found = [sorted_paths(_files_of(argument)) for argument in arguments]
     named = pa.concat_arrays(found)
     paths = pc.unique(named)
-    is_container = pc.match_substring_regex(paths, _CONTAINER)
+    is_container = pc.match_substring_regex(paths, PATTERN)
     images = paths.filter(pc.invert(is_container))
     containers = [os.fsdecode(path) for path in paths.filter(is_container).to_pylist()]
     shards: list[Shard] = []
     if len(images):
         shards += _image_shards(images, column, labels, shard_rows)
     for location in containers:
-        shards += _container_shards(location, column, labels, shard_rows)
+        shards += input_format(location).open(location, column, labels, shard_rows)
     counts = [shard.rows for shard in shards]
     if not shards:
         raise InputError(f"there is nothing to score: no images in {', '.join(arguments)}")
@@ -95,9 +86,8 @@ def _files_of(argument: str) -> list[str] | Iterator[str]:
     first = next(coming, None)
     if first is None or first == argument:
         return [] if first is None else [first]
-    # In a folder, text files are more often something else than lists.
-    listed = lists.SUFFIXES if glob.has_magic(argument) else ()
-    known = (*IMAGE_SUFFIXES, *_SHARD_SUFFIXES, *listed)
+    wanted = [each for each in FORMATS if each.in_folders or glob.has_magic(argument)]
+    known = (*IMAGE_SUFFIXES, *(suffix for each in wanted for suffix in each.suffixes))
     return (file for file in chain([first], coming) if file.lower().endswith(known))
 
 
@@ -115,17 +105,6 @@ def _image_shards(
             "their folders, a CSV file names paths and labels"
         )
     return file_shards(paths, rows, label_from_folder=labels is not None)
-
-
-def _container_shards(
-    location: str, column: str | None, labels: str | None, rows: int
-) -> Sequence[Shard]:
-    ending = suffix(location)
-    if ending in _PARQUET:
-        return parquet_shards(location, column, labels, rows)
-    if ending in lists.SUFFIXES:
-        return lists.list_shards(location, column, labels, rows)
-    return [tar_shard(location, column, labels)]
 
 
 def _bytes_of(paths: pa.Array) -> Iterator[bytes]:

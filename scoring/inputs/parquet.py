@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scoring.errors import InputError
+from scoring.errors import InputError, one_line
 from scoring.inputs.locations import is_url, open_file
 from scoring.records import LIMITS, Fault, FaultKind, Record
 
@@ -73,8 +73,8 @@ class ParquetShard:
                 row += len(batch)
         except (pa.ArrowException, OSError) as error:
             if is_url(self.location):  # most likely the network; the same command goes on
-                raise unreadable(self.location, error) from error
-            fault = Fault(FaultKind.UNREADABLE, f"the Parquet file is damaged: {_reason(error)}")
+                raise _damaged(self.location, error) from error
+            fault = Fault(FaultKind.UNREADABLE, f"the Parquet file is damaged: {one_line(error)}")
             for missing in range(max(row, skip), rows):
                 yield Record(f"{self.location}#{first + missing}", None, fault)
 
@@ -113,7 +113,7 @@ def open_parquet(location: str) -> Iterator[pq.ParquetFile]:
             # Without these settings it would read whole row groups at once.
             file = pq.ParquetFile(source, buffer_size=_READ_AHEAD_BYTES, pre_buffer=False)
         except Exception as error:  # Arrow's errors, and those of whatever is behind a URL
-            raise unreadable(location, error) from error
+            raise _damaged(location, error) from error
         yield file
 
 
@@ -161,9 +161,9 @@ def find_columns(
     return Columns(chosen[0], label)
 
 
-def unreadable(location: str, error: Exception) -> InputError:
+def _damaged(location: str, error: Exception) -> InputError:
     """The error for a file that is no Parquet, or is damaged."""
-    return InputError(f"{location} is not a readable Parquet file: {_reason(error)}")
+    return InputError(f"{location} is not a readable Parquet file: {one_line(error)}")
 
 
 def _check_labels(schema: pa.Schema, location: str, label: str) -> None:
@@ -201,7 +201,3 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())  # Arrow's may have several lines

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from scoring.errors import InputError
+from scoring.errors import InputError, one_line
 from scoring.inputs.locations import IMAGE_SUFFIXES, is_url, open_file
 from scoring.records import LIMITS, Fault, FaultKind, Record
 
-SUFFIXES = (".tar", ".tgz", ".tar.gz")
 _MAX_LABEL_BYTES = 4096
 _NO_IMAGE = Fault(
     FaultKind.MISSING, f"the sample has no member that ends in {', '.join(IMAGE_SUFFIXES)}"
@@ -56,7 +55,7 @@ class TarShard:
                     yield self._record(sample)
                 count += 1
         except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             if is_url(self.location):  # most likely the network; the same command goes on
                 raise InputError(f"{self.location} can't be read any more: {reason}") from error
             if count >= skip:
@@ -101,8 +100,8 @@ class TarShard:
             sample.label = content.read(_MAX_LABEL_BYTES).decode(errors="replace").strip()
 
 
-def tar_shard(location: str, image: str | None, label: str | None) -> TarShard:
-    """A tar file as one shard.
+def tar_shards(location: str, image: str | None, label: str | None, _: int) -> list[TarShard]:
+    """A tar file as one shard, which can't be divided.
 
     Raises:
         InputError: if it can't be read, or does not begin as a tar file does.
@@ -111,9 +110,8 @@ def tar_shard(location: str, image: str | None, label: str | None) -> TarShard:
         with open_file(location) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
             tar.next()
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{location} is not a readable tar file: {reason}") from error
-    return TarShard(location, image, label)
+        raise InputError(f"{location} is not a readable tar file: {one_line(error)}") from error
+    return [TarShard(location, image, label)]
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
-from scoring.parts import Kept
+from scoring.parts import KeptFields
 from scoring.request import ScoringRequest
 from scoring.session import score_session
 from serving.engine.graphs import Engine
@@ -63,7 +63,7 @@ def score(repository: Path, tmp_path: Path) -> Callable[..., pa.Table]:
 
     def run(*inputs: object, output: Path | None = None, **settings: Any) -> pa.Table:
         folder = output or tmp_path / "out"
-        settings = {"kept": Kept(5), "workers": 2, **settings}
+        settings = {"kept": KeptFields(5), "workers": 2, **settings}
         request = ScoringRequest(tuple(map(str, inputs)), folder, repository, **settings)
         score_session(request, Console(quiet=True))
         return rows_of(folder)

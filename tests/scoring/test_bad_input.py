@@ -18,7 +18,7 @@ import pytest
 from scoring.errors import InputError, OutputError
 from scoring.inputs.locations import expand, read_image
 from scoring.journal import locked
-from scoring.parts import Kept
+from scoring.parts import KeptFields
 from scoring.records import Fault, FaultKind
 from tests.training.misfortunes import full_disk
 
@@ -58,7 +58,7 @@ def test_an_image_that_cannot_be_scored_is_a_row_with_an_error(
 
 def test_nothing_but_errors_is_a_whole_run(score: Score, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"?")
-    table = score(tmp_path / "a.png", kept=Kept(3, embeddings=True, all_probabilities=True))
+    table = score(tmp_path / "a.png", kept=KeptFields(3, embeddings=True, all_probabilities=True))
     assert table.num_rows == 1
     for column in ("embedding", "probabilities", "top_labels"):
         assert table[column].to_pylist() == [None]

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 from _pytest.mark import ParameterSet
 
-from scoring.parts import Kept
+from scoring.parts import KeptFields
 from tests.checkout import ROOT
 from tests.scoring.conftest import RAY_WARNINGS
 
@@ -121,7 +121,7 @@ def test_every_command_is_known() -> None:
 def test_the_columns_are_those_of_the_output(
     score: Callable[..., pa.Table], picture_parquet: Path
 ) -> None:
-    kept = Kept(5, embeddings=True, all_probabilities=True)
+    kept = KeptFields(5, embeddings=True, all_probabilities=True)
     table = score(picture_parquet, kept=kept, labels="class", part_rows=20)
     rows = re.findall(r"^\| (`.*?) \| ([^|]*) \|", PAGE.split("## Output")[1], re.MULTILINE)
     written = [name for names, _ in rows for name in re.findall(r"`(\w+)`", names)]

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scoring.inputs.files import file_shards, sorted_paths
+from scoring.inputs.formats import input_format
+from scoring.inputs.image_files import file_shards, sorted_paths
 from scoring.inputs.opening import open_inputs
 from scoring.records import FaultKind
 from serving.engine.graphs import Engine
@@ -238,7 +239,20 @@ def test_a_large_image_is_not_read_to_its_end(tmp_path: Path, score: Score) -> N
 def test_a_million_paths_take_little_memory() -> None:
     before = pa.total_allocated_bytes()
     paths = sorted_paths(f"images/{i:07}.png" for i in range(200_000))
-    shards = file_shards(paths, 5000, label_from_folder=False)
+    shards = file_shards(paths, 5000)
     assert pa.total_allocated_bytes() - before < 200_000 * 40
     assert len(shards) == 40
     assert np.sum([shard.rows for shard in shards]) == 200_000
+
+
+@pytest.mark.parametrize(
+    ("location", "suffix"),
+    [
+        ("https://host/a.csv?name=b.parquet", ".csv"),
+        ("https://host/get?file=a.parquet", ".parquet"),
+        ("s3://bucket/A.TAR.GZ", ".tar.gz"),
+        ("a?.b.tar", ".tar"),
+    ],
+)
+def test_a_format_is_known_by_the_end_of_its_path(location: str, suffix: str) -> None:
+    assert suffix in input_format(location).suffixes

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from scoring.blocks import Block, StageQueue
+from scoring.blocks import Block, BlockQueue
 from scoring.errors import OutputError
-from scoring.parts import Kept, Part, PartKey
+from scoring.parts import KeptFields, Part, PartKey
 from scoring.pipeline import Pipeline, PipelineSettings
-from scoring.reading import ShardTask
+from scoring.reader import ShardTask
 from scoring.records import Fault, FaultKind, Record
 from serving.engine.graphs import Engine, StageRun
 from serving.errors import InferenceError
@@ -81,7 +81,7 @@ def test_any_division_into_shards_parts_and_batches_gives_the_same_rows(
     shards = [
         Shelf(tuple(FAULT if i in broken else pictures[i] for i in rows)) for rows in rows_of_shards
     ]
-    kept = Kept(2, embeddings=True, all_probabilities=True)
+    kept = KeptFields(2, embeddings=True, all_probabilities=True)
     work = PipelineSettings(kept, part_rows, batch_size, workers)
     done = [
         frozenset(i for i in range(len(rows) // part_rows) if generator.random() < done_share)
@@ -117,7 +117,7 @@ def test_features_may_stay_on_the_device(
     engine: Engine, pictures: tuple[bytes, ...], expected: Routed
 ) -> None:
     """The same binding as on a GPU, with the CPU as the device."""
-    work = PipelineSettings(Kept(1, embeddings=True), 48, batch_size=7, workers=2)
+    work = PipelineSettings(KeptFields(1, embeddings=True), 48, batch_size=7, workers=2)
     found = score(replace(engine, device="cpu"), [ShardTask(0, Shelf(pictures))], work)
     part = found[PartKey(0, 0)]
     assert part.top_indices[:, 0].tolist() == expected.probabilities.argmax(axis=1).tolist()
@@ -138,7 +138,7 @@ def test_rows_of_many_shards_fill_the_batches_of_later_stages(
     monkeypatch.setattr(Engine, "run_stage", recorded)
     tasks = [ShardTask(i, Shelf(pictures[:5])) for i in range(40)]
     # Parts that are large enough for all rows to be under way: none is held back.
-    score(engine, tasks, PipelineSettings(Kept(1), 50, batch_size=10, workers=2))
+    score(engine, tasks, PipelineSettings(KeptFields(1), 50, batch_size=10, workers=2))
     for stage in (1, 2, 3):
         sizes = [size for at, size in batches if at == stage]
         assert sizes, stage
@@ -165,7 +165,7 @@ def test_what_waits_is_bounded_and_a_stop_ends_it(
 ) -> None:
     """The writer hangs: reading stops by itself, and stopping does not wait for the reader."""
     shard, hang = Endless(pictures[0]), threading.Event()
-    work = PipelineSettings(Kept(1), part_rows=20, batch_size=8, workers=2)
+    work = PipelineSettings(KeptFields(1), part_rows=20, batch_size=8, workers=2)
 
     def emit(_: Part) -> None:
         hang.wait(60)
@@ -203,7 +203,7 @@ def test_a_failure_ends_the_run(
 
     if where == "inference":
         monkeypatch.setattr(Engine, "run_stage", run_stage)
-    work = PipelineSettings(Kept(1), part_rows=10, batch_size=8, workers=2)
+    work = PipelineSettings(KeptFields(1), part_rows=10, batch_size=8, workers=2)
     started = time.monotonic()
     with pytest.raises((OutputError, InferenceError), match=where):
         Pipeline(engine, engine.rule(), work, emit).run([ShardTask(0, Broken(pictures))])
@@ -213,7 +213,7 @@ def test_a_failure_ends_the_run(
 def test_a_queue_cuts_blocks_where_batches_end(
     engine: Engine, pixels: NDArray[np.uint8], block_of: Callable[[int, int], Block]
 ) -> None:
-    queue = StageQueue()
+    queue = BlockQueue()
     for start, end in ((0, 3), (3, 10), (10, 11)):
         queue.put(block_of(start, end))
     taken = [Block.concatenate(queue.take(4)) for _ in range(3)]
@@ -244,7 +244,7 @@ def test_workers_may_fill_a_part_at_the_same_time(monkeypatch: pytest.MonkeyPatc
             together.wait()
         return zeros(*arguments, **keywords)
 
-    part = Part(PartKey(0, 0), 2, Kept(1, embeddings=True, all_probabilities=True), 3)
+    part = Part(PartKey(0, 0), 2, KeptFields(1, embeddings=True, all_probabilities=True), 3)
     zeros = np.zeros
     monkeypatch.setattr("scoring.parts.np.zeros", slowly)
 

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from benchmarks.scoring import main as measure
 from scoring.errors import RayError
-from scoring.parts import Kept
-from scoring.reading import ShardTask
+from scoring.parts import KeptFields
+from scoring.reader import ShardTask
 from scoring.records import Record
 from scoring.request import RayCluster
 from tests.checkout import ROOT
@@ -232,14 +232,16 @@ def test_each_part_that_is_left_is_dealt_out_once(
     shards: list[tuple[int | None, set[int]]], part_rows: int, actors: int
 ) -> None:
     from scoring.ray_scorer import shares  # noqa: PLC0415 where there is Ray
-    from scoring.reading import read_chunks  # noqa: PLC0415
+    from scoring.reader import read_chunks  # noqa: PLC0415
 
     tasks = [ShardTask(i, RowShard(rows), frozenset(done)) for i, (rows, done) in enumerate(shards)]
 
     def parts_of(some: list[ShardTask]) -> list[tuple[Any, list[str], bool]]:
         from scoring.parts import Part  # noqa: PLC0415
 
-        chunks = read_chunks(some, part_rows, 64, lambda key: Part(key, part_rows, Kept(1), 3))
+        chunks = read_chunks(
+            some, part_rows, 64, lambda key: Part(key, part_rows, KeptFields(1), 3)
+        )
         parts = {chunk.part.key: chunk.part for chunk in chunks}
         return [(key, part.ids, part.last) for key, part in parts.items()]
 

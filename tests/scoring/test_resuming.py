@@ -20,7 +20,7 @@ from rich.console import Console
 
 from scoring import journal
 from scoring.errors import OutputError
-from scoring.parts import Kept
+from scoring.parts import KeptFields
 from scoring.request import ScoringRequest
 from scoring.session import score_session
 from tests.checkout import ROOT
@@ -165,7 +165,9 @@ def test_a_folder_of_another_model_is_refused(
 ) -> None:
     score(picture_parquet)
     add_version(repository_copy, 2)
-    request = ScoringRequest((str(picture_parquet),), tmp_path / "out", repository_copy, Kept(5))
+    request = ScoringRequest(
+        (str(picture_parquet),), tmp_path / "out", repository_copy, KeptFields(5)
+    )
     with pytest.raises(OutputError, match="another model"):
         score_session(request, Console(quiet=True))
 

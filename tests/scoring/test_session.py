@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from scoring.budget import solve
+from scoring.budget import solve_budget
 from scoring.inputs.opening import open_inputs
-from scoring.parts import Kept
+from scoring.parts import KeptFields
 from scoring.request import Routing, ScoringRequest
 from serving.engine.graphs import Engine
 from serving.model.routing import Routed
@@ -84,7 +84,7 @@ def test_labels_that_are_no_class_are_counted_and_left_out(
 def test_embeddings_and_all_probabilities(
     score: Score, picture_parquet: Path, expected: Routed, engine: Engine, pixels: NDArray[np.uint8]
 ) -> None:
-    kept = Kept(5, embeddings=True, all_probabilities=True)
+    kept = KeptFields(5, embeddings=True, all_probabilities=True)
     table = score(picture_parquet, kept=kept, part_rows=20)
     assert_answers(table, expected)
     assert table["probabilities"].to_pylist() == expected.probabilities.tolist()
@@ -132,8 +132,8 @@ def test_a_resumed_budget_keeps_its_thresholds(
 def test_a_model_without_gears_has_budgets_too(engine: Engine, picture_folder: Path) -> None:
     plain = replace(engine, manifest=replace(engine.manifest, gears={}))
     shards = open_inputs([str(picture_folder)], None, None, 10).shards
-    request = ScoringRequest((), Path("out"), Path("repository"), Kept(1))
-    solved = solve(plain, shards, 2.0, request)
+    request = ScoringRequest((), Path("out"), Path("repository"), KeptFields(1))
+    solved = solve_budget(plain, shards, 2.0, request)
     assert solved.images == 48
     assert 1.9 < solved.mean_experts <= 2.0
 

@@ -1,4 +1,4 @@
-"""The bundled model and real images of its kind."""
+"""Real images of the bundled model's kind."""
 
 from __future__ import annotations
 
@@ -13,29 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from serving.engine.graphs import Engine, load_engine
+from serving.engine.graphs import Engine
 from serving.model.manifest import manifest_path
 from tests.checkout import ROOT
 from tests.running_server import RunningServer, running_server
+from verify.decoding import decoded_batches
 from verify.images import open_images
-from verify.preparation import prepared_parts
 
 EXAMPLES = ROOT / "examples"
 BUNDLED_RUN = ROOT / "checkpoints" / "cifar100-lt"
 
 SMALL_FLAGS = ("--max-image-pixels=1000", "--max-waiting-images=2")
 """Fewer pixels than an image of CIFAR-100 has, and fewer images than are sent at a time."""
-
-
-@pytest.fixture(scope="session")
-def repository() -> Path:
-    """The bundled model's."""
-    return ROOT / "model_repository"
-
-
-@pytest.fixture(scope="session")
-def engine(repository: Path) -> Engine:
-    return load_engine(repository)
 
 
 @pytest.fixture(scope="session")
@@ -66,8 +55,8 @@ def cifar_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def pixels(cifar_images: Path, engine: Engine) -> NDArray[np.uint8]:
     """The same, uint8 [50, 32, 32, 3]."""
-    (part,) = prepared_parts(open_images(cifar_images), engine.manifest.image)
-    decoded = [image.pixels for image in part]
+    (batch,) = decoded_batches(open_images(cifar_images), engine.manifest.image)
+    decoded = [image.pixels for image in batch]
     return np.stack([each for each in decoded if isinstance(each, np.ndarray)])
 
 

@@ -1,4 +1,4 @@
-"""Reads and decodes images, a bounded part of them at a time."""
+"""Reads and decodes images, a bounded batch of them at a time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from scoring.records import LIMITS
 from serving.errors import InvalidRequest
 from serving.images.decode import decode_image
 from serving.model.manifest import ImageSpec
+from verify.escaping import escaped
 from verify.images import NamedImage
-from verify.printable import printable
-from verify.replies import Refusal
+from verify.responses import Rejection
 
 _MOST_IMAGES = 256
 _MOST_BYTES = 64 * 2**20
@@ -22,31 +22,31 @@ _MOST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class PreparedImage:
+class DecodedImage:
     """An image as it was and as the model takes it: uint8 [H, W, 3], or why it can't be decoded."""
 
     name: str
     file: bytes
-    pixels: NDArray[np.uint8] | Refusal
+    pixels: NDArray[np.uint8] | Rejection
 
 
-def prepared_parts(images: Iterable[NamedImage], spec: ImageSpec) -> Iterator[list[PreparedImage]]:
-    """All images in their order, in parts of at most 256 that take at most 64 MiB twice over."""
+def decoded_batches(images: Iterable[NamedImage], spec: ImageSpec) -> Iterator[list[DecodedImage]]:
+    """All images in their order, in batches of at most 256 that take at most 64 MiB twice over."""
     most = max(1, min(_MOST_IMAGES, _MOST_BYTES // (spec.height * spec.width * 3)))
-    part: list[PreparedImage] = []
+    batch: list[DecodedImage] = []
     size = 0
     for image in images:
-        part.append(PreparedImage(image.name, image.data, _decoded(image.data, spec)))
+        batch.append(DecodedImage(image.name, image.data, _decoded(image.data, spec)))
         size += len(image.data)
-        if len(part) == most or size >= _MOST_BYTES:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
+        if len(batch) == most or size >= _MOST_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
-def _decoded(data: bytes, spec: ImageSpec) -> NDArray[np.uint8] | Refusal:
+def _decoded(data: bytes, spec: ImageSpec) -> NDArray[np.uint8] | Rejection:
     try:
         return decode_image(data, spec, LIMITS)
     except InvalidRequest as error:
-        return Refusal(printable(str(error)))
+        return Rejection(escaped(str(error)))

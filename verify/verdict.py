@@ -1,4 +1,4 @@
-"""Whether two replies to the same image are the same, as far as floating point lets them be."""
+"""Whether two responses to the same image are the same, as far as floating point lets them be."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from enum import StrEnum
 import numpy as np
 
 from export.ties import NEAR_THRESHOLD, near_threshold
-from verify.replies import Answer, Refusal, Reply
+from verify.responses import Prediction, Rejection, Response
 
 
-class Outcome(StrEnum):
+class VerdictKind(StrEnum):
     """What a comparison came to."""
 
     SAME = "same"
@@ -21,14 +21,14 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """The outcome, and why it is not `SAME`.
+class Verdict:
+    """The kind, and why it is not `SAME`.
 
     `probability_difference` is the largest of any class; None where the two are not comparable,
     because one refused, took other experts or has answers that are not numbers.
     """
 
-    outcome: Outcome
+    kind: VerdictKind
     why: str = ""
     same_top_1: bool = False
     same_experts: bool = False
@@ -36,8 +36,8 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Compares replies to a reference.
+class Criteria:
+    """Compares responses to a reference.
 
     Attributes:
         thresholds: the model's, of routers 1..K-1.
@@ -47,45 +47,45 @@ class Judge:
     thresholds: tuple[float, ...]
     tolerance: float
 
-    def compare(self, reference: Reply, other: Reply) -> Judgement:
+    def judge(self, reference: Response, other: Response) -> Verdict:
         """Say whether `other` is as it should be.
 
         A tie is an image that took other experts although both engines' scores agree, because the
         router at which they parted scored within 1e-3 of its threshold; or one of another top-1
         although the probabilities agree, because that class is within the tolerance of the best.
         """
-        if isinstance(reference, Refusal) and isinstance(other, Refusal):
-            return Judgement(Outcome.SAME)
-        if isinstance(reference, Refusal) or isinstance(other, Refusal):
-            return Judgement(Outcome.DIFFERENCE, "only one of them answers")
-        outcome, why = self._outcome(reference, other)
+        if isinstance(reference, Rejection) and isinstance(other, Rejection):
+            return Verdict(VerdictKind.SAME)
+        if isinstance(reference, Rejection) or isinstance(other, Rejection):
+            return Verdict(VerdictKind.DIFFERENCE, "only one of them answers")
+        kind, why = self._kind_and_reason(reference, other)
         same_experts = other.experts_used == reference.experts_used
         difference = float(np.abs(other.probabilities - reference.probabilities).max())
-        return Judgement(
-            outcome,
+        return Verdict(
+            kind,
             why,
             same_top_1=other.top_1 == reference.top_1,
             same_experts=same_experts,
             probability_difference=difference if same_experts and np.isfinite(difference) else None,
         )
 
-    def _outcome(self, reference: Answer, other: Answer) -> tuple[Outcome, str]:
+    def _kind_and_reason(self, reference: Prediction, other: Prediction) -> tuple[VerdictKind, str]:
         wrong = self._wrong(reference, other)
         if wrong:
-            return Outcome.DIFFERENCE, wrong
+            return VerdictKind.DIFFERENCE, wrong
         if other.experts_used != reference.experts_used:
             return self._parted(reference, other)
         asked = np.isnan(other.router_scores) == np.isnan(reference.router_scores)
         if not asked.all():
-            return Outcome.DIFFERENCE, "other routers were asked"
+            return VerdictKind.DIFFERENCE, "other routers were asked"
         difference = np.abs(other.probabilities - reference.probabilities).max()
         if not difference <= self.tolerance:
-            return Outcome.DIFFERENCE, f"probabilities differ by {difference:.2g}"
+            return VerdictKind.DIFFERENCE, f"probabilities differ by {difference:.2g}"
         if other.top_1 != reference.top_1:
             return self._other_top_1(reference, other)
-        return Outcome.SAME, ""
+        return VerdictKind.SAME, ""
 
-    def _wrong(self, reference: Answer, other: Answer) -> str:
+    def _wrong(self, reference: Prediction, other: Prediction) -> str:
         """What no tie excuses."""
         if not np.isfinite(other.probabilities).all():
             return "probabilities are not numbers"
@@ -98,17 +98,17 @@ class Judge:
             return f"scores of router {router + 1} differ by {difference[router]:.2g}"
         return ""
 
-    def _parted(self, reference: Answer, other: Answer) -> tuple[Outcome, str]:
+    def _parted(self, reference: Prediction, other: Prediction) -> tuple[VerdictKind, str]:
         last = min(reference.experts_used, other.experts_used)
         near = near_threshold(reference.router_scores, self.thresholds)[last - 1]
         where = (
             f"router {last} scores {reference.router_scores[last - 1]:.5f}, "
             f"its threshold is {self.thresholds[last - 1]:.5f}"
         )
-        return (Outcome.TIE if near else Outcome.DIFFERENCE), where
+        return (VerdictKind.TIE if near else VerdictKind.DIFFERENCE), where
 
-    def _other_top_1(self, reference: Answer, other: Answer) -> tuple[Outcome, str]:
+    def _other_top_1(self, reference: Prediction, other: Prediction) -> tuple[VerdictKind, str]:
         best = reference.probabilities
         behind = float(best[reference.top_1] - best[other.top_1])
-        outcome = Outcome.TIE if behind <= self.tolerance else Outcome.DIFFERENCE
-        return outcome, f"the two classes' probabilities are {behind:.2g} apart"
+        kind = VerdictKind.TIE if behind <= self.tolerance else VerdictKind.DIFFERENCE
+        return kind, f"the two classes' probabilities are {behind:.2g} apart"

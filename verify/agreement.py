@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from verify.judgement import Judgement, Outcome
-from verify.replies import Reply
+from verify.responses import Response
+from verify.verdict import Verdict, VerdictKind
 
 Item = TypeVar("Item")
 
-LISTED = 20
+_MOST_EXAMPLES = 20
 
 
 @dataclass(frozen=True)
-class Finding:
-    """An image that got two replies, in words, and what is to be said about them."""
+class Discrepancy:
+    """An image that got two responses, in words, and what is to be said about them."""
 
     image: str
     reference: str
@@ -25,7 +25,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RejectedImage:
     """An image that no engine answers, and the reference's reason."""
 
     image: str
@@ -33,7 +33,7 @@ class Refused:
 
 
 @dataclass
-class Listed(Generic[Item]):
+class Examples(Generic[Item]):
     """How many there are, and the first 20."""
 
     count: int = 0
@@ -42,12 +42,12 @@ class Listed(Generic[Item]):
     def add(self, item: Item) -> None:
         """Count it, and keep it if there is room."""
         self.count += 1
-        if len(self.first) < LISTED:
+        if len(self.first) < _MOST_EXAMPLES:
             self.first.append(item)
 
 
 @dataclass
-class Tally:
+class EngineAgreement:
     """An engine against the reference.
 
     Attributes:
@@ -55,7 +55,7 @@ class Tally:
         images: that at least one of the two answers.
         same_top_1, same_experts: images answered alike.
         max_probability_difference: of any class of an image that took the same experts.
-        ties, differences: images that were not answered alike; see `Judge.compare`.
+        ties, differences: images that were not answered alike; see `Criteria.judge`.
     """
 
     engine: str
@@ -63,26 +63,26 @@ class Tally:
     same_top_1: int = 0
     same_experts: int = 0
     max_probability_difference: float = 0.0
-    ties: Listed[Finding] = field(default_factory=Listed)
-    differences: Listed[Finding] = field(default_factory=Listed)
+    ties: Examples[Discrepancy] = field(default_factory=Examples)
+    differences: Examples[Discrepancy] = field(default_factory=Examples)
 
     def add(
         self,
         image: str,
-        reference: Reply,
-        other: Reply,
-        judgement: Judgement,
+        reference: Response,
+        other: Response,
+        verdict: Verdict,
         class_names: Sequence[str],
     ) -> None:
         """Count an image that was answered."""
         self.images += 1
-        self.same_top_1 += judgement.same_top_1
-        self.same_experts += judgement.same_experts
+        self.same_top_1 += verdict.same_top_1
+        self.same_experts += verdict.same_experts
         self.max_probability_difference = max(
-            self.max_probability_difference, judgement.probability_difference or 0.0
+            self.max_probability_difference, verdict.probability_difference or 0.0
         )
-        if judgement.outcome is Outcome.SAME:
+        if verdict.kind is VerdictKind.SAME:
             return
-        listed = self.ties if judgement.outcome is Outcome.TIE else self.differences
+        listed = self.ties if verdict.kind is VerdictKind.TIE else self.differences
         answers = (reference.describe(class_names), other.describe(class_names))
-        listed.add(Finding(image, *answers, judgement.why))
+        listed.add(Discrepancy(image, *answers, verdict.why))

@@ -14,9 +14,9 @@ from scoring.inputs import locations
 from serving.engine.graphs import Engine
 from serving.images.decode import ImageLimits
 from tests.verify.conftest import EXAMPLES
+from verify.decoding import decoded_batches
 from verify.images import NamedImage, open_images
-from verify.preparation import prepared_parts
-from verify.replies import Refusal
+from verify.responses import Rejection
 
 
 def test_a_folder_is_searched_with_all_folders_in_it(tmp_path: Path) -> None:
@@ -115,14 +115,14 @@ def test_parts_are_bounded_and_taken_one_by_one(engine: Engine) -> None:
             taken += 1
             yield NamedImage(f"row {taken}", data)
 
-    parts = prepared_parts(endless(), engine.manifest.image)  # type: ignore[arg-type]
-    assert [len(next(parts)) for _ in range(2)] == [256, 256]
+    batches = decoded_batches(endless(), engine.manifest.image)  # type: ignore[arg-type]
+    assert [len(next(batches)) for _ in range(2)] == [256, 256]
     assert taken == 512
     heavy = (NamedImage("heavy", bytes(30 * 2**20)) for _ in range(5))
-    assert [len(part) for part in prepared_parts(heavy, engine.manifest.image)] == [3, 2]
+    assert [len(batch) for batch in decoded_batches(heavy, engine.manifest.image)] == [3, 2]
 
 
 def test_an_image_that_cannot_be_decoded_has_a_reason(engine: Engine) -> None:
-    ((broken,),) = prepared_parts([NamedImage("a", b"?")], engine.manifest.image)
-    assert isinstance(broken.pixels, Refusal)
+    ((broken,),) = decoded_batches([NamedImage("a", b"?")], engine.manifest.image)
+    assert isinstance(broken.pixels, Rejection)
     assert "not an image of an accepted format" in broken.pixels.reason

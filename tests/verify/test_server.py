@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tritonclient.grpc import InferResult, service_pb2
+from tritonclient.grpc import service_pb2
 
 from export.errors import VerificationError
 from serving.dataplane.catalogue import Catalogue, ModelDescription
@@ -22,8 +22,8 @@ from serving.dataplane.tensors import encode_raw
 from serving.engine.graphs import Engine
 from tests.running_server import RunningServer, running_server
 from verify import server as client
-from verify.replies import Answer, Reply
-from verify.server import Busy, batches, connected, read_answers
+from verify.responses import Prediction, Response
+from verify.server import ServerBusy, connect, read_predictions, request_batches
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +33,10 @@ def model(engine: Engine) -> ModelDescription:
 
 def ask(
     address: str, model: ModelDescription, rows: Sequence[Any] = (), wait_s: float = 10
-) -> list[Reply]:
-    async def connect_and_ask() -> list[Reply]:
-        async with connected(address, [model], wait_s) as server:
-            return await server.ask(model, rows)
+) -> list[Response]:
+    async def connect_and_ask() -> list[Response]:
+        async with connect(address, [model], wait_s) as server:
+            return await server.infer(model, rows)
 
     return asyncio.run(connect_and_ask())
 
@@ -44,33 +44,45 @@ def ask(
 @given(st.lists(st.integers(0, 6 * 2**20), max_size=100))
 def test_batches_are_all_rows_in_order(sizes: list[int]) -> None:
     rows = [np.broadcast_to(np.uint8(i), size) for i, size in enumerate(sizes)]
-    found = list(batches(rows))
+    found = list(request_batches(rows))
     assert [id(row) for batch in found for row in batch] == [id(row) for row in rows]
     for batch in found:
         assert len(batch) == 1 or sum(len(row) for row in batch) <= 2**23
 
 
 def test_batches_are_of_mixed_sizes() -> None:
-    assert [len(batch) for batch in batches([b"x"] * 90)] == [1, 2, 7, 32, 1, 2, 7, 32, 1, 2, 3]
+    assert [len(batch) for batch in request_batches([b"x"] * 90)] == [
+        1,
+        2,
+        7,
+        32,
+        1,
+        2,
+        7,
+        32,
+        1,
+        2,
+        3,
+    ]
 
 
-def test_replies_are_in_the_order_of_the_rows(
+def test_responses_are_in_the_order_of_the_rows(
     server: RunningServer, engine: Engine, model: ModelDescription, pixels: NDArray[np.uint8]
 ) -> None:
     expected = engine.classify(pixels, engine.rule())
-    for reply, probabilities in zip(
+    for response, probabilities in zip(
         ask(server.grpc_address, model, list(pixels)), expected.probabilities, strict=True
     ):
-        assert isinstance(reply, Answer)
-        np.testing.assert_allclose(reply.probabilities, probabilities, atol=1e-5)
+        assert isinstance(response, Prediction)
+        np.testing.assert_allclose(response.probabilities, probabilities, atol=1e-5)
 
 
 @pytest.mark.usefixtures("short_pauses")
 def test_a_server_without_room_is_asked_again(
     small_server: RunningServer, model: ModelDescription, pixels: NDArray[np.uint8]
 ) -> None:
-    replies = ask(small_server.grpc_address, model, list(pixels[:40]))
-    assert all(isinstance(reply, Answer) for reply in replies)
+    responses = ask(small_server.grpc_address, model, list(pixels[:40]))
+    assert all(isinstance(response, Prediction) for response in responses)
 
 
 def test_a_server_that_stays_without_room_is_an_error(
@@ -94,11 +106,11 @@ def test_a_server_that_goes_away_is_an_error(
     monkeypatch.setattr(client, "_PAUSES_S", (0.01, 0.01))
 
     async def ask_when_gone(running: RunningServer) -> None:
-        async with connected(running.grpc_address, [model]) as server:
-            await server.ask(model, [pixels[0]])
+        async with connect(running.grpc_address, [model]) as server:
+            await server.infer(model, [pixels[0]])
             running.process.kill()
             running.process.wait()
-            await server.ask(model, list(pixels))
+            await server.infer(model, list(pixels))
 
     with (
         running_server(repository, tmp_path / "log.txt") as running,
@@ -146,7 +158,7 @@ def test_a_server_of_another_model(
     names, counts = engine.manifest.class_names[:10], engine.manifest.class_counts[:10]
     smaller = replace(engine.manifest, class_names=names, class_counts=counts, corrections=())
     model = Catalogue(replace(engine, manifest=smaller)).find("ride", None)
-    with pytest.raises(VerificationError, match=r"FP32 \[1, 100\], .* as FP32 \[1, 10\]"):
+    with pytest.raises(VerificationError, match=r"shape \[1, 100\], .* FP32 and \[1, 10\]"):
         ask(server.grpc_address, model, [pixels[0]])
 
 
@@ -173,7 +185,7 @@ def response(engine: Engine, pixels: NDArray[np.uint8]) -> Callable[[], Any]:
 def test_a_right_answer_is_read(
     response: Callable[[], Any], model: ModelDescription, engine: Engine, pixels: NDArray[np.uint8]
 ) -> None:
-    first, second = read_answers(InferResult(response()), model, 2)
+    first, second = read_predictions(response(), model, 2)
     routed = engine.classify(pixels[:2], engine.rule())
     np.testing.assert_array_equal(first.router_scores, routed.router_scores[0])
     assert (first.experts_used, second.experts_used) == tuple(routed.experts_used)
@@ -184,13 +196,17 @@ def test_a_right_answer_is_read(
     ("spoil", "problem"),
     [
         (lambda message: setattr(message, "model_version", "2\x1b"), r"version 2\\x1b of ride"),
-        (lambda message: message.outputs.pop(), "has no output 'router_scores'"),
-        (lambda message: message.outputs[1].shape.append(1), r"experts_used as INT32 \[2, 1\]"),
-        (lambda message: setattr(message.outputs[0], "datatype", "FP64"), "as FP64"),
-        (lambda message: message.raw_output_contents.pop(), "too few or too many bytes"),
+        (lambda message: message.outputs.pop(), "has not one raw content for each output"),
+        (lambda message: setattr(message.outputs[2], "name", "x"), "no output 'router_scores'"),
+        (
+            lambda message: message.outputs[1].shape.append(1),
+            r"experts_used of type INT32 and shape \[2, 1\]",
+        ),
+        (lambda message: setattr(message.outputs[0], "datatype", "FP64"), "of type FP64"),
+        (lambda message: message.raw_output_contents.pop(), "has not one raw content"),
         (
             lambda message: message.raw_output_contents.__setitem__(0, b"x" * 7),
-            "too few or too many bytes",
+            "has 7 bytes of probabilities",
         ),
     ],
 )
@@ -203,7 +219,7 @@ def test_an_answer_of_another_model_is_an_error(
     message = response()
     spoil(message)
     with pytest.raises(VerificationError, match=problem):
-        read_answers(InferResult(message), model, 2)
+        read_predictions(message, model, 2)
 
 
 def test_an_answer_that_load_made_cheaper_does_not_count(
@@ -211,5 +227,5 @@ def test_an_answer_that_load_made_cheaper_does_not_count(
 ) -> None:
     message = response()
     message.parameters["degraded"].bool_param = True
-    with pytest.raises(Busy, match="cheaper"):
-        read_answers(InferResult(message), model, 2)
+    with pytest.raises(ServerBusy, match="cheaper"):
+        read_predictions(message, model, 2)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scoring.errors import OutputError
-from scoring.parts import Kept, Part
+from scoring.parts import KeptFields, Part
 from serving.files import replacing
 from serving.model.manifest import Manifest
 
@@ -37,7 +37,7 @@ class PartWriter:
 
     folder: Path
     manifest: Manifest
-    kept: Kept
+    kept: KeptFields
     labels: bool
     about: Mapping[str, Any]
 

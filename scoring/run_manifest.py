@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from scoring import journal
-from scoring.budget import solve
+from scoring.budget import solve_budget
 from scoring.errors import OutputError
 from scoring.inputs.opening import Inputs
-from scoring.output import SCHEMA_VERSION
 from scoring.request import ScoringRequest
+from scoring.writer import SCHEMA_VERSION
 from serving.engine.graphs import Engine
 from serving.model.manifest import Manifest
 from serving.model.routing import RoutingRule
@@ -22,7 +22,7 @@ from serving.model.shot_groups import GROUPS, shot_groups
 
 
 @dataclass(frozen=True)
-class AgreedRun:
+class ScoringRun:
     """The run that a folder holds and that goes on.
 
     Attributes:
@@ -36,13 +36,13 @@ class AgreedRun:
     about: Mapping[str, Any]
 
 
-def agree(
+def begin_or_resume(
     request: ScoringRequest,
     engine: Engine,
     inputs: Inputs,
     part_rows: int,
     watch: Callable[[], bool],
-) -> AgreedRun:
+) -> ScoringRun:
     """Begin a run in the output folder, or find there the very run that is asked for.
 
     Args:
@@ -54,7 +54,7 @@ def agree(
 
     Raises:
         OutputError: if the folder holds anything else and it may not be written over.
-        ScoringError: as `solve` does.
+        ScoringError: as `solve_budget` does.
     """
     asked = _asked(request, engine, inputs, part_rows)
     found = journal.read_run(request.output)
@@ -75,7 +75,7 @@ def agree(
         )
     except (KeyError, TypeError, ValueError) as error:
         raise OutputError(f"{request.output / journal.RUN_FILE} holds no run") from error
-    return AgreedRun(kept, part_rows, about)
+    return ScoringRun(kept, part_rows, about)
 
 
 def _begin(
@@ -87,7 +87,7 @@ def _begin(
 ) -> dict[str, Any]:
     run, rule, budget = dict(asked), request.routing.rule(engine), request.routing.budget
     if budget is not None:
-        solved = solve(engine, inputs.shards, budget, request, watch)
+        solved = solve_budget(engine, inputs.shards, budget, request, watch)
         rule = replace(rule, thresholds=solved.thresholds)
         run["budget"] = {"mean_experts": solved.mean_experts, "images": solved.images}
     run["rule"] = {"thresholds": list(rule.thresholds), "max_experts": rule.max_experts}
@@ -99,12 +99,12 @@ def _asked(
     request: ScoringRequest, engine: Engine, inputs: Inputs, part_rows: int
 ) -> dict[str, Any]:
     """What the run is: all that its rows depend on, and when it began."""
-    request.routing.rule(engine)  # nothing is written for a wish that can't be fulfilled
+    request.routing.rule(engine)  # raises before anything is written
     return {
         "schema_version": SCHEMA_VERSION,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "ride_version": version("ride-server"),
-        "model": identity(engine),
+        "model": model_identity(engine),
         "shot_groups": _shot_groups(engine.manifest),
         "routing": vars(request.routing),
         "settings": {
@@ -122,7 +122,7 @@ def _asked(
     }
 
 
-def identity(engine: Engine) -> dict[str, Any]:
+def model_identity(engine: Engine) -> dict[str, Any]:
     """What a model is known again by."""
     return {
         "version": engine.version,

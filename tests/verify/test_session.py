@@ -20,13 +20,13 @@ from tests.model_versions import add_version
 from tests.running_server import RunningServer
 from tests.verify.conftest import BUNDLED_RUN, EXAMPLES
 from training.checkpoint import load_checkpoint, save_checkpoint
-from verify.report import Report
+from verify.report import VerificationReport
 from verify.session import VerificationRequest, verify_session
 
 Pixels = NDArray[np.uint8]
 
 
-def verify(request: VerificationRequest) -> tuple[Report, str]:
+def verify(request: VerificationRequest) -> tuple[VerificationReport, str]:
     """What was found, and what was printed."""
     printed = io.StringIO()
     return verify_session(request, Console(file=printed, width=80)), printed.getvalue()
@@ -38,15 +38,15 @@ def test_every_engine_answers_the_same(
     report, printed = verify(
         VerificationRequest(cifar_images, repository, run=BUNDLED_RUN, server=server.grpc_address)
     )
-    assert [tally.engine for tally in report.engines] == [
+    assert [agreement.engine for agreement in report.engines] == [
         "torch",
         "ride-server: ride",
         "ride-server: ride_image",
     ]
-    for tally in report.engines:
-        assert (tally.images, tally.differences.count) == (50, 0)
-        assert tally.same_top_1 == tally.same_experts == 50 - tally.ties.count
-        assert tally.max_probability_difference < 1e-4
+    for agreement in report.engines:
+        assert (agreement.images, agreement.differences.count) == (50, 0)
+        assert agreement.same_top_1 == agreement.same_experts == 50 - agreement.ties.count
+        assert agreement.max_probability_difference < 1e-4
     assert "No difference from the embedded engine." in printed
     assert set(report.circumstances.versions) == {"ride-server", "onnxruntime", "torch"}
     assert report.circumstances.server == "ride-server 0.1.0"
@@ -75,13 +75,13 @@ def test_other_thresholds_are_differences(
     )
     further = int((used > 1).sum())
     assert further > 20
-    for tally in report.engines:
-        assert tally.differences.count == further
-        assert tally.same_experts == 50 - further
-        assert len(tally.differences.first) == 20
-        assert tally.differences.first[0].image == f"row {np.flatnonzero(used > 1)[0]}"
-        assert ", 1 expert, " in tally.differences.first[0].reference
-        assert "its threshold is 1.00000" in tally.differences.first[0].why
+    for agreement in report.engines:
+        assert agreement.differences.count == further
+        assert agreement.same_experts == 50 - further
+        assert len(agreement.differences.first) == 20
+        assert agreement.differences.first[0].image == f"row {np.flatnonzero(used > 1)[0]}"
+        assert ", 1 expert, " in agreement.differences.first[0].reference
+        assert "its threshold is 1.00000" in agreement.differences.first[0].why
     assert f"torch, differences: {further}" in printed
     assert f"and {further - 20} more" in printed
     assert f"Differences from the embedded engine: {3 * further}." in printed
@@ -118,12 +118,12 @@ def test_a_threshold_right_at_a_score_is_a_tie(
         )
     )
     assert not report.differences
-    for tally in report.engines:
-        (tie,) = tally.ties.first
+    for agreement in report.engines:
+        (tie,) = agreement.ties.first
         assert tie.image == f"row {row}"
         assert ", 1 expert, " in tie.reference
         assert "2 experts" in tie.other or "3 experts" in tie.other
-        assert tally.same_experts == 49
+        assert agreement.same_experts == 49
 
 
 def test_files_that_nobody_can_decode_are_refused_by_all(
@@ -139,7 +139,7 @@ def test_files_that_nobody_can_decode_are_refused_by_all(
         VerificationRequest(tmp_path, repository, run=BUNDLED_RUN, server=server.grpc_address)
     )
     assert (report.images, report.refused.count, report.differences) == (5, 2, 0)
-    assert [tally.images for tally in report.engines] == [3, 3, 3]
+    assert [agreement.images for agreement in report.engines] == [3, 3, 3]
     assert [refused.image for refused in report.refused.first] == [
         r"a|b\x1b[31m.png",
         "deeper/empty.jpg",
@@ -184,14 +184,15 @@ def test_a_server_of_another_version_is_an_error(
         verify(VerificationRequest(EXAMPLES, newer, server=server.grpc_address))
 
 
-def test_a_run_of_another_model_is_an_error(repository: Path, run: Path, tmp_path: Path) -> None:
+def test_a_run_of_another_model_is_an_error(repository: Path, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(BUNDLED_RUN)
     data = replace(checkpoint.config.data, image_size=40, resize_shorter_side=40)
     larger = replace(checkpoint, config=replace(checkpoint.config, data=data))
-    save_checkpoint(larger, tmp_path)
-    for other, what in ((run, "classes differ"), (tmp_path, "image size differs")):
-        with pytest.raises(VerificationError, match=f"not exported from {other}: .* {what}"):
-            verify(VerificationRequest(EXAMPLES, repository, run=other))
+    renamed = replace(checkpoint, class_names=checkpoint.class_names[::-1])
+    for other, what in ((renamed, "classes differ"), (larger, "image size differs")):
+        save_checkpoint(other, tmp_path)
+        with pytest.raises(VerificationError, match=f"not exported from {tmp_path}: .* {what}"):
+            verify(VerificationRequest(EXAMPLES, repository, run=tmp_path))
 
 
 def test_there_must_be_something_to_compare_and_a_place_for_the_report(

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoring.inputs.locations import is_url, join, read_image
-from scoring.records import Fault, FaultKind, Label, Record
+from scoring.records import Fault, FaultKind, Record, TrueLabel
 
 _LOCAL_THREADS = 4
 _REMOTE_THREADS = 16
@@ -70,9 +70,9 @@ class FileShard:
         for row, (path, label, image) in enumerate(rows, start=skip):
             yield Record(self._id(path or "", row), path, image, label)
 
-    def _labels(self, paths: Sequence[str], skip: int) -> Iterable[Label | None]:
+    def _labels(self, paths: Sequence[str], skip: int) -> Iterable[TrueLabel | None]:
         if self.labels is not None:
-            found: list[Label | None] = self.labels.slice(skip).to_pylist()
+            found: list[TrueLabel | None] = self.labels.slice(skip).to_pylist()
             return found
         if self.label_from_folder:
             return (path.rpartition("/")[0].rpartition("/")[2] or None for path in paths)
@@ -93,10 +93,22 @@ class FileShard:
         return {**self.__dict__, **copied}
 
 
-def file_shards(paths: pa.Array, rows: int, *, label_from_folder: bool) -> list[FileShard]:
-    """Files in shards of so many."""
+def file_shards(
+    paths: pa.Array,
+    rows: int,
+    *,
+    labels: pa.Array | None = None,
+    list_location: str | None = None,
+    label_from_folder: bool = False,
+) -> list[FileShard]:
+    """Files in shards of so many; see `FileShard`."""
     return [
-        FileShard(paths.slice(start, rows), label_from_folder=label_from_folder)
+        FileShard(
+            paths.slice(start, rows),
+            None if labels is None else labels.slice(start, rows),
+            None if list_location is None else (list_location, start),
+            label_from_folder,
+        )
         for start in range(0, len(paths), rows)
     ]
 

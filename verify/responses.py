@@ -9,11 +9,11 @@ from typing import TypeAlias
 import numpy as np
 
 from serving.model.routing import Float, Routed
-from verify.printable import printable
+from verify.escaping import escaped
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """The answer for one image.
 
     Attributes:
@@ -36,13 +36,13 @@ class Answer:
         best, used = self.top_1, self.experts_used
         scores = [f"{score:.5f}" for score in self.router_scores if not np.isnan(score)]
         return (
-            f"{printable(class_names[best])} {self.probabilities[best]:.5f}, "
+            f"{escaped(class_names[best])} {self.probabilities[best]:.5f}, "
             f"{used} expert{'s' if used != 1 else ''}, scores {', '.join(scores) or 'none'}"
         )
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Rejection:
     """An image that was not answered; `reason` can be printed."""
 
     reason: str
@@ -52,12 +52,12 @@ class Refusal:
         return f"refused: {self.reason}"
 
 
-Reply: TypeAlias = Answer | Refusal
+Response: TypeAlias = Prediction | Rejection
 
 
-def answers_of(routed: Routed) -> list[Answer]:
+def predictions_of(routed: Routed) -> list[Prediction]:
     """Row by row."""
     rows = zip(
         routed.probabilities, routed.experts_used.tolist(), routed.router_scores, strict=True
     )
-    return [Answer(probabilities, used, scores) for probabilities, used, scores in rows]
+    return [Prediction(probabilities, used, scores) for probabilities, used, scores in rows]

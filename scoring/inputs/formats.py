@@ -1,0 +1,48 @@
+"""The formats of inputs: a new one is a module of this folder, and a line in `FORMATS`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from scoring.inputs.lists import csv_shards, text_shards
+from scoring.inputs.locations import is_url
+from scoring.inputs.parquet import parquet_shards
+from scoring.inputs.webdataset import tar_shards
+from scoring.records import Shard
+
+
+@dataclass(frozen=True)
+class InputFormat:
+    """Files that hold many images, or name them.
+
+    Attributes:
+        suffixes: what their names end in.
+        open: a file's shards, of its path or URL, `--column`, `--labels` and the rows of a shard as
+            far as it can be divided so; raises InputError for what can't be read.
+        in_folders: whether they are looked for in a folder; else they must be named, or by a glob.
+    """
+
+    suffixes: tuple[str, ...]
+    open: Callable[[str, str | None, str | None, int], Sequence[Shard]]
+    in_folders: bool = True
+
+
+FORMATS = (
+    InputFormat((".parquet", ".pq"), parquet_shards),
+    InputFormat((".tar", ".tgz", ".tar.gz"), tar_shards),
+    InputFormat((".csv",), csv_shards, in_folders=False),  # in a folder, more often something else
+    InputFormat((".txt",), text_shards, in_folders=False),
+)
+
+_ENDS = "|".join(re.escape(suffix) for each in FORMATS for suffix in each.suffixes)
+PATTERN = rf"(?is)(^[a-z0-9+.-]+://[^?#]*({_ENDS})([?#].*)?$|({_ENDS})$)"
+"""Finds files of all formats; a URL may have more behind its path. All else is an image."""
+
+
+def input_format(location: str) -> InputFormat:
+    """That of a file which `PATTERN` finds: by its path, else by the end of its URL."""
+    path = re.split("[?#]", location, maxsplit=1)[0] if is_url(location) else location
+    ends = (path.lower(), location.lower())
+    return next(each for end in ends for each in FORMATS if end.endswith(each.suffixes))
