@@ -14,6 +14,7 @@ from scoring.errors import ScoringError
 from serving import commands as serving_commands
 from serving.audit import commands as audit_commands
 from serving.errors import RideError
+from serving.help_pages import CommandWithHelpPage
 from training import commands as training_commands
 from training.errors import TrainingError
 from verify import commands as verify_commands
@@ -39,17 +40,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(training_commands.train)
-app.command()(training_commands.evaluate)
-app.command()(training_commands.route)
-app.command()(export_commands.export)
-app.command()(verify_commands.verify)
-app.command()(serving_commands.serve)
-app.command()(serving_commands.classify)
-app.command()(scoring_commands.score)
-app.command()(scoring_commands.compare)
-app.command()(audit_commands.calibrate)
-app.command()(benchmark_commands.bench)
+app.command(cls=CommandWithHelpPage)(training_commands.train)
+app.command(cls=CommandWithHelpPage)(training_commands.evaluate)
+app.command(cls=CommandWithHelpPage)(training_commands.route)
+app.command(cls=CommandWithHelpPage)(export_commands.export)
+app.command(cls=CommandWithHelpPage)(verify_commands.verify)
+app.command(cls=CommandWithHelpPage)(serving_commands.serve)
+app.command(cls=CommandWithHelpPage)(serving_commands.classify)
+app.command(cls=CommandWithHelpPage)(scoring_commands.score)
+app.command(cls=CommandWithHelpPage)(scoring_commands.compare)
+app.command(cls=CommandWithHelpPage)(audit_commands.calibrate)
+app.command(cls=CommandWithHelpPage)(benchmark_commands.bench)
 
 
 def main() -> None:

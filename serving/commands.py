@@ -18,181 +18,35 @@ from rich.text import Text
 
 from serving.dataplane.classification import Classification
 from serving.dataplane.dataplane import DataPlane
-from serving.engine.provider import Provider
 from serving.errors import RideError
 from serving.images.decoders import EncodedImage
 from serving.model.parameters import DEFAULT_TOP_K, CostParameters, parse_cost_parameters
 from serving.model.top_k import check_top_k
-from serving.settings import DEFAULT_GRPC_PORT, MEBIBYTE, ModelControl, Settings
-from serving.tracing.logs import LogFormat
+from serving.options import MOST_USED, with_options
+from serving.settings import LISTEN, Settings
 
-_DEFAULTS = Settings()
+_ROUTING = "Routing"
 _REPOSITORY_HELP = "Model repository, as ride export writes it."
 
 
+@with_options("RIDE_")
 def serve(
+    settings: Settings,
     repository: Annotated[
-        Path, typer.Argument(metavar="[MODEL_REPOSITORY]", help=_REPOSITORY_HELP)
+        Path, typer.Argument(metavar="MODEL_REPOSITORY", help=_REPOSITORY_HELP)
     ] = Path("model_repository"),
-    host: Annotated[
-        str, typer.Option(envvar="RIDE_HOST", help="Address; 0.0.0.0 for every one.")
-    ] = _DEFAULTS.host,
-    port: Annotated[
-        int, typer.Option(envvar="RIDE_PORT", help="HTTP port; 0 takes a free one.")
-    ] = _DEFAULTS.port,
-    grpc_port: Annotated[
-        int, typer.Option(envvar="RIDE_GRPC_PORT", help="gRPC port; 0 takes a free one.")
-    ] = DEFAULT_GRPC_PORT,
-    grpc: Annotated[bool, typer.Option(help="Serve gRPC besides HTTP.")] = True,
-    provider: Annotated[
-        Provider,
-        typer.Option(envvar="RIDE_PROVIDER", help="Where graphs run, in ONNX Runtime's terms."),
-    ] = _DEFAULTS.provider,
-    workers: Annotated[
-        int,
-        typer.Option(
-            envvar="RIDE_WORKERS",
-            help="Threads that infer on a CPU, and as many that decode; 0 takes one a core.",
-        ),
-    ] = _DEFAULTS.workers,
-    model_control: Annotated[
-        ModelControl,
-        typer.Option(
-            envvar="RIDE_MODEL_CONTROL",
-            help="What changes the served version: nothing, a newer one in the repository, or "
-            "the load and unload calls of the protocol, from whoever can reach the server.",
-        ),
-    ] = _DEFAULTS.model_control,
-    poll_seconds: Annotated[
-        float,
-        typer.Option(
-            envvar="RIDE_POLL_SECONDS",
-            help="How often to look for a newer version (--model-control poll).",
-        ),
-    ] = _DEFAULTS.poll_seconds,
-    latency_objective_ms: Annotated[
-        float,
-        typer.Option(
-            envvar="RIDE_LATENCY_OBJECTIVE_MS",
-            help="Once answers take six tenths of this, they get cheaper gear by gear, and are "
-            "marked; where that is not enough, new requests get status 503.",
-        ),
-    ] = _DEFAULTS.latency_objective_s * 1_000,
-    degrade_to: Annotated[
-        str,
-        typer.Option(
-            envvar="RIDE_DEGRADE_TO",
-            help="The cheapest gear that load may bring: fast or balanced; none for no change.",
-        ),
-    ] = _DEFAULTS.degrade_to or "none",
-    max_body_mib: Annotated[
-        int, typer.Option(envvar="RIDE_MAX_BODY_MIB", help="Largest request body, in MiB.")
-    ] = _DEFAULTS.max_body_bytes // MEBIBYTE,
-    max_total_body_mib: Annotated[
-        int,
-        typer.Option(
-            envvar="RIDE_MAX_TOTAL_BODY_MIB",
-            help="Bodies of all requests under way, in MiB; beyond it, status 503.",
-        ),
-    ] = _DEFAULTS.max_total_body_bytes // MEBIBYTE,
-    max_image_mib: Annotated[
-        int, typer.Option(envvar="RIDE_MAX_IMAGE_MIB", help="Largest encoded image, in MiB.")
-    ] = _DEFAULTS.max_image_bytes // MEBIBYTE,
-    max_image_pixels: Annotated[
-        int, typer.Option(envvar="RIDE_MAX_IMAGE_PIXELS", help="Largest image, in pixels.")
-    ] = _DEFAULTS.max_image_pixels,
-    max_images_per_request: Annotated[
-        int, typer.Option(envvar="RIDE_MAX_IMAGES_PER_REQUEST", help="Files or rows a request.")
-    ] = _DEFAULTS.max_images_per_request,
-    max_waiting_images: Annotated[
-        int,
-        typer.Option(
-            envvar="RIDE_MAX_WAITING_IMAGES", help="Images under way; beyond it, status 503."
-        ),
-    ] = _DEFAULTS.max_waiting_images,
-    body_timeout_s: Annotated[
-        float,
-        typer.Option(envvar="RIDE_BODY_TIMEOUT_S", help="Time for a client to send its body."),
-    ] = _DEFAULTS.body_timeout_s,
-    shared_memory: Annotated[
-        bool,
-        typer.Option(
-            envvar="RIDE_SHARED_MEMORY",
-            help="Let any client have shared memory of this machine read and written.",
-        ),
-    ] = _DEFAULTS.shared_memory,
-    audit_share: Annotated[
-        float,
-        typer.Option(
-            envvar="RIDE_AUDIT_SHARE",
-            help="Share of answered images that all experts see as well, in idle moments, to "
-            "measure what routing costs in accuracy; 0 for none.",
-        ),
-    ] = _DEFAULTS.audit_share,
-    log_format: Annotated[
-        LogFormat, typer.Option(envvar="RIDE_LOG_FORMAT", help="How lines of the log look.")
-    ] = _DEFAULTS.log_format,
-    access_log: Annotated[
-        bool,
-        typer.Option(
-            envvar="RIDE_ACCESS_LOG", help="Log every request: status, time, images, experts."
-        ),
-    ] = _DEFAULTS.access_log,
-    trace: Annotated[
-        bool,
-        typer.Option(
-            envvar="RIDE_TRACE",
-            help="Send OpenTelemetry spans of requests over OTLP/HTTP, as the OTEL_* variables "
-            "say (without any to localhost, port 4318, all of them).",
-        ),
-    ] = _DEFAULTS.trace,
-    triton: Annotated[
-        str,
-        typer.Option(
-            envvar="RIDE_TRITON",
-            metavar="HOST:PORT[,HOST:PORT..]",
-            help="Triton servers (their gRPC ports) that run the model in place of this process, "
-            "which then decodes images and serves HTTP only.",
-        ),
-    ] = "",
-    request_timeout_ms: Annotated[
-        float,
-        typer.Option(
-            envvar="RIDE_REQUEST_TIMEOUT_MS",
-            help="Time for Triton servers to answer a request, all tries together (--triton); "
-            "beyond it, status 504.",
-        ),
-    ] = _DEFAULTS.request_timeout_s * 1_000,
+    grpc: Annotated[
+        bool, typer.Option(help="Serve gRPC besides HTTP.", rich_help_panel=LISTEN)
+    ] = True,
 ) -> None:
     """Serve a model repository over HTTP and gRPC.
 
+    Every option is also read from the environment, as RIDE_ and its name.
+
     Example: ride serve model_repository --port 8000
     """
-    settings = Settings(
-        host=host,
-        port=port,
-        grpc_port=grpc_port if grpc else None,
-        provider=provider,
-        workers=workers,
-        model_control=model_control,
-        poll_seconds=poll_seconds,
-        latency_objective_s=latency_objective_ms / 1_000,
-        degrade_to=None if degrade_to == "none" else degrade_to,
-        max_body_bytes=max_body_mib * MEBIBYTE,
-        max_total_body_bytes=max_total_body_mib * MEBIBYTE,
-        max_image_bytes=max_image_mib * MEBIBYTE,
-        max_image_pixels=max_image_pixels,
-        max_images_per_request=max_images_per_request,
-        max_waiting_images=max_waiting_images,
-        body_timeout_s=body_timeout_s,
-        shared_memory=shared_memory,
-        log_format=log_format,
-        access_log=access_log,
-        trace=trace,
-        audit_share=audit_share,
-        triton=tuple(map(str.strip, triton.split(","))) if triton else (),
-        request_timeout_s=request_timeout_ms / 1_000,
-    )
+    if not grpc:
+        settings = dataclasses.replace(settings, grpc_port=None)
     # The web framework is slow to import.
     if settings.triton:
         from serving.triton.app import serve as run_server
@@ -203,21 +57,38 @@ def serve(
 
 def classify(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Image files.")],
-    repository: Annotated[Path, typer.Option(help=_REPOSITORY_HELP)] = Path("model_repository"),
-    top_k: Annotated[int, typer.Option(help="How many labels to print.")] = DEFAULT_TOP_K,
+    repository: Annotated[
+        Path, typer.Option(help=_REPOSITORY_HELP, rich_help_panel=MOST_USED)
+    ] = Path("model_repository"),
+    top_k: Annotated[
+        int, typer.Option(help="How many labels to print.", rich_help_panel=MOST_USED)
+    ] = DEFAULT_TOP_K,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="One JSON object a line, as the server answers.",
+            rich_help_panel=MOST_USED,
+        ),
+    ] = False,
     max_experts: Annotated[
-        int | None, typer.Option(help="Most experts that an image may take.")
+        int | None,
+        typer.Option(help="Most experts that an image may take.", rich_help_panel=_ROUTING),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Go on where the router's score is above this, between 0 and 1."),
+        typer.Option(
+            help="Go on where the router's score is above this, between 0 and 1.",
+            rich_help_panel=_ROUTING,
+        ),
     ] = None,
     quality: Annotated[
-        str | None, typer.Option(help="fast, balanced or full, where the model has these gears.")
+        str | None,
+        typer.Option(
+            help="fast, balanced or full, where the model has these gears.",
+            rich_help_panel=_ROUTING,
+        ),
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line, as the server answers.")
-    ] = False,
 ) -> None:
     """Classify image files without a server.
 
@@ -230,7 +101,7 @@ def classify(
 
     given = {"max_experts": max_experts, "threshold": threshold, "quality": quality}
     parameters = parse_cost_parameters(given)
-    plane = build_data_plane(repository, dataclasses.replace(_DEFAULTS, audit_share=0.0))
+    plane = build_data_plane(repository, Settings(audit_share=0.0))
     try:
         answers, failed = asyncio.run(_classify_files(plane, files, parameters, top_k))
     finally:

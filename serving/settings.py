@@ -7,18 +7,26 @@ import os
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
 from serving.engine.overload import FLOORS
 from serving.engine.provider import Provider
 from serving.errors import SettingsError
+from serving.options import MOST_USED, option
 from serving.tracing.logs import LogFormat
 
 MEBIBYTE = 2**20
-DEFAULT_GRPC_PORT = 8001
 _DAY_S = 86_400
 _REQUEST_TIMEOUT_S = 10.0
 _AUDIT_SHARE = 0.01
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}", re.ASCII)
+
+LISTEN = "Listen"
+_MODEL = "Model"
+_LIMITS = "Load and limits"
+_AUDIT = "Audit"
+_OBSERVABILITY = "Observability"
+_TRITON = "Triton"
 
 
 class ModelControl(StrEnum):
@@ -32,58 +40,135 @@ class ModelControl(StrEnum):
     EXPLICIT = "explicit"
 
 
+def _floor(typed: str) -> str | None:
+    return None if typed == "none" else typed
+
+
+def _addresses(typed: str) -> tuple[str, ...]:
+    return tuple(map(str.strip, typed.split(","))) if typed else ()
+
+
 @dataclass(frozen=True)
 class Settings:
-    """How a server runs. The command line's flags and `RIDE_*` variables fill it.
+    """How a server runs: flags and `RIDE_*` variables fill it.
 
-    Attributes:
-        host, port: where HTTP is served; port 0 takes a free one.
-        grpc_port: where gRPC is served on the same host; 0 takes a free one, None serves none.
-        provider: ONNX Runtime's execution provider.
-        workers: threads that infer on a CPU, and as many that decode; 0 takes one a core.
-        model_control: what changes the served version.
-        poll_seconds: how often the repository is looked at for a newer version.
-        latency_objective_s: the latency that overload control works for.
-        degrade_to: the cheapest gear that overload may bring; None leaves every answer as asked.
-        max_body_bytes: largest request body.
-        max_total_body_bytes: bodies of all requests under way; beyond it, 503.
-        max_image_bytes, max_image_pixels: largest encoded image and its size when decoded.
-        max_images_per_request: files in one upload, rows in one tensor.
-        max_waiting_images: images admitted and not yet answered; beyond it, 503.
-        body_timeout_s: how long a client may take to send its body.
-        log_format: how lines on standard error look.
-        access_log: whether every request gets one.
-        trace: whether requests become OpenTelemetry spans; `OTEL_*` variables say where they go.
-        triton: Triton servers that run the model, as HOST:PORT; with none, this process runs it.
-        request_timeout_s: how long Triton servers have for a request, over all tries.
-        shared_memory: whether clients may name shared memory objects that this process then reads
-            and writes; any client that can reach a port may do so.
-        audit_share: of answered images, how many the full ensemble sees as well, in idle moments.
+    `port` and `grpc_port` 0 take a free one; `grpc_port` None serves no gRPC.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 8000
-    grpc_port: int | None = DEFAULT_GRPC_PORT
-    provider: Provider = Provider.CPU
-    workers: int = 0
-    model_control: ModelControl = ModelControl.POLL
-    poll_seconds: float = 5.0
-    latency_objective_s: float = 1.0
-    degrade_to: str | None = "fast"
-    max_body_bytes: int = 32 * MEBIBYTE
-    max_total_body_bytes: int = 1_024 * MEBIBYTE
-    max_image_bytes: int = 16 * MEBIBYTE
-    max_image_pixels: int = 50_000_000
-    max_images_per_request: int = 1_024
-    max_waiting_images: int = 4_096
-    body_timeout_s: float = 30.0
-    shared_memory: bool = False
-    log_format: LogFormat = LogFormat.TEXT
-    access_log: bool = False
-    trace: bool = False
-    triton: tuple[str, ...] = ()
-    request_timeout_s: float = _REQUEST_TIMEOUT_S
-    audit_share: float = _AUDIT_SHARE
+    port: Annotated[int, option("HTTP port; 0 takes a free one.", MOST_USED)] = 8000
+    host: Annotated[str, option("Address; 0.0.0.0 for every one.", MOST_USED)] = "127.0.0.1"
+    workers: Annotated[
+        int,
+        option(
+            "Threads that infer on a CPU, and as many that decode; 0 takes one a core.", MOST_USED
+        ),
+    ] = 0
+    provider: Annotated[
+        Provider, option("Where graphs run, in ONNX Runtime's terms.", MOST_USED)
+    ] = Provider.CPU
+    latency_objective_s: Annotated[
+        float,
+        option(
+            "Once answers take six tenths of this, they get cheaper gear by gear, and are "
+            "marked; where that is not enough, new requests get status 503.",
+            MOST_USED,
+            flag="--latency-objective-ms",
+            per=1_000,
+        ),
+    ] = 1.0
+    grpc_port: Annotated[int | None, option("gRPC port; 0 takes a free one.", LISTEN, kind=int)] = (
+        8001
+    )
+    model_control: Annotated[
+        ModelControl,
+        option(
+            "What changes the served version: nothing, a newer one in the repository, or the load "
+            "and unload calls of the protocol, from whoever can reach the server.",
+            _MODEL,
+        ),
+    ] = ModelControl.POLL
+    poll_seconds: Annotated[
+        float, option("How often to look for a newer version (--model-control poll).", _MODEL)
+    ] = 5.0
+    degrade_to: Annotated[
+        str | None,
+        option(
+            "The cheapest gear that load may bring: fast or balanced; none for no change.",
+            _LIMITS,
+            kind=str,
+            read=_floor,
+        ),
+    ] = "fast"
+    max_body_bytes: Annotated[
+        int, option("Largest request body, in MiB.", _LIMITS, flag="--max-body-mib", unit=MEBIBYTE)
+    ] = 32 * MEBIBYTE
+    max_total_body_bytes: Annotated[
+        int,
+        option(
+            "Bodies of all requests under way, in MiB; beyond it, status 503.",
+            _LIMITS,
+            flag="--max-total-body-mib",
+            unit=MEBIBYTE,
+        ),
+    ] = 1_024 * MEBIBYTE
+    max_image_bytes: Annotated[
+        int,
+        option("Largest encoded image, in MiB.", _LIMITS, flag="--max-image-mib", unit=MEBIBYTE),
+    ] = 16 * MEBIBYTE
+    max_image_pixels: Annotated[int, option("Largest image, in pixels.", _LIMITS)] = 50_000_000
+    max_images_per_request: Annotated[int, option("Files or rows a request.", _LIMITS)] = 1_024
+    max_waiting_images: Annotated[
+        int, option("Images under way; beyond it, status 503.", _LIMITS)
+    ] = 4_096
+    body_timeout_s: Annotated[float, option("Time for a client to send its body.", _LIMITS)] = 30.0
+    shared_memory: Annotated[
+        bool,
+        option("Let any client have shared memory of this machine read and written.", _LIMITS),
+    ] = False
+    audit_share: Annotated[
+        float,
+        option(
+            "Share of answered images that all experts see as well, in idle moments, to measure "
+            "what routing costs in accuracy; 0 for none.",
+            _AUDIT,
+        ),
+    ] = _AUDIT_SHARE
+    log_format: Annotated[LogFormat, option("How lines of the log look.", _OBSERVABILITY)] = (
+        LogFormat.TEXT
+    )
+    access_log: Annotated[
+        bool, option("Log every request: status, time, images, experts.", _OBSERVABILITY)
+    ] = False
+    trace: Annotated[
+        bool,
+        option(
+            "Send OpenTelemetry spans of requests over OTLP/HTTP, as the OTEL_* variables say "
+            "(without any to localhost, port 4318, all of them).",
+            _OBSERVABILITY,
+        ),
+    ] = False
+    triton: Annotated[
+        tuple[str, ...],
+        option(
+            "Triton servers (their gRPC ports) that run the model in place of this process, which "
+            "then decodes images and serves HTTP only.",
+            _TRITON,
+            kind=str,
+            read=_addresses,
+            shown="",
+            metavar="HOST:PORT[,HOST:PORT..]",
+        ),
+    ] = ()
+    request_timeout_s: Annotated[
+        float,
+        option(
+            "Time for Triton servers to answer a request, all tries together (--triton); beyond "
+            "it, status 504.",
+            _TRITON,
+            flag="--request-timeout-ms",
+            per=1_000,
+        ),
+    ] = _REQUEST_TIMEOUT_S
 
     def __post_init__(self) -> None:
         self._check_numbers()
