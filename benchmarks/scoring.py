@@ -38,8 +38,7 @@ from rich.console import Console
 from benchmarks.errors import BenchmarkError
 from benchmarks.process import PROC, machine, parse_memory
 from benchmarks.raw import session
-from scoring.parts import KeptFields
-from scoring.request import RayCluster, Routing, ScoringRequest
+from scoring.request import KeptFields, RayCluster, Routing, ScoringRequest
 from scoring.session import score_session
 from serving.images.decode import ImageLimits, decode_image
 from serving.model.manifest import Manifest, graph_models, graph_path, latest_version

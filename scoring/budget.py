@@ -14,11 +14,11 @@ from itertools import islice, pairwise
 import numpy as np
 
 from scoring.errors import InputError, ScoringError, ScoringStopped
-from scoring.parts import KeptFields, Part, PartKey
+from scoring.parts import Part, PartKey
 from scoring.pipeline import Pipeline, PipelineSettings
 from scoring.reader import ShardTask
 from scoring.records import Record, Shard
-from scoring.request import ScoringRequest
+from scoring.request import KeptFields, ScoringRequest
 from serving.engine.graphs import Engine
 from serving.model.manifest import Manifest
 from serving.model.routing import Float

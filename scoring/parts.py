@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scoring.records import Fault, Record, TrueLabel
+from scoring.request import KeptFields
 from serving.model.routing import Float, Routed
 from serving.model.top_k import top_k_classes
 
@@ -32,27 +33,6 @@ class PartKey:
     def code(self) -> int:
         """The key as one number, for arrays."""
         return self.shard << 32 | self.number
-
-
-@dataclass(frozen=True)
-class KeptFields:
-    """What is kept of an answer.
-
-    Attributes:
-        top_k: the most probable classes, so many.
-        embeddings: what the classifier of the last expert that ran saw.
-        all_probabilities: those of every class, in the model's order.
-    """
-
-    top_k: int
-    embeddings: bool = False
-    all_probabilities: bool = False
-
-    def bytes_a_row(self, num_classes: int) -> int:
-        """About what a row takes until it is written."""
-        per_class = 4 * num_classes if self.all_probabilities else 0
-        embedding = 8192 if self.embeddings else 0
-        return 256 + 8 * self.top_k + per_class + embedding
 
 
 class Part:

@@ -19,8 +19,9 @@ import numpy as np
 
 from scoring.blocks import Block, BlockQueue
 from scoring.decoding import decode_chunk
-from scoring.parts import KeptFields, Part, PartKey
+from scoring.parts import Part, PartKey
 from scoring.reader import Chunk, ShardTask, read_chunks
+from scoring.request import KeptFields
 from serving.engine.graphs import Engine, host
 from serving.model.routing import RoutingRule
 

@@ -1,16 +1,24 @@
-"""What is asked of a scoring."""
+"""What is asked of a scoring: the options of `ride score`."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from scoring.errors import ScoringError
-from scoring.parts import KeptFields
-from serving.engine.graphs import Engine
+from scoring.errors import OutputError, ScoringError
 from serving.engine.provider import Provider
-from serving.model.routing import RoutingRule
+from serving.options import MOST_USED, argument, option
+
+if TYPE_CHECKING:  # slow to import, and --help is not
+    from serving.engine.graphs import Engine
+    from serving.model.routing import RoutingRule
+
+_INPUTS = "Inputs"
+_ROUTING = "Routing"
+_OUTPUT = "Output"
+RUNTIME = "Runtime"
 
 _BATCH_ON_CPU = 64
 _BATCH_ON_ACCELERATOR = 256
@@ -20,14 +28,29 @@ _BATCH_ON_ACCELERATOR = 256
 class Routing:
     """How far images go, as it was asked for; at most one of the four but `max_experts`."""
 
-    quality: str | None = None
-    threshold: float | None = None
-    max_experts: int | None = None
-    budget: float | None = None
+    quality: Annotated[
+        str | None, option("fast, balanced or full, where the model has these gears.", _ROUTING)
+    ] = None
+    threshold: Annotated[
+        float | None,
+        option("Go on where the router's score is above this, between 0 and 1.", _ROUTING),
+    ] = None
+    max_experts: Annotated[int | None, option("Most experts that an image may take.", _ROUTING)] = (
+        None
+    )
+    budget: Annotated[
+        float | None,
+        option(
+            "Experts that images may take on average, such as 1.5: thresholds are set on a sample "
+            "of 2,048 of these images.",
+            MOST_USED,
+            metavar="MEAN_EXPERTS",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         given = [self.quality, self.threshold, self.budget]
-        if sum(wish is not None for wish in given) > 1:
+        if sum(each is not None for each in given) > 1:
             raise ScoringError("give one of --quality, --threshold and --budget")
         if self.budget is not None and self.max_experts is not None:
             raise ScoringError("--budget chooses how many experts images take: no --max-experts")
@@ -36,9 +59,30 @@ class Routing:
         """What it means for a model; for a budget, where the search for thresholds begins.
 
         Raises:
-            InvalidRequest: if a wish is out of range.
+            InvalidRequest: if one is out of range.
         """
         return engine.rule(self.max_experts, self.threshold, self.quality)
+
+
+@dataclass(frozen=True)
+class KeptFields:
+    """What is kept of an answer; probabilities in the model's order of classes."""
+
+    top_k: Annotated[int, option("Labels to keep of each image.", _OUTPUT)] = 5
+    embeddings: Annotated[
+        bool,
+        option("Keep the embedding of the last expert that ran.", _OUTPUT, names=("--embeddings",)),
+    ] = False
+    all_probabilities: Annotated[
+        bool,
+        option("Keep the probability of every class.", _OUTPUT, names=("--all-probabilities",)),
+    ] = False
+
+    def bytes_a_row(self, num_classes: int) -> int:
+        """About what a row takes until it is written."""
+        per_class = 4 * num_classes if self.all_probabilities else 0
+        embedding = 8192 if self.embeddings else 0
+        return 256 + 8 * self.top_k + per_class + embedding
 
 
 @dataclass(frozen=True)
@@ -55,40 +99,84 @@ class RayCluster:
     actors: int | None = None
 
 
+def _folder(typed: str) -> Path:
+    if "://" in typed:
+        raise OutputError(f"--output must be a folder of this machine, and {typed} is a URL")
+    return Path(typed)
+
+
 @dataclass(frozen=True)
 class ScoringRequest:
     """What to score, with what, and where to.
 
-    Attributes:
-        inputs: folders, globs, files and URLs.
-        output: the folder.
-        repository: the model repository; its latest version answers.
-        kept: what is kept of an answer.
-        column: of the images; None to find it.
-        labels: column of the labels; None for none.
-        routing: how far images go.
-        part_rows: rows of a part, at most.
-        provider: where graphs run.
-        workers: threads; 0 for one a core.
-        batch_size: rows of a full batch; None for what suits the provider.
-        resume: go on although lists, Parquet or tar files were written anew.
-        overwrite: remove what another run has written.
-        ray: where Ray scores; None to score in this process.
+    `ray` is where Ray scores; None to score in this process.
     """
 
-    inputs: tuple[str, ...]
-    output: Path
-    repository: Path
-    kept: KeptFields
-    column: str | None = None
-    labels: str | None = None
+    inputs: Annotated[
+        tuple[str, ...],
+        argument(
+            "Folders and globs of images, Parquet files with encoded images, WebDataset tar files, "
+            "CSV files or text lists of paths; paths, or URLs of fsspec (s3://, gs://, https://).",
+            kind=list[str],
+            read=tuple,
+            metavar="INPUT",
+        ),
+    ]
+    output: Annotated[
+        Path,
+        option(
+            "Folder for the Parquet parts; the same command goes on there.",
+            MOST_USED,
+            kind=str,
+            read=_folder,
+        ),
+    ]
+    repository: Annotated[
+        Path, option("Model repository, as ride export writes it.", MOST_USED, flag="--model")
+    ] = Path("model_repository")
+    kept: KeptFields = KeptFields()
+    column: Annotated[
+        str | None,
+        option(
+            "Column of the images in Parquet, of the paths in CSV; ending of the images in tar "
+            "files. Found by itself where there is one.",
+            _INPUTS,
+        ),
+    ] = None
+    labels: Annotated[
+        str | None,
+        option(
+            "Column of the true labels, names or numbers of classes, to report accuracy; their "
+            "ending in tar files; for image files 'folder', the names of their folders.",
+            MOST_USED,
+            metavar="COLUMN",
+        ),
+    ] = None
     routing: Routing = Routing()
-    part_rows: int = 5000
-    provider: Provider = Provider.CPU
-    workers: int = 0
-    batch_size: int | None = None
-    resume: bool = False
-    overwrite: bool = False
+    part_rows: Annotated[
+        int, option("Rows of a part; what a kill loses is a few of them.", _OUTPUT, min=1)
+    ] = 5000
+    provider: Annotated[Provider, option("Where graphs run, in ONNX Runtime's terms.", RUNTIME)] = (
+        Provider.CPU
+    )
+    workers: Annotated[
+        int, option("Threads that decode and infer; 0 takes one a core.", RUNTIME, min=0)
+    ] = 0
+    batch_size: Annotated[
+        int | None, option("Images that a graph runs on at once.", RUNTIME, min=1, max=4096)
+    ] = None
+    resume: Annotated[
+        bool,
+        option(
+            "Go on although input files were written anew meanwhile.",
+            _OUTPUT,
+            names=("--resume",),
+        ),
+    ] = False
+    overwrite: Annotated[
+        bool,
+        option("Remove what another run left in the folder.", _OUTPUT, names=("--overwrite",)),
+    ] = False
     ray: RayCluster | None = None
 
     @property

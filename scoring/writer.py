@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scoring.errors import OutputError
-from scoring.parts import KeptFields, Part
+from scoring.parts import Part
+from scoring.request import KeptFields
 from serving.files import replacing
 from serving.model.manifest import Manifest
 

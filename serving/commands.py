@@ -56,7 +56,7 @@ def serve(
 
 
 def classify(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Image files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Image files.")],
     repository: Annotated[
         Path, typer.Option(help=_REPOSITORY_HELP, rich_help_panel=MOST_USED)
     ] = Path("model_repository"),

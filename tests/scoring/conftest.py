@@ -14,8 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
-from scoring.parts import KeptFields
-from scoring.request import ScoringRequest
+from scoring.request import KeptFields, ScoringRequest
 from scoring.session import score_session
 from serving.engine.graphs import Engine
 from serving.model.routing import Routed

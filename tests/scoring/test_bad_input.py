@@ -18,8 +18,8 @@ import pytest
 from scoring.errors import InputError, OutputError
 from scoring.inputs.locations import expand, read_image
 from scoring.journal import locked
-from scoring.parts import KeptFields
 from scoring.records import Fault, FaultKind
+from scoring.request import KeptFields
 from tests.training.misfortunes import full_disk
 
 Score = Callable[..., pa.Table]

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 from _pytest.mark import ParameterSet
 
-from scoring.parts import KeptFields
+from scoring.request import KeptFields
 from tests.checkout import ROOT
 from tests.scoring.conftest import RAY_WARNINGS
 

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from scoring.blocks import Block, BlockQueue
 from scoring.errors import OutputError
-from scoring.parts import KeptFields, Part, PartKey
+from scoring.parts import Part, PartKey
 from scoring.pipeline import Pipeline, PipelineSettings
 from scoring.reader import ShardTask
 from scoring.records import Fault, FaultKind, Record
+from scoring.request import KeptFields
 from serving.engine.graphs import Engine, StageRun
 from serving.errors import InferenceError
 from serving.model.routing import Routed, RoutingState, StageCall

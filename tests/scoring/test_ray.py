@@ -24,10 +24,9 @@ from hypothesis import strategies as st
 
 from benchmarks.scoring import main as measure
 from scoring.errors import RayError
-from scoring.parts import KeptFields
 from scoring.reader import ShardTask
 from scoring.records import Record
-from scoring.request import RayCluster
+from scoring.request import KeptFields, RayCluster
 from tests.checkout import ROOT
 from tests.scoring.conftest import RAY_WARNINGS
 

@@ -20,8 +20,7 @@ from rich.console import Console
 
 from scoring import journal
 from scoring.errors import OutputError
-from scoring.parts import KeptFields
-from scoring.request import ScoringRequest
+from scoring.request import KeptFields, ScoringRequest
 from scoring.session import score_session
 from tests.checkout import ROOT
 from tests.model_versions import add_version

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from scoring.budget import solve_budget
 from scoring.inputs.opening import open_inputs
-from scoring.parts import KeptFields
-from scoring.request import Routing, ScoringRequest
+from scoring.request import KeptFields, Routing, ScoringRequest
 from serving.engine.graphs import Engine
 from serving.model.routing import Routed
 from tests.scoring.conftest import assert_answers
