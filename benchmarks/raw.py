@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from benchmarks.images import Images, read_images
 from serving.engine.graphs import Signature
-from serving.model.manifest import Manifest, graph_models, graph_path, latest_version
+from serving.model.manifest import Manifest
 from serving.model.manifest_json import load_manifest
+from serving.model.repository import graph_models, graph_path, latest_version
 from serving.model.routing import softmax
 
 Classify = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], int]]

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from serving.engine.graphs import Engine
-from serving.model.manifest import Accuracy, Gear, Manifest, Measurement, PairedDrop
+from serving.model.manifest import Gear, Manifest
+from serving.model.quantization import Measurement, PairedDrop
 from serving.model.routing import RoutingRule
+from serving.model.shot_groups import Accuracy
 from training.evaluation import Answers, Result, result
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from export.shortcuts import with_convolutions
-from serving.model.manifest import graph_model
+from serving.model.repository import graph_model
 from training.model import Backbone, RideModel
 
 OPSET = 18

@@ -20,7 +20,9 @@ from export.quantization_wish import QuantizationWish, QuantizedPrecision
 from export.quantize import FP16_SETTINGS, INT8_SETTINGS, Inputs, to_fp16, to_int8
 from export.repository import StagedVersion, describe
 from serving.engine.graphs import Engine, load_engine
-from serving.model.manifest import Calibration, Manifest, PairedDrop, Quantization, graph_path
+from serving.model.manifest import Manifest
+from serving.model.quantization import Calibration, PairedDrop, Quantization
+from serving.model.repository import graph_path
 from training.checkpoint import Checkpoint
 from training.config import DataConfig
 from training.data import Images, Split, read_split

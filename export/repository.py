@@ -23,7 +23,8 @@ from export.errors import ExportError
 from export.graphs import Graph, write_graph
 from export.placement import DEFAULT_PLACEMENT, Placement
 from export.triton_models import LABELS_FILE, TRITON_MODELS, write_triton_models
-from serving.model.manifest import MODEL_NAME, Manifest, graph_path, manifest_path, versions
+from serving.model.manifest import MODEL_NAME, Manifest
+from serving.model.repository import graph_path, manifest_path, versions
 
 
 @dataclass(frozen=True)

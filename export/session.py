@@ -109,6 +109,8 @@ def build_manifest(
             "exported": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
             "export_versions": {name: version(name) for name in ("torch", "onnx", "onnxscript")},
         },
+        precision="fp32",
+        quantization=None,
     )
 
 

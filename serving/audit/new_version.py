@@ -9,14 +9,8 @@ from pathlib import Path
 
 from serving.audit.proposals import Proposal
 from serving.errors import AuditError
-from serving.model.manifest import (
-    FILE_NAME,
-    MODEL_NAME,
-    Manifest,
-    graph_models,
-    graph_path,
-    versions,
-)
+from serving.model.manifest import MODEL_NAME, Manifest
+from serving.model.repository import FILE_NAME, graph_models, graph_path, versions
 
 _COMPILED = shutil.ignore_patterns("__pycache__")
 

@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 from serving.engine.provider import Provider
 from serving.engine.sessions import open_session
 from serving.errors import InferenceError, InvalidRequest, ModelRepositoryError, SettingsError
-from serving.model.manifest import (
+from serving.model.manifest import Manifest
+from serving.model.manifest_json import load_manifest
+from serving.model.repository import (
     FILE_NAME,
-    Manifest,
     graph_model,
     graph_models,
     graph_path,
     latest_version,
     read_graph,
 )
-from serving.model.manifest_json import load_manifest
 from serving.model.routing import Float, Routed, RoutingRule, StageCall, StageOutput, drive, route
 from serving.model.rules import routing_rule
 

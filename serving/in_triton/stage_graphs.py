@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from serving.errors import Overloaded
 from serving.in_triton.device_rows import host_array, take_rows
-from serving.model.manifest import graph_model
+from serving.model.repository import graph_model
 from serving.model.routing import StageCall, StageOutput
 
 

@@ -12,7 +12,7 @@ import torch
 
 from export.graphs import Graph, Scoring, TensorSpec, split_model, write_graph
 from serving.engine.graphs import Engine, load_engine
-from serving.model.manifest import graph_models
+from serving.model.repository import graph_models
 from tests.checkout import ROOT
 from training.checkpoint import Checkpoint
 from training.config import ModelConfig, RouterKind

@@ -24,8 +24,9 @@ from export.quantization_wish import QuantizationWish, QuantizedPrecision
 from export.quantized_version import read_quantization_images
 from export.session import export_session
 from serving.engine.graphs import load_engine
-from serving.model.manifest import Manifest, graph_models
+from serving.model.manifest import Manifest
 from serving.model.manifest_json import load_manifest
+from serving.model.repository import graph_models
 from tests.checkout import ROOT
 from tests.export.fitted_run import DATA, fitted_run
 from training.checkpoint import Checkpoint, save_checkpoint

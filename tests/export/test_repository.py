@@ -13,8 +13,8 @@ from export.errors import ExportError
 from export.graphs import Graph, TensorSpec
 from export.repository import StagedVersion, next_version, publish, staged_version
 from export.session import build_manifest
-from serving.model.manifest import latest_version, versions
 from serving.model.manifest_json import load_manifest
+from serving.model.repository import latest_version, versions
 from training.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.usefixtures("short_networks")
