@@ -19,9 +19,6 @@ from serving.in_triton import MAX_BATCH_SIZE
 from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME, Manifest
 
 DECODING_MODEL = "ride_decoding"
-TRITON_MODELS = (DECODING_MODEL, IMAGE_MODEL_NAME)
-"""Folders of their own, besides that of `ride`, where the manifest lies."""
-
 LABELS_FILE = "labels.txt"
 _KEEP = ".keep"
 """An ensemble's version is a folder without a file, which git would not keep."""
