@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as triton
 
-from export.graphs import Graph, TensorSpec
+from export.graphs import Graph, GraphTensor
 from export.placement import Placement, Target
 from serving.in_triton import MAX_BATCH_SIZE
 
@@ -87,7 +87,7 @@ def _tensorrt() -> triton.ModelOptimizationPolicy:
     )
 
 
-def _fields(tensor: TensorSpec) -> dict[str, object]:
+def _fields(tensor: GraphTensor) -> dict[str, object]:
     fields = {"name": tensor.name, "data_type": _DATA_TYPES[tensor.datatype]}
     if tensor.shape:
         return {**fields, "dims": tensor.shape}

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from export.graphs import Graph, Scoring, TensorSpec, split_model, write_graph
+from export.graphs import Graph, GraphTensor, Scoring, split_model, write_graph
 from serving.engine.graphs import Engine, load_engine
 from serving.model.repository import graph_models
 from tests.checkout import ROOT
@@ -31,7 +31,7 @@ def engine(repository: Path) -> Engine:
     return load_engine(repository)
 
 
-def random_input(spec: TensorSpec, batch: int) -> np.ndarray:
+def random_input(spec: GraphTensor, batch: int) -> np.ndarray:
     generator = np.random.default_rng(batch)
     if spec.datatype == "uint8":
         return generator.integers(0, 256, (batch, *spec.shape), dtype=np.uint8)
@@ -69,10 +69,10 @@ def test_every_router_can_be_exported(kind: RouterKind, tmp_path: Path) -> None:
     model = RideModel(config).eval()
     _, size = model.experts[0](model.backbone(torch.zeros(1, 3, 8, 8)))[1].shape
     examples = (torch.zeros(2, size), torch.zeros(2, 10))
-    inputs = (TensorSpec("embedding", "float32", (size,)), TensorSpec("sum", "float32", (10,)))
+    inputs = (GraphTensor("embedding", "float32", (size,)), GraphTensor("sum", "float32", (10,)))
     _, router = model.routers
     module = Scoring(router, 2, torch.arange(10.0)).eval()
-    graph = Graph("router_2", module, examples, inputs, (TensorSpec("score", "float32", ()),))
+    graph = Graph("router_2", module, examples, inputs, (GraphTensor("score", "float32", ()),))
     session = exported(graph, tmp_path)
     assert [node.name for node in session.get_inputs()] == ["embedding", "sum"]
     for batch in (1, 2, 7):
@@ -84,7 +84,7 @@ def test_a_router_scores_the_corrected_mean_of_all_experts_so_far(finished: Chec
     torch.manual_seed(0)
     model = RideModel(config).eval()
     corrections = torch.randn(3, 10)
-    image = torch.from_numpy(random_input(TensorSpec("image", "uint8", (8, 8, 3)), 4))
+    image = torch.from_numpy(random_input(GraphTensor("image", "uint8", (8, 8, 3)), 4))
     first, second, _ = split_model(model, 8, corrections.tolist())
     with torch.no_grad():
         features, logits, embedding, score = first.module(image)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from export.errors import ExportError
-from export.graphs import Graph, TensorSpec
+from export.graphs import Graph, GraphTensor
 from export.repository import StagedVersion, next_version, publish, staged_version
 from export.session import build_manifest
 from serving.model.manifest_json import load_manifest
@@ -58,7 +58,7 @@ def test_nothing_is_left_beside_a_published_repository(repository: Path) -> None
 
 def test_nothing_is_left_of_an_export_that_fails(finished: Checkpoint, tmp_path: Path) -> None:
     model = finished.build_model()
-    row = (TensorSpec("row", "float32", (3,)),)
+    row = (GraphTensor("row", "float32", (3,)),)
     small = Graph("stage_2", torch.nn.Softmax(dim=1), (torch.zeros(2, 3),), row, row)
     target = tmp_path / "model_repository"
     with (
