@@ -6,12 +6,12 @@ one step, a new version of one that exists as `serving.model.publishing` says.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -34,6 +34,12 @@ class StagedVersion:
     directory: Path
     version: int
     models: tuple[str, ...]
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Write it with the checksums of the graphs as they lie there now."""
+        paths = [graph_path(name, self.version) for name in self.models]
+        digests = {path: sha256((self.directory / path).read_bytes()).hexdigest() for path in paths}
+        write_manifest(self.directory, self.version, replace(manifest, graphs=digests))
 
 
 @contextmanager
@@ -60,20 +66,11 @@ def staged_version(
             config = as_text(graph_config(graph, placement))
             (directory / graph.name / CONFIG_FILE).write_text(config)
         staged = StagedVersion(directory, version, tuple(graph.name for graph in graphs))
-        describe(staged, manifest)
+        staged.write_manifest(manifest)
         write_triton_models(directory, manifest, version, placement)
         yield staged
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def describe(staged: StagedVersion, manifest: Manifest) -> None:
-    """Write a staged version's manifest, with the checksums of the graphs as they lie there now."""
-    paths = [graph_path(name, staged.version) for name in staged.models]
-    digests = {
-        path: hashlib.sha256((staged.directory / path).read_bytes()).hexdigest() for path in paths
-    }
-    write_manifest(staged.directory, staged.version, replace(manifest, graphs=digests))
 
 
 def publish(staged: StagedVersion, target: Path) -> None:
