@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from export.shortcuts import with_convolutions
+from serving.dataplane.tensors import Datatype, TensorSpec
 from serving.model.repository import graph_model
 from serving.model.stage_signature import StageSignature
 from training.model import Backbone, RideModel
@@ -20,13 +21,7 @@ from training.model import Backbone, RideModel
 OPSET = 18
 
 
-@dataclass(frozen=True)
-class GraphTensor:
-    """A graph's input or output: its name, numpy-style type name and shape without the batch."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
+_DATATYPES = {torch.uint8: Datatype.UINT8, torch.float32: Datatype.FP32}
 
 
 @dataclass(frozen=True)
@@ -36,8 +31,8 @@ class Graph:
     name: str
     module: nn.Module
     examples: tuple[Tensor, ...]
-    inputs: tuple[GraphTensor, ...]
-    outputs: tuple[GraphTensor, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
 
 
 class Scoring(nn.Module):
@@ -170,8 +165,8 @@ def _correction(corrections: Sequence[Sequence[float]], experts: int) -> Tensor 
     return torch.tensor(row) if any(row) else None
 
 
-def _tensors(tensors: dict[str, Tensor]) -> tuple[GraphTensor, ...]:
+def _tensors(tensors: dict[str, Tensor]) -> tuple[TensorSpec, ...]:
     return tuple(
-        GraphTensor(name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape[1:]))
+        TensorSpec(name, _DATATYPES[tensor.dtype], (-1, *tensor.shape[1:]))
         for name, tensor in tensors.items()
     )
