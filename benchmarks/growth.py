@@ -71,8 +71,12 @@ def export_random(size: int, target: Path) -> Path:
         thresholds=(0.0,) * (config.num_experts - 1),
         multiply_adds=multiply_adds(model, size),
         graphs={},
+        gears={},
+        corrections=(),
         evaluation={},
         provenance={},
+        precision="fp32",
+        quantization=None,
     )
     with staged_version(split_model(model, size), manifest, target) as staged:
         publish(staged, target)

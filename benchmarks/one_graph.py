@@ -13,8 +13,8 @@ import onnx
 import onnx.utils
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from serving.model.manifest import graph_models, graph_path
 from serving.model.manifest_json import load_manifest
+from serving.model.repository import graph_models, graph_path
 
 INPUT, OUTPUT = "image", "probabilities"
 _SOURCES = {"features": "features", "prefix_sum": "logits"}

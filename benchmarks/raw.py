@@ -24,10 +24,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from benchmarks.images import Images, read_images
-from serving.engine.graphs import Signature
-from serving.model.manifest import Manifest, graph_models, graph_path, latest_version
+from serving.model.manifest import Manifest
 from serving.model.manifest_json import load_manifest
+from serving.model.repository import graph_models, graph_path, latest_version
 from serving.model.routing import softmax
+from serving.model.stage_signature import StageSignature
 
 Classify = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], int]]
 """One image, uint8 [1, H, W, 3], to its probabilities [1, C] and how many experts it took."""
@@ -91,7 +92,7 @@ def _by_stages(
     if manifest.corrections:
         corrections = np.array(manifest.corrections, np.float32)
     needed = {"features", "logits", "score"} if may_stop else {"features", "logits"}
-    signatures = [Signature.of(stage, experts) for stage in range(1, experts + 1)]
+    signatures = [StageSignature.of(stage, experts) for stage in range(1, experts + 1)]
     wanted = [[name for name in each.outputs if name in needed] for each in signatures]
 
     def classify(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], int]:

@@ -41,8 +41,9 @@ from benchmarks.raw import session
 from scoring.request import KeptFields, RayCluster, Routing, ScoringRequest
 from scoring.session import score_session
 from serving.images.decode import ImageLimits, decode_image
-from serving.model.manifest import Manifest, graph_models, graph_path, latest_version
+from serving.model.manifest import Manifest
 from serving.model.manifest_json import load_manifest
+from serving.model.repository import graph_models, graph_path, latest_version
 
 REPOSITORY = Path("model_repository")
 GOALS = {"raw": 0.9, "all experts": 1.6}

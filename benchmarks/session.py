@@ -18,8 +18,8 @@ from benchmarks.sections import Data, all_sections
 from benchmarks.servers.catalogue import CONTENDERS
 from benchmarks.servers.contender import environment_for
 from benchmarks.store import Section, Store, circumstances, write_whole
-from serving.model.manifest import latest_version
 from serving.model.manifest_json import load_manifest
+from serving.model.repository import latest_version
 
 _IDLE = 0.5
 """Load average below which the machine is taken for idle."""

@@ -7,14 +7,15 @@ an image that stops earlier because of them is part of the drop.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from serving.engine.graphs import Engine
-from serving.model.manifest import Accuracy, Gear, Manifest, Measurement, PairedDrop
+from serving.model.manifest import Gear, Manifest
+from serving.model.quantization import Measurement, PairedDrop
 from serving.model.routing import RoutingRule
 from training.evaluation import Answers, Result, result
 
@@ -77,10 +78,10 @@ def paired_drop(
     than that of either accuracy.
     """
     differences = (before.predicted == labels).astype(float) - (after.predicted == labels)
-    one, other = (_measurement(_result(answers, labels, manifest)) for answers in (before, after))
+    one, other = (_result(answers, labels, manifest) for answers in (before, after))
     return PairedDrop(
-        before=one,
-        after=other,
+        before=Measurement(one.accuracy, one.mean_experts),
+        after=Measurement(other.accuracy, other.mean_experts),
         drop=one.accuracy.overall - other.accuracy.overall,
         standard_error=float(differences.std() / np.sqrt(len(labels))),
     )
@@ -108,10 +109,6 @@ def _result(answers: Answers, labels: NDArray[np.int64], manifest: Manifest) -> 
     return result(answers, labels, manifest.class_counts, manifest.multiply_adds)
 
 
-def _measurement(measured: Result) -> Measurement:
-    return Measurement(Accuracy(**asdict(measured.accuracy)), measured.mean_experts)
-
-
 def _gear(
     gear: Gear,
     answers: Answers,
@@ -124,6 +121,6 @@ def _gear(
         gear,
         mean_experts=measured.mean_experts,
         mean_multiply_adds=measured.mean_multiply_adds,
-        accuracy=Accuracy(**asdict(measured.accuracy)),
+        accuracy=measured.accuracy,
         measured_on=measured_on,
     )

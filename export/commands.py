@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from export.placement import DEFAULT_PLACEMENT, Placement, Target
-from export.quantization_wish import QuantizationWish, QuantizedPrecision
+from export.quantization_request import QuantizationRequest, QuantizedPrecision
 from training.errors import ConfigError
 
 _MAX_DROP = 0.5
@@ -74,15 +74,15 @@ def export(
 
     if quantize is None and max_accuracy_drop is not None:
         raise ConfigError("--max-accuracy-drop belongs to --quantize")
-    wish = None
+    request = None
     if quantize is not None:
         limit = _MAX_DROP if max_accuracy_drop is None else max_accuracy_drop
-        wish = QuantizationWish(quantize, limit)
+        request = QuantizationRequest(quantize, limit)
     export_session(
         run,
         model_repository,
         data=data,
-        quantize=wish,
+        quantize=request,
         placement=Placement(target, instances),
         console=Console(),
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as triton
 
-from export.graphs import Graph, TensorSpec
+from export.graphs import Graph
 from export.placement import Placement, Target
+from serving.dataplane.tensors import TensorSpec
 from serving.in_triton import MAX_BATCH_SIZE
 
 CONFIG_FILE = "config.pbtxt"
@@ -14,7 +15,6 @@ BACKEND = "onnxruntime"
 VERSIONS_SERVED = 2
 """Of a graph: requests that began with the version before must still find it."""
 
-_DATA_TYPES = {"uint8": triton.TYPE_UINT8, "float32": triton.TYPE_FP32}
 _WARM_UP_BATCHES = {Target.CPU: (1,), Target.GPU: (1, 64), Target.TENSORRT: (1, 64)}
 """TensorRT builds engines for the range of batches that it has seen."""
 
@@ -70,7 +70,7 @@ def _warm_up(graph: Graph, batch: int) -> triton.ModelWarmup:
         batch_size=batch,
         inputs={
             tensor.name: triton.ModelWarmup.Input(
-                data_type=_DATA_TYPES[tensor.datatype], dims=tensor.shape, zero_data=True
+                data_type=tensor.datatype.config_name, dims=tensor.shape[1:], zero_data=True
             )
             for tensor in graph.inputs
         },
@@ -88,8 +88,8 @@ def _tensorrt() -> triton.ModelOptimizationPolicy:
 
 
 def _fields(tensor: TensorSpec) -> dict[str, object]:
-    fields = {"name": tensor.name, "data_type": _DATA_TYPES[tensor.datatype]}
-    if tensor.shape:
-        return {**fields, "dims": tensor.shape}
+    fields = {"name": tensor.name, "data_type": tensor.datatype.config_name}
+    if dims := tensor.shape[1:]:
+        return {**fields, "dims": dims}
     # Triton has no tensors without dimensions beside the batch: [N, 1] outside, [N] in the graph.
     return {**fields, "dims": [1], "reshape": triton.ModelTensorReshape(shape=[])}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,19 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from export.shortcuts import with_convolutions
-from serving.model.manifest import graph_model
+from serving.dataplane.tensors import Datatype, TensorSpec
+from serving.model.repository import graph_model
+from serving.model.stage_signature import StageSignature
 from training.model import Backbone, RideModel
 
 OPSET = 18
 
 
-@dataclass(frozen=True)
-class TensorSpec:
-    """A graph's input or output: its name, numpy-style type name and shape without the batch."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
+_DATATYPES = {torch.uint8: Datatype.UINT8, torch.float32: Datatype.FP32}
 
 
 @dataclass(frozen=True)
@@ -61,36 +57,24 @@ class Scoring(nn.Module):
         return score
 
 
-class OnlyStage(nn.Module):
-    """Backbone and expert of a model that has one: image -> logits, embedding.
+class FirstStage(nn.Module):
+    """Backbone, expert 1 and router 1: image -> features, logits, embedding, score.
 
-    Images are uint8 [N, H, W, 3], so that clients send plain pixels.
+    Images are uint8 [N, H, W, 3], so that clients send plain pixels. A model of one expert has no
+    router and passes no features on: image -> logits, embedding.
     """
 
-    def __init__(self, backbone: Backbone, expert: nn.Module) -> None:
+    def __init__(self, backbone: Backbone, expert: nn.Module, scoring: Scoring | None) -> None:
         super().__init__()
         self.backbone = backbone
         self.expert = expert
-
-    def features(self, image: Tensor) -> Tensor:
-        features: Tensor = self.backbone(image.permute(0, 3, 1, 2).float() / 255.0)
-        return features
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        logits, embedding = self.expert(self.features(image))
-        return logits, embedding
-
-
-class FirstStage(OnlyStage):
-    """Backbone, expert 1 and router 1: image -> features, logits, embedding, score."""
-
-    def __init__(self, backbone: Backbone, expert: nn.Module, scoring: Scoring) -> None:
-        super().__init__(backbone, expert)
         self.scoring = scoring
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        features = self.features(image)
+        features = self.backbone(image.permute(0, 3, 1, 2).float() / 255.0)
         logits, embedding = self.expert(features)
+        if self.scoring is None:
+            return logits, embedding
         return features, logits, embedding, self.scoring(embedding, logits)
 
 
@@ -118,24 +102,18 @@ def split_model(
     Args: the model; the height and width of its images, in pixels; corrections [K, C] of the mean
     logits of each prefix, or none.
     """
-    experts = len(model.experts)
-    scorings = [_scoring(model, i, corrections) for i in range(1, experts)]
-    image = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
-    if experts == 1:
-        only = OnlyStage(model.backbone, model.experts[0])
-        return [_graph(1, only, {"image": image}, ("logits", "embedding"))]
-    first = FirstStage(model.backbone, model.experts[0], scorings[0])
-    outputs = ("features", "logits", "embedding", "score")
-    graphs = [_graph(1, first, {"image": image}, outputs)]
-    with torch.inference_mode():
-        features, logits, *_ = first.eval()(image)
-    # Plain tensors again: those made in inference mode can't be traced.
-    inputs = {"features": features.clone(), "prefix_sum": logits.clone()}
-    for i in range(2, experts):
-        stage = MiddleStage(model.experts[i - 1], scorings[i - 1])
-        graphs.append(_graph(i, stage, inputs, ("logits", "embedding", "score")))
-    last = {"features": inputs["features"]}
-    graphs.append(_graph(experts, model.experts[-1], last, ("logits", "embedding")))
+    graphs = []
+    tensors = {"image": torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)}
+    for stage, module in enumerate(_stages(model, corrections), start=1):
+        signature = StageSignature.of(stage, len(model.experts))
+        exported = with_convolutions(module)
+        inputs = {name: tensors[name] for name in signature.inputs}
+        with torch.no_grad():  # not in inference mode, whose tensors can't be traced
+            outputs = dict(zip(signature.outputs, exported(*inputs.values()), strict=True))
+        examples = tuple(inputs.values())
+        specs = _tensors(inputs), _tensors(outputs)
+        graphs.append(Graph(graph_model(stage), exported, examples, *specs))
+        tensors = {"prefix_sum": outputs["logits"], **tensors, **outputs}
     return graphs
 
 
@@ -169,23 +147,26 @@ def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _scoring(model: RideModel, experts: int, corrections: Sequence[Sequence[float]]) -> Scoring:
+def _stages(model: RideModel, corrections: Sequence[Sequence[float]]) -> Iterator[nn.Module]:
+    """The modules whose outputs `StageSignature` names, in its order."""
+    scorings = [
+        Scoring(router, experts, _correction(corrections, experts))
+        for experts, router in enumerate(model.routers, start=1)
+    ]
+    first, *others = model.experts
+    yield FirstStage(model.backbone, first, scorings[0] if scorings else None)
+    for expert, scoring in zip(others, scorings[1:], strict=False):
+        yield MiddleStage(expert, scoring)
+    yield from others[-1:]
+
+
+def _correction(corrections: Sequence[Sequence[float]], experts: int) -> Tensor | None:
     row = corrections[experts - 1] if corrections else ()
-    return Scoring(model.routers[experts - 1], experts, torch.tensor(row) if any(row) else None)
+    return torch.tensor(row) if any(row) else None
 
 
-def _graph(
-    stage: int, module: nn.Module, inputs: dict[str, Tensor], outputs: tuple[str, ...]
-) -> Graph:
-    exported = with_convolutions(module)
-    examples = tuple(inputs.values())
-    with torch.inference_mode():
-        results = dict(zip(outputs, exported(*examples), strict=True))
-    return Graph(graph_model(stage), exported, examples, _specs(inputs), _specs(results))
-
-
-def _specs(tensors: dict[str, Tensor]) -> tuple[TensorSpec, ...]:
+def _tensors(tensors: dict[str, Tensor]) -> tuple[TensorSpec, ...]:
     return tuple(
-        TensorSpec(name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape[1:]))
+        TensorSpec(name, _DATATYPES[tensor.dtype], (-1, *tensor.shape[1:]))
         for name, tensor in tensors.items()
     )

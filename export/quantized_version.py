@@ -16,11 +16,12 @@ from torch import Tensor
 
 from export.accuracy import Comparison, compare_engines
 from export.errors import ExportError
-from export.quantization_wish import QuantizationWish, QuantizedPrecision
+from export.quantization_request import QuantizationRequest, QuantizedPrecision
 from export.quantize import FP16_SETTINGS, INT8_SETTINGS, Inputs, to_fp16, to_int8
-from export.repository import StagedVersion, describe
+from export.repository import StagedVersion
 from serving.engine.graphs import Engine, load_engine
-from serving.model.manifest import Calibration, Manifest, PairedDrop, Quantization, graph_path
+from serving.model.quantization import Calibration, PairedDrop, Quantization
+from serving.model.repository import graph_path
 from training.checkpoint import Checkpoint
 from training.config import DataConfig
 from training.data import Images, Split, read_split
@@ -76,7 +77,7 @@ def quantize_version(
     staged: StagedVersion,
     engine: Engine,
     images: QuantizationImages,
-    wish: QuantizationWish,
+    request: QuantizationRequest,
     console: Console,
 ) -> Quantization:
     """Replace the graphs of a staged version, measure, and write both into its manifest.
@@ -84,31 +85,37 @@ def quantize_version(
     Args: the version, and the engine that it was loaded into while it was fp32.
 
     Raises:
-        ExportError: if more accuracy is lost than wished; the staged version is useless then.
+        ExportError: if more accuracy is lost than allowed; the staged version is useless then.
         ModelRepositoryError: if the quantised graphs can't be served.
     """
-    names = track(staged.models, f"{wish.precision} graphs", console=console, transient=True)
+    names = track(staged.models, f"{request.precision} graphs", console=console, transient=True)
     for stage, name in enumerate(names, start=1):
         path = staged.directory / graph_path(name, staged.version)
         if images.calibration is None:
             to_fp16(path)
         else:
             to_int8(path, _calibration_inputs(stage, engine, images.calibration, images.config))
-    describe(staged, engine.manifest)  # fp32 by its word still, so that it loads and is measured
+    staged.write_manifest(engine.manifest)  # says fp32 still, so that it loads and is measured
     comparison = compare_engines(
         engine, load_engine(staged.directory), _test_batches(images, console), images.measured_on
     )
     lost = comparison.routed
-    if not 100 * lost.drop <= wish.max_drop:
+    if not 100 * lost.drop <= request.max_drop:
         raise ExportError(
-            f"{wish.precision} loses {100 * lost.drop:.2f} points of routed accuracy "
+            f"{request.precision} loses {100 * lost.drop:.2f} points of routed accuracy "
             f"(standard error {100 * lost.standard_error:.2f}) on {images.measured_on}, and "
-            f"at most {wish.max_drop:g} may be lost; nothing was written"
+            f"at most {request.max_drop:g} may be lost; nothing was written"
         )
-    manifest = _manifest(engine.manifest, comparison, images, wish)
-    describe(staged, manifest)
-    assert manifest.quantization is not None
-    return manifest.quantization
+    quantization = _quantization(comparison, images, request)
+    staged.write_manifest(
+        replace(
+            engine.manifest,
+            precision=str(request.precision),
+            quantization=quantization,
+            gears=comparison.gears,
+        )
+    )
+    return quantization
 
 
 def summary(precision: str, quantization: Quantization) -> str:
@@ -127,28 +134,22 @@ def _change(drop: PairedDrop) -> str:
     return f"{before:.2f} -> {after:.2f} % ({lost:+.2f} points lost, standard error {error:.2f})"
 
 
-def _manifest(
-    manifest: Manifest, comparison: Comparison, images: QuantizationImages, wish: QuantizationWish
-) -> Manifest:
+def _quantization(
+    comparison: Comparison, images: QuantizationImages, request: QuantizationRequest
+) -> Quantization:
     calibration, settings = None, FP16_SETTINGS
     if images.calibration is not None:
         settings = INT8_SETTINGS
         source = images.calibration.description or "images held out of training"
         calibration = Calibration(len(images.calibration), source)
-    quantization = Quantization(
+    return Quantization(
         calibration=calibration,
         measured_on=images.measured_on,
         images=comparison.images,
         routed=comparison.routed,
         all_experts=comparison.all_experts,
-        max_drop=wish.max_drop / 100,
+        max_drop=request.max_drop / 100,
         settings={**settings, "onnxruntime": ort.__version__},
-    )
-    return replace(
-        manifest,
-        precision=str(wish.precision),
-        quantization=quantization,
-        gears=comparison.gears,
     )
 
 

@@ -1,18 +1,17 @@
 """Writes a model repository: graphs, what Triton needs beside them, manifest with checksums.
 
 Everything is written beside its place, checked there, and renamed. A new repository appears in
-one step. In one that exists, a new version's manifest is renamed last, and a version without a
-manifest is not there for anybody.
+one step, a new version of one that exists as `serving.model.publishing` says.
 """
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -22,8 +21,10 @@ from export.config_pbtxt import CONFIG_FILE, as_text, graph_config
 from export.errors import ExportError
 from export.graphs import Graph, write_graph
 from export.placement import DEFAULT_PLACEMENT, Placement
-from export.triton_models import LABELS_FILE, TRITON_MODELS, write_triton_models
-from serving.model.manifest import MODEL_NAME, Manifest, graph_path, manifest_path, versions
+from export.triton_models import LABELS_FILE, write_triton_models
+from serving.model.manifest import Manifest
+from serving.model.publishing import next_number, publish_version, write_manifest
+from serving.model.repository import graph_path, versions
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ class StagedVersion:
     directory: Path
     version: int
     models: tuple[str, ...]
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Write it with the checksums of the graphs as they lie there now."""
+        paths = [graph_path(name, self.version) for name in self.models]
+        digests = {path: sha256((self.directory / path).read_bytes()).hexdigest() for path in paths}
+        write_manifest(self.directory, self.version, replace(manifest, graphs=digests))
 
 
 @contextmanager
@@ -59,22 +66,11 @@ def staged_version(
             config = as_text(graph_config(graph, placement))
             (directory / graph.name / CONFIG_FILE).write_text(config)
         staged = StagedVersion(directory, version, tuple(graph.name for graph in graphs))
-        manifest_path(directory, version).parent.mkdir(parents=True)
-        describe(staged, manifest)
+        staged.write_manifest(manifest)
         write_triton_models(directory, manifest, version, placement)
         yield staged
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def describe(staged: StagedVersion, manifest: Manifest) -> None:
-    """Write a staged version's manifest, with the checksums of the graphs as they lie there now."""
-    paths = [graph_path(name, staged.version) for name in staged.models]
-    digests = {
-        path: hashlib.sha256((staged.directory / path).read_bytes()).hexdigest() for path in paths
-    }
-    text = replace(manifest, graphs=digests).to_json()
-    manifest_path(staged.directory, staged.version).write_text(text, encoding="utf-8")
 
 
 def publish(staged: StagedVersion, target: Path) -> None:
@@ -87,35 +83,27 @@ def publish(staged: StagedVersion, target: Path) -> None:
         staged.directory.rename(target)
         return
     _require_same_tensors(staged, target)
-    moved: list[Path] = []
     try:
-        # The manifest, in `ride`, comes last: a version without one is not there for anybody.
-        for model in (*staged.models, *TRITON_MODELS, MODEL_NAME):
-            place = target / model / str(staged.version)
-            (staged.directory / model / str(staged.version)).rename(place)
-            moved.append(place)
+        publish_version(staged.directory, target, staged.version)
     except OSError as error:
-        for place in moved:
-            shutil.rmtree(place, ignore_errors=True)
         raise ExportError(f"can't add a version to {target}: {error.strerror}") from None
     for labels in staged.directory.glob(f"*/{LABELS_FILE}"):
         labels.replace(target / labels.relative_to(staged.directory))
 
 
 def next_version(target: Path) -> int:
-    """1 for a new repository, else one more than its latest.
+    """1 for a new repository, else one more than any that is there.
 
     Raises:
         ExportError: if `target` exists and is not a model repository.
     """
     if not target.exists():
         return 1
-    found = versions(target) if target.is_dir() else []
-    if not found:
+    if not target.is_dir() or not versions(target):
         raise ExportError(
             f"{target} exists and is not a model repository of ride export; name another folder"
         )
-    return found[-1] + 1
+    return next_number(target)
 
 
 def _require_same_tensors(staged: StagedVersion, target: Path) -> None:

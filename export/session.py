@@ -17,7 +17,7 @@ from export.errors import ExportError
 from export.graphs import split_model
 from export.parity import check_parity, random_images
 from export.placement import DEFAULT_PLACEMENT, Placement
-from export.quantization_wish import QuantizationWish
+from export.quantization_request import QuantizationRequest
 from export.quantized_version import quantize_version, read_quantization_images, summary
 from export.repository import publish, staged_version
 from serving.engine.graphs import Engine, load_engine
@@ -39,7 +39,7 @@ def export_session(
     target: Path,
     *,
     data: Path | None,
-    quantize: QuantizationWish | None = None,
+    quantize: QuantizationRequest | None = None,
     placement: Placement = DEFAULT_PLACEMENT,
     console: Console,
 ) -> None:
@@ -109,6 +109,8 @@ def build_manifest(
             "exported": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
             "export_versions": {name: version(name) for name in ("torch", "onnx", "onnxscript")},
         },
+        precision="fp32",
+        quantization=None,
     )
 
 

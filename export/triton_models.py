@@ -15,13 +15,11 @@ from tritonclient.grpc import model_config_pb2 as triton
 
 from export.config_pbtxt import CONFIG_FILE, as_text, instance_group, latest
 from export.placement import Placement, Target
+from serving.dataplane.tensors import answer_tensors
 from serving.in_triton import MAX_BATCH_SIZE
 from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME, Manifest
 
 DECODING_MODEL = "ride_decoding"
-TRITON_MODELS = (DECODING_MODEL, IMAGE_MODEL_NAME)
-"""Folders of their own, besides that of `ride`, where the manifest lies."""
-
 LABELS_FILE = "labels.txt"
 _KEEP = ".keep"
 """An ensemble's version is a folder without a file, which git would not keep."""
@@ -68,14 +66,16 @@ def _write_model_py(directory: Path, version: int, name: str, module: str, model
 
 def _routing(manifest: Manifest, placement: Placement) -> triton.ModelConfig:
     gpu = placement.target is not Target.CPU
-    spec = manifest.image
+    spec, answers = manifest.image, _answers(manifest)
+    for answer in answers:
+        answer.dims[:] = answer.dims[1:] or [1]
     return triton.ModelConfig(
         name=MODEL_NAME,
         backend="python",
         max_batch_size=MAX_BATCH_SIZE,
         version_policy=latest(1),
         input=[triton.ModelInput(name="image", **_pixels(spec.height, spec.width, 3))],
-        output=_answers(manifest),
+        output=answers,
         # One more for every two: while some wait for stages, another prepares or answers.
         instance_group=[instance_group(placement.instances + placement.instances // 2, gpu=gpu)],
         # Without priorities, timeouts or a bound: with any of them Triton no longer takes requests
@@ -99,9 +99,6 @@ def _decoding(manifest: Manifest, placement: Placement) -> triton.ModelConfig:
 def _image_ensemble(manifest: Manifest) -> triton.ModelConfig:
     """Without batches of several requests: it has the dimension of images itself."""
     answers = _answers(manifest)
-    names = [answer.name for answer in answers]
-    for answer in answers:
-        answer.dims[:] = [-1] if answer.name == _EXPERTS_USED else [-1, *answer.dims]
     return triton.ModelConfig(
         name=IMAGE_MODEL_NAME,
         platform="ensemble",
@@ -111,7 +108,7 @@ def _image_ensemble(manifest: Manifest) -> triton.ModelConfig:
         ensemble_scheduling=triton.ModelEnsembling(
             step=[
                 _step(DECODING_MODEL, ["image_bytes"], ["image"]),
-                _step(MODEL_NAME, ["image"], names),
+                _step(MODEL_NAME, ["image"], [answer.name for answer in answers]),
             ]
         ),
     )
@@ -127,23 +124,19 @@ def _step(model: str, inputs: list[str], outputs: list[str]) -> triton.ModelEnse
 
 
 _FILES = triton.ModelInput(name="image_bytes", data_type=triton.TYPE_STRING, dims=[-1])
-_EXPERTS_USED = "experts_used"
 
 
 def _answers(manifest: Manifest) -> list[triton.ModelOutput]:
-    """Of one image."""
-    probabilities = _output("probabilities", triton.TYPE_FP32, manifest.num_classes)
-    probabilities.label_filename = LABELS_FILE
+    """Of any number of images. Triton has no dimension of 0: -1 for the scores of no router."""
     return [
-        probabilities,
-        _output(_EXPERTS_USED, triton.TYPE_INT32, 1),
-        # -1 for none: Triton has no dimension of 0.
-        _output("router_scores", triton.TYPE_FP32, manifest.num_experts - 1 or -1),
+        triton.ModelOutput(
+            name=tensor.name,
+            data_type=tensor.datatype.config_name,
+            dims=[size or -1 for size in tensor.shape],
+            label_filename=LABELS_FILE if tensor.name == "probabilities" else "",
+        )
+        for tensor in answer_tensors(manifest)
     ]
-
-
-def _output(name: str, datatype: int, *dims: int) -> triton.ModelOutput:
-    return triton.ModelOutput(name=name, data_type=datatype, dims=dims)
 
 
 def _pixels(*dims: int) -> dict[str, object]:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from serving.model.manifest import FILE_NAME, manifest_path
 from serving.model.manifest_json import load_manifest
+from serving.model.repository import FILE_NAME, manifest_path
 
 
 def add_version(

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from serving.model.curves import Curve, CurvePoint
-from serving.model.manifest_json import parse_gears
 from serving.model.routing import Routed, RoutingRule
 from training.checkpoint import Checkpoint, load_finished
 from training.costs import multiply_adds
@@ -184,10 +183,9 @@ def _measure(run: ReportedRun, data: Path, device: torch.device, workers: int) -
 
 def _settings(checkpoint: Checkpoint) -> dict[str, tuple[float, ...]]:
     """Thresholds to show by name: those in use, and the gears that `ride route` chose."""
-    gears = parse_gears(checkpoint.routing.get("gears", {}))
     return {
         "as evaluated": checkpoint.thresholds,
-        **{f"gear {name}": gear.thresholds for name, gear in gears.items()},
+        **{f"gear {name}": gear.thresholds for name, gear in checkpoint.gears.items()},
     }
 
 

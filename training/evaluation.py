@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from serving.files import replacing
-from serving.model.manifest import Accuracy, MultiplyAdds
+from serving.model.manifest import MultiplyAdds
 from serving.model.routing import Float, Routed, RoutingRule, StageCall, StageOutput, route
-from serving.model.shot_groups import accuracy_by_shot
+from serving.model.shot_groups import Accuracy, accuracy_by_shot
 from training.checkpoint import Checkpoint
 from training.costs import multiply_adds
 from training.errors import DataError

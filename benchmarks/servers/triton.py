@@ -13,8 +13,8 @@ from benchmarks.local_triton.install import REQUIREMENTS
 from benchmarks.local_triton.launch import Ports, triton_start
 from benchmarks.servers.contender import Contender, Place, ProtocolWay
 from benchmarks.start import Start
-from serving.model.manifest import GRAPH_FILE, latest_version
 from serving.model.manifest_json import load_manifest
+from serving.model.repository import GRAPH_FILE, latest_version
 
 _READY = "/v2/health/ready"
 _SETTINGS = "dynamic batching, Python-based ONNX Runtime backend; gRPC"

@@ -9,14 +9,9 @@ from pathlib import Path
 
 from serving.audit.proposals import Proposal
 from serving.errors import AuditError
-from serving.model.manifest import (
-    FILE_NAME,
-    MODEL_NAME,
-    Manifest,
-    graph_models,
-    graph_path,
-    versions,
-)
+from serving.model.manifest import Manifest
+from serving.model.publishing import next_number, publish_version, write_manifest
+from serving.model.repository import graph_models, graph_path
 
 _COMPILED = shutil.ignore_patterns("__pycache__")
 
@@ -24,30 +19,20 @@ _COMPILED = shutil.ignore_patterns("__pycache__")
 def write_version(repository: Path, version: int, manifest: Manifest, proposal: Proposal) -> int:
     """Copy a version as the next one, with the proposal's thresholds; returns its number.
 
-    Everything is copied beside its place and renamed, the folder with the manifest last: a version
-    without a manifest is not there for anybody.
-
     Raises:
         AuditError: if the repository can't be written.
     """
-    number = versions(repository)[-1] + 1
-    moved: list[Path] = []
+    number = next_number(repository)
     try:
-        with tempfile.TemporaryDirectory(prefix=".ride-", dir=repository) as staged:
+        with tempfile.TemporaryDirectory(prefix=".ride-", dir=repository) as folder:
+            staged = Path(folder)
             # Those that Triton needs beside the graphs have a folder for the version as well.
-            models = [folder.parent.name for folder in repository.glob(f"[!.]*/{version}")]
-            for model in models:
-                source = repository / model / str(version)
-                shutil.copytree(source, Path(staged) / model, ignore=_COMPILED)
-            text = _calibrated(manifest, version, number, proposal).to_json()
-            (Path(staged) / MODEL_NAME / FILE_NAME).write_text(text, encoding="utf-8")
-            for model in sorted(models, key=MODEL_NAME.__eq__):
-                place = repository / model / str(number)
-                (Path(staged) / model).rename(place)
-                moved.append(place)
+            for source in repository.glob(f"[!.]*/{version}"):
+                place = staged / source.parent.name / str(number)
+                shutil.copytree(source, place, ignore=_COMPILED)
+            write_manifest(staged, number, _calibrated(manifest, version, number, proposal))
+            publish_version(staged, repository, number)
     except OSError as error:
-        for place in moved:
-            shutil.rmtree(place, ignore_errors=True)
         raise AuditError(f"can't add a version to {repository}: {error.strerror}") from None
     return number
 

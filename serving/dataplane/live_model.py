@@ -21,8 +21,9 @@ from serving.engine.stage_costs import measure_costs
 from serving.metrics.drift import DriftWatch, expected_go_on
 from serving.metrics.registry import StageMetrics
 from serving.metrics.statistics import Statistics
-from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME, graph_models
+from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME
 from serving.model.parameters import CostParameters
+from serving.model.repository import graph_models
 from serving.model.routing import Routed, RoutingRule
 from serving.settings import Settings
 

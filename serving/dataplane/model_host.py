@@ -15,7 +15,7 @@ from pathlib import Path
 from serving.dataplane.live_model import LiveModel, load_live_model
 from serving.errors import ModelControlRefused, ModelNotFound, RideError
 from serving.metrics.registry import StageMetrics
-from serving.model.manifest import latest_version, versions
+from serving.model.repository import latest_version, versions
 from serving.settings import ModelControl, Settings
 
 logger = logging.getLogger(__name__)

@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 from serving.engine.provider import Provider
 from serving.engine.sessions import open_session
 from serving.errors import InferenceError, InvalidRequest, ModelRepositoryError, SettingsError
-from serving.model.manifest import (
+from serving.model.manifest import Manifest
+from serving.model.manifest_json import load_manifest
+from serving.model.repository import (
     FILE_NAME,
-    Manifest,
     graph_model,
     graph_models,
     graph_path,
     latest_version,
     read_graph,
 )
-from serving.model.manifest_json import load_manifest
 from serving.model.routing import (
     Float,
     Routed,
@@ -42,6 +42,7 @@ from serving.model.routing import (
     route,
 )
 from serving.model.rules import routing_rule
+from serving.model.stage_signature import StageSignature
 
 Features: TypeAlias = NDArray[np.float32] | ort.OrtValue
 """What the backbone gives, fp32 [N, ..]: an array, or a value that stays on the accelerator."""
@@ -77,23 +78,6 @@ class StageStep:
     feeds: Feeds
     run: StageRun
     state: RoutingState
-
-
-@dataclass(frozen=True)
-class Signature:
-    """Names of what a graph takes and gives."""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-    @classmethod
-    def of(cls, stage: int, num_experts: int) -> Signature:
-        """Of the graph of a stage (from 1)."""
-        first, last = stage == 1, stage == num_experts
-        inputs = ("image",) if first else ("features",) if last else ("features", "prefix_sum")
-        passed_on = ("features",) if first and not last else ()
-        score = () if last else ("score",)
-        return cls(inputs, (*passed_on, "logits", "embedding", *score))
 
 
 @dataclass(frozen=True)
@@ -157,7 +141,7 @@ class Engine:
             InferenceError: if the runtime fails, or gives tensors of other shapes or types.
         """
         name, signature = graph_model(call.stage), self._signature(call.stage)
-        wanted = [output for output in signature.outputs if embedding or output != "embedding"]
+        wanted = list(signature.outputs) if embedding else signature.routing_outputs
         run = self._run if self.device is None else self._run_bound
         start = time.perf_counter()
         found = run(name, self.feeds(call, inputs), wanted)
@@ -203,8 +187,8 @@ class Engine:
                 f"not {list(images.shape)}"
             )
 
-    def _signature(self, stage: int) -> Signature:
-        return Signature.of(stage, self.manifest.num_experts)
+    def _signature(self, stage: int) -> StageSignature:
+        return StageSignature.of(stage, self.manifest.num_experts)
 
     def _run(self, model: str, feeds: Feeds, outputs: list[str]) -> dict[str, Any]:
         with _failing_as(model):
@@ -271,7 +255,9 @@ def load_engine(
         path = graph_path(name, chosen)
         graph = read_graph(repository, manifest, path)
         session = sessions[name] = _session(graph, repository / path, provider)
-        _require_signature(session, Signature.of(stage, manifest.num_experts), repository / path)
+        _require_signature(
+            session, StageSignature.of(stage, manifest.num_experts), repository / path
+        )
     device = None if provider is Provider.CPU else provider.device
     engine = Engine(manifest, chosen, sessions, device)
     _try_out(engine, repository)
@@ -287,7 +273,7 @@ def _session(graph: bytes, path: Path, provider: Provider) -> ort.InferenceSessi
         raise ModelRepositoryError(f"{path} is not a graph that ONNX Runtime can run") from error
 
 
-def _require_signature(session: ort.InferenceSession, expected: Signature, path: Path) -> None:
+def _require_signature(session: ort.InferenceSession, expected: StageSignature, path: Path) -> None:
     inputs = {tensor.name for tensor in session.get_inputs()}
     outputs = {tensor.name for tensor in session.get_outputs()}
     if inputs != set(expected.inputs) or outputs != set(expected.outputs):

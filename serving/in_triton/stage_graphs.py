@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from serving.errors import Overloaded
 from serving.in_triton.device_rows import host_array, take_rows
-from serving.model.manifest import graph_model
+from serving.model.repository import graph_model
 from serving.model.routing import StageCall, StageOutput
+from serving.model.stage_signature import StageSignature
 
 
 class StageGraphs:
@@ -40,24 +41,20 @@ class StageGraphs:
             Overloaded: if Triton can't run the graph now; it may be being unloaded.
         """
         start = time.perf_counter()
-        last = call.stage == self._num_stages
-        wanted = ["logits"] if last else ["logits", "score"]
-        if call.stage == 1 and not last:
-            wanted.append("features")
-        outputs = self._execute(graph_model(call.stage), self._inputs(call, last=last), wanted)
-        if call.stage == 1:
-            self._features = outputs.get("features")
+        signature = StageSignature.of(call.stage, self._num_stages)
+        inputs = [self._input(name, call) for name in signature.inputs]
+        outputs = self._execute(graph_model(call.stage), inputs, signature.routing_outputs)
+        self._features = outputs.get("features", self._features)
         self.seconds = time.perf_counter() - start
-        score = None if last else host_array(outputs["score"]).reshape(-1)
+        score = host_array(outputs["score"]).reshape(-1) if "score" in outputs else None
         return StageOutput(host_array(outputs["logits"]), score)
 
-    def _inputs(self, call: StageCall, *, last: bool) -> list[Any]:
-        if call.stage == 1:
-            return [pb_utils.Tensor("image", self._images)]
-        inputs = [take_rows("features", self._features, call.rows, len(self._images))]
-        if not last:
-            inputs.append(pb_utils.Tensor("prefix_sum", np.ascontiguousarray(call.prefix_sum)))
-        return inputs
+    def _input(self, name: str, call: StageCall) -> Any:
+        if name == "image":
+            return pb_utils.Tensor(name, self._images)
+        if name == "features":
+            return take_rows(name, self._features, call.rows, len(self._images))
+        return pb_utils.Tensor(name, np.ascontiguousarray(call.prefix_sum))
 
     def _execute(self, model: str, inputs: list[Any], wanted: list[str]) -> dict[str, Any]:
         request = pb_utils.InferenceRequest(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from serving.engine.scheduler import BatchReport
-from serving.model.manifest import graph_model
+from serving.model.repository import graph_model
 
 _NS = 1e9
 

@@ -1,33 +1,26 @@
-"""What a model repository says about its model, and where its files lie.
+"""What a version of a model says of itself: class names, image preparation, routing, costs.
 
-`manifest.json` lies in the version folder of the model `ride` and travels with the graphs: class
-names, image preparation, routing policy, costs, provenance, and the SHA-256 of every graph. Its
-schema is described in docs/manifest.md. Standard library only, so that Triton's Python
-backend can read it too.
+`manifest.json` lies in the version folder of the model `ride` and travels with the graphs. Its
+schema is described in docs/manifest.md; `serving.model.manifest_json` reads it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass
 
-from serving.errors import ModelRepositoryError
+from serving.model.quantization import Quantization
+from serving.model.shot_groups import Accuracy
+from serving.model.strict_json import STRICT, JsonObject, Number, Whole
 
 SCHEMA_VERSION = 4
 MODEL_NAME = "ride"
 IMAGE_MODEL_NAME = "ride_image"
 """The same model for encoded images: no folder of its own, but a name that clients know."""
-FILE_NAME = "manifest.json"
-GRAPH_FILE = "model.onnx"
 INTERPOLATIONS = ("bilinear", "bicubic")
 GEARS = ("fast", "balanced", "full")
 PRECISIONS = ("fp32", "int8", "fp16")
-_MAX_GRAPH_BYTES = 2 * 2**30
-_ROUNDING = 1e-9
 _SHARES_ROUNDED = 1e-3
 
 
@@ -58,11 +51,13 @@ class ImageSpec:
 class MultiplyAdds:
     """Multiply-adds of one image: of the backbone, of each expert, of each router."""
 
-    backbone: int
-    experts: tuple[int, ...]
-    routers: tuple[int, ...]
+    backbone: Whole
+    experts: tuple[Whole, ...]
+    routers: tuple[Whole, ...]
 
     def __post_init__(self) -> None:
+        if not self.experts:
+            raise ValueError("experts must not be empty")
         if self.backbone < 0 or min(self.experts) <= 0 or min(self.routers, default=0) < 0:
             raise ValueError("multiply-adds must be positive")
 
@@ -75,21 +70,6 @@ class MultiplyAdds:
     def all_experts(self) -> int:
         """Of the full ensemble, which asks no router."""
         return self.spent(len(self.experts), 0)
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Top-1, as a share; None for a shot group without classes."""
-
-    overall: float
-    many: float | None
-    medium: float | None
-    few: float | None
-
-    def __post_init__(self) -> None:
-        shares = (self.overall, self.many, self.medium, self.few)
-        if not all(share is None or 0 <= share <= 1 for share in shares):
-            raise ValueError("accuracy must lie between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -106,7 +86,7 @@ class Gear:
 
     thresholds: tuple[float, ...]
     mean_experts: float
-    mean_multiply_adds: float
+    mean_multiply_adds: Number
     accuracy: Accuracy
     measured_on: str
 
@@ -120,83 +100,6 @@ class Gear:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """What a way of using the model gave on some images: accuracy and experts of an image."""
-
-    accuracy: Accuracy
-    mean_experts: float
-
-    def __post_init__(self) -> None:
-        if self.mean_experts < 1:
-            raise ValueError("mean_experts must be at least 1")
-
-
-@dataclass(frozen=True)
-class PairedDrop:
-    """What quantisation did to one way of using the model, on the same images before and after.
-
-    Attributes:
-        before: with the fp32 graphs.
-        after: with the quantised graphs.
-        drop: overall accuracy that was lost, as a share; negative where some was gained.
-        standard_error: of the drop, from the differences image by image.
-    """
-
-    before: Measurement
-    after: Measurement
-    drop: float
-    standard_error: float
-
-    def __post_init__(self) -> None:
-        lost = self.before.accuracy.overall - self.after.accuracy.overall
-        if abs(self.drop - lost) > _ROUNDING:
-            raise ValueError("drop must be the accuracy before less the accuracy after")
-        if self.standard_error < 0:
-            raise ValueError("standard_error must not be negative")
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The images that gave the ranges of the activations: how many, and where from, in words."""
-
-    images: int
-    source: str
-
-    def __post_init__(self) -> None:
-        if self.images < 1:
-            raise ValueError("calibration needs at least one image")
-
-
-@dataclass(frozen=True)
-class Quantization:
-    """How graphs of fewer bits were made of fp32 ones, and what that did to the answers.
-
-    Attributes:
-        calibration: None for a precision that needs none.
-        measured_on: the images of what follows, in words; never those of the calibration.
-        images: how many they are.
-        routed: with the manifest's thresholds, which stay those of fp32.
-        all_experts: with every expert on every image.
-        max_drop: the drop of `routed`, as a share, above which there would be no such export.
-        settings: how, by the setting's name.
-    """
-
-    calibration: Calibration | None
-    measured_on: str
-    images: int
-    routed: PairedDrop
-    all_experts: PairedDrop
-    max_drop: float
-    settings: Mapping[str, str]
-
-    def __post_init__(self) -> None:
-        if self.images < 1:
-            raise ValueError("images must be at least 1")
-        if self.routed.drop > self.max_drop:
-            raise ValueError("the drop of routed must not be above max_drop")
-
-
-@dataclass(frozen=True)
 class Stops:
     """Where images stopped, routed by the model's own thresholds.
 
@@ -205,7 +108,7 @@ class Stops:
         stopped_after: shares of them that took 1, 2, .. K experts.
     """
 
-    images: int
+    images: Whole
     stopped_after: tuple[float, ...]
 
     def __post_init__(self) -> None:
@@ -238,18 +141,19 @@ class Manifest:
             can tell.
     """
 
+    __pydantic_config__ = STRICT
     class_names: tuple[str, ...]
-    class_counts: tuple[int, ...]
+    class_counts: tuple[Whole, ...]
     image: ImageSpec
     thresholds: tuple[float, ...]
     multiply_adds: MultiplyAdds
     graphs: Mapping[str, str]
-    gears: Mapping[str, Gear] = field(default_factory=dict)
-    corrections: tuple[tuple[float, ...], ...] = ()
-    evaluation: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    precision: str = "fp32"
-    quantization: Quantization | None = None
+    gears: Mapping[str, Gear]
+    corrections: tuple[tuple[Number, ...], ...]
+    evaluation: JsonObject
+    provenance: JsonObject
+    precision: str
+    quantization: Quantization | None
     stops: Stops | None = None
     schema_version: int = SCHEMA_VERSION
 
@@ -316,66 +220,3 @@ class Manifest:
         if self.stops is None:
             del fields["stops"]
         return json.dumps(fields, indent=2) + "\n"
-
-
-def graph_model(stage: int) -> str:
-    """The name of a stage's graph (from 1) as a model."""
-    return f"stage_{stage}"
-
-
-def graph_models(num_experts: int) -> list[str]:
-    """Names of the graphs' models, in the order in which an image meets them."""
-    return [graph_model(stage) for stage in range(1, num_experts + 1)]
-
-
-def graph_path(model: str, version: int) -> str:
-    """A graph's path in the repository, with forward slashes."""
-    return f"{model}/{version}/{GRAPH_FILE}"
-
-
-def manifest_path(repository: Path, version: int) -> Path:
-    """Where a version's manifest lies."""
-    return repository / MODEL_NAME / str(version) / FILE_NAME
-
-
-def versions(repository: Path) -> list[int]:
-    """Whole versions in a repository, oldest first: those that have a manifest."""
-    found = (repository / MODEL_NAME).glob(f"*/{FILE_NAME}")
-    names = [path.parent.name for path in found]
-    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
-
-
-def latest_version(repository: Path) -> int:
-    """The version to serve.
-
-    Raises:
-        ModelRepositoryError: if there is no repository here, or no whole version in it.
-    """
-    if not repository.is_dir():
-        raise ModelRepositoryError(f"there is no model repository {repository}")
-    found = versions(repository)
-    if not found:
-        raise ModelRepositoryError(
-            f"{repository} holds no model: there is no {MODEL_NAME}/<version>/{FILE_NAME}; "
-            "ride export writes one"
-        )
-    return found[-1]
-
-
-def read_graph(repository: Path, manifest: Manifest, path: str) -> bytes:
-    """A graph's bytes, which are what the manifest says they are.
-
-    Raises:
-        ModelRepositoryError: if the file is missing or was altered.
-    """
-    try:
-        if (repository / path).stat().st_size > _MAX_GRAPH_BYTES:
-            raise ModelRepositoryError(f"{repository / path} is larger than 2 GiB")
-        content = (repository / path).read_bytes()
-    except OSError as error:
-        raise ModelRepositoryError(f"{repository / path} can't be read: {error.strerror}") from None
-    if hashlib.sha256(content).hexdigest() != manifest.graphs[path]:
-        raise ModelRepositoryError(
-            f"{repository / path} was altered: its SHA-256 is not the one in the manifest"
-        )
-    return content

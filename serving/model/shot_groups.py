@@ -6,15 +6,29 @@ Many-shot classes have more than 100 images, few-shot classes less than 20.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.model.manifest import Accuracy
-
 GROUPS = ("many", "medium", "few")
 MANY_ABOVE = 100
 FEW_BELOW = 20
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1, as a share; None for a shot group without classes."""
+
+    overall: float
+    many: float | None
+    medium: float | None
+    few: float | None
+
+    def __post_init__(self) -> None:
+        shares = (self.overall, self.many, self.medium, self.few)
+        if not all(share is None or 0 <= share <= 1 for share in shares):
+            raise ValueError("accuracy must lie between 0 and 1")
 
 
 def shot_groups(class_counts: Sequence[float]) -> NDArray[np.int8]:

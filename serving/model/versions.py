@@ -6,8 +6,9 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.model.manifest import Manifest, latest_version
+from serving.model.manifest import Manifest
 from serving.model.manifest_json import load_manifest
+from serving.model.repository import latest_version
 
 
 @dataclass(frozen=True)

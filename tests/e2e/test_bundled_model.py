@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from serving.model.manifest import GEARS, Manifest, latest_version
+from serving.model.manifest import GEARS, Manifest
 from serving.model.manifest_json import load_manifest
+from serving.model.repository import latest_version
 from tests.checkout import ROOT
 from tests.running_server import RunningServer
 from training.checkpoint import load_checkpoint

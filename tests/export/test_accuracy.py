@@ -12,7 +12,8 @@ import torch
 from export.accuracy import compare_engines, paired_drop
 from export.parity import random_images
 from serving.engine.graphs import Engine, load_engine
-from serving.model.manifest import Accuracy, Gear
+from serving.model.manifest import Gear
+from serving.model.shot_groups import Accuracy
 from training.evaluation import Answers
 
 

@@ -13,8 +13,8 @@ from export.config_pbtxt import graph_config
 from export.graphs import split_model
 from export.placement import Placement, Target
 from export.triton_models import write_triton_models
-from serving.model.manifest import graph_models
 from serving.model.manifest_json import load_manifest
+from serving.model.repository import graph_models
 from tests.checkout import ROOT
 from training.checkpoint import Checkpoint
 

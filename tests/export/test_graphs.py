@@ -10,9 +10,10 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from export.graphs import Graph, Scoring, TensorSpec, split_model, write_graph
+from export.graphs import Graph, Scoring, split_model, write_graph
+from serving.dataplane.tensors import Datatype, TensorSpec
 from serving.engine.graphs import Engine, load_engine
-from serving.model.manifest import graph_models
+from serving.model.repository import graph_models
 from tests.checkout import ROOT
 from training.checkpoint import Checkpoint
 from training.config import ModelConfig, RouterKind
@@ -33,14 +34,14 @@ def engine(repository: Path) -> Engine:
 
 def random_input(spec: TensorSpec, batch: int) -> np.ndarray:
     generator = np.random.default_rng(batch)
-    if spec.datatype == "uint8":
-        return generator.integers(0, 256, (batch, *spec.shape), dtype=np.uint8)
-    return generator.standard_normal((batch, *spec.shape), dtype=np.float32)
+    if spec.datatype is Datatype.UINT8:
+        return generator.integers(0, 256, (batch, *spec.shape[1:]), dtype=np.uint8)
+    return generator.standard_normal((batch, *spec.shape[1:]), dtype=np.float32)
 
 
 def test_a_model_is_cut_into_the_graphs_of_a_repository(graphs: list[Graph]) -> None:
     assert [graph.name for graph in graphs] == graph_models(num_experts=2)
-    assert [spec.shape for graph in graphs for spec in graph.outputs] == [
+    assert [spec.shape[1:] for graph in graphs for spec in graph.outputs] == [
         *((16, 32, 32), (10,), (48,), ()),
         *((10,), (48,)),
     ]
@@ -69,10 +70,11 @@ def test_every_router_can_be_exported(kind: RouterKind, tmp_path: Path) -> None:
     model = RideModel(config).eval()
     _, size = model.experts[0](model.backbone(torch.zeros(1, 3, 8, 8)))[1].shape
     examples = (torch.zeros(2, size), torch.zeros(2, 10))
-    inputs = (TensorSpec("embedding", "float32", (size,)), TensorSpec("sum", "float32", (10,)))
+    fp32 = Datatype.FP32
+    inputs = (TensorSpec("embedding", fp32, (-1, size)), TensorSpec("sum", fp32, (-1, 10)))
     _, router = model.routers
     module = Scoring(router, 2, torch.arange(10.0)).eval()
-    graph = Graph("router_2", module, examples, inputs, (TensorSpec("score", "float32", ()),))
+    graph = Graph("router_2", module, examples, inputs, (TensorSpec("score", fp32, (-1,)),))
     session = exported(graph, tmp_path)
     assert [node.name for node in session.get_inputs()] == ["embedding", "sum"]
     for batch in (1, 2, 7):
@@ -84,7 +86,7 @@ def test_a_router_scores_the_corrected_mean_of_all_experts_so_far(finished: Chec
     torch.manual_seed(0)
     model = RideModel(config).eval()
     corrections = torch.randn(3, 10)
-    image = torch.from_numpy(random_input(TensorSpec("image", "uint8", (8, 8, 3)), 4))
+    image = torch.from_numpy(random_input(TensorSpec("image", Datatype.UINT8, (-1, 8, 8, 3)), 4))
     first, second, _ = split_model(model, 8, corrections.tolist())
     with torch.no_grad():
         features, logits, embedding, score = first.module(image)

@@ -20,12 +20,13 @@ from onnx import numpy_helper
 from rich.console import Console
 
 from export.errors import ExportError
-from export.quantization_wish import QuantizationWish, QuantizedPrecision
+from export.quantization_request import QuantizationRequest, QuantizedPrecision
 from export.quantized_version import read_quantization_images
 from export.session import export_session
 from serving.engine.graphs import load_engine
-from serving.model.manifest import Manifest, graph_models
+from serving.model.manifest import Manifest
 from serving.model.manifest_json import load_manifest
+from serving.model.repository import graph_models
 from tests.checkout import ROOT
 from tests.fitted_run import DATA, fitted_run
 from training.checkpoint import Checkpoint, save_checkpoint
@@ -45,8 +46,8 @@ def three_versions(
     """One repository: version 1 is fp32, 2 is int8, 3 is fp16."""
     target = shutil.copytree(repository, tmp_path_factory.mktemp("quantised") / "repository")
     for precision in (INT8, FP16):
-        wish = QuantizationWish(precision, 100)
-        export_session(run, target, data=cifar10_folder, quantize=wish, console=CONSOLE)
+        request = QuantizationRequest(precision, 100)
+        export_session(run, target, data=cifar10_folder, quantize=request, console=CONSOLE)
     return target
 
 
@@ -165,9 +166,9 @@ def test_a_drop_above_the_limit_is_refused_and_nothing_is_left(
     labels = pq.read_table(data / "train.parquet")["label"]
     grey = png_column(torch.full((len(labels), 32, 32, 3), 120, dtype=torch.uint8))
     pq.write_table(pa.table({"img": grey, "label": labels}), data / "train.parquet")
-    target, wish = tmp_path / "exported" / "repository", QuantizationWish(INT8, 0.5)
+    target, request = tmp_path / "exported" / "repository", QuantizationRequest(INT8, 0.5)
     with pytest.raises(ExportError, match=r"int8 loses \S+ points .* at most 0.5 may be lost"):
-        export_session(run, target, data=data, quantize=wish, console=CONSOLE)
+        export_session(run, target, data=data, quantize=request, console=CONSOLE)
     assert list(target.parent.iterdir()) == []
 
 
@@ -191,16 +192,16 @@ def test_a_run_without_held_out_images_cannot_be_calibrated(
     run, target = tmp_path / "run", tmp_path / "exported" / "repository"
     run.mkdir()
     save_checkpoint(replace(finished, config=everything), run)
-    wish = QuantizationWish(INT8, 0.5)
+    request = QuantizationRequest(INT8, 0.5)
     with pytest.raises(ConfigError, match="set a holdout"):
-        export_session(run, target, data=cifar10_folder, quantize=wish, console=CONSOLE)
+        export_session(run, target, data=cifar10_folder, quantize=request, console=CONSOLE)
     assert not target.parent.exists()
 
 
 @pytest.mark.parametrize("drop", [-0.1, 100.1, math.nan, math.inf])
 def test_an_impossible_limit_is_refused(drop: float) -> None:
     with pytest.raises(ExportError, match="must lie between 0 and 100 points"):
-        QuantizationWish(INT8, drop)
+        QuantizationRequest(INT8, drop)
 
 
 def test_the_command_line_says_what_quantisation_needs(

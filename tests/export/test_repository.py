@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from export.errors import ExportError
-from export.graphs import Graph, TensorSpec
+from export.graphs import Graph
 from export.repository import StagedVersion, next_version, publish, staged_version
 from export.session import build_manifest
-from serving.model.manifest import latest_version, versions
+from serving.dataplane.tensors import Datatype, TensorSpec
 from serving.model.manifest_json import load_manifest
+from serving.model.repository import latest_version, versions
 from training.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.usefixtures("short_networks")
@@ -58,7 +59,7 @@ def test_nothing_is_left_beside_a_published_repository(repository: Path) -> None
 
 def test_nothing_is_left_of_an_export_that_fails(finished: Checkpoint, tmp_path: Path) -> None:
     model = finished.build_model()
-    row = (TensorSpec("row", "float32", (3,)),)
+    row = (TensorSpec("row", Datatype.FP32, (-1, 3)),)
     small = Graph("stage_2", torch.nn.Softmax(dim=1), (torch.zeros(2, 3),), row, row)
     target = tmp_path / "model_repository"
     with (

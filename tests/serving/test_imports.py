@@ -30,7 +30,11 @@ def test_tracing_costs_no_import_where_it_is_off() -> None:
     assert not loaded & {"serving.tracing.spans", "opentelemetry.sdk", "opentelemetry.exporter"}
 
 
-def test_routing_and_manifest_need_nothing_but_numpy() -> None:
-    loaded = modules_after("import serving.model.routing, serving.model.manifest")
+def test_routing_needs_nothing_but_numpy_and_the_manifest_pydantic_besides() -> None:
+    others = {"onnxruntime", "fastapi", "prometheus_client", "PIL"}
+    loaded = modules_after("import serving.model.routing")
     assert "numpy" in loaded
-    assert not loaded & {"onnxruntime", "fastapi", "pydantic", "prometheus_client", "PIL"}
+    assert not loaded & {*others, "pydantic"}
+    loaded = modules_after("import serving.model.manifest_json")
+    assert "pydantic" in loaded
+    assert not loaded & others

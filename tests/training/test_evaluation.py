@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from serving.model.manifest import Accuracy, MultiplyAdds
+from serving.model.manifest import MultiplyAdds
 from serving.model.routing import Routed, RoutingRule
-from serving.model.shot_groups import accuracy_by_shot
+from serving.model.shot_groups import Accuracy, accuracy_by_shot
 from training.checkpoint import Checkpoint, Position, Stage
 from training.config import ModelConfig, RouterKind, TrainingConfig
 from training.errors import DataError

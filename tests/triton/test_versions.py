@@ -13,7 +13,7 @@ import tritonclient.grpc
 from tritonclient.utils import InferenceServerException
 
 from benchmarks.images import Images
-from serving.model.manifest import manifest_path
+from serving.model.repository import manifest_path
 from tests.model_versions import add_version
 from tests.running_triton import running_triton
 from tests.triton.conftest import EXPLICIT, Client

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from serving.engine.graphs import Engine
-from serving.model.manifest import manifest_path
+from serving.model.repository import manifest_path
 from tests.checkout import ROOT
 from tests.running_server import RunningServer, running_server
 from verify.decoding import decoded_batches

@@ -18,8 +18,8 @@ from serving.audit.samples import read_samples
 from serving.engine.graphs import Engine, load_engine
 from serving.errors import AuditError
 from serving.metrics.drift import expected_go_on
-from serving.model.manifest import versions
 from serving.model.manifest_json import load_manifest
+from serving.model.repository import versions
 from tests.running_server import RunningServer
 
 Call = Callable[..., subprocess.CompletedProcess[str]]

@@ -17,7 +17,7 @@ import tritonclient.http
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from serving.model.manifest import graph_path
+from serving.model.repository import graph_path
 from tests.model_versions import add_version
 from tests.running_server import RunningServer, running_server
 

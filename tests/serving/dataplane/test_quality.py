@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from serving.engine.graphs import Engine, load_engine
 from serving.errors import InvalidRequest
-from serving.model.manifest import GEARS, latest_version, manifest_path
+from serving.model.manifest import GEARS
+from serving.model.repository import latest_version, manifest_path
 from tests.running_server import RunningServer, running_server
 
 Pixels = NDArray[np.uint8]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from serving.engine.graphs import Engine, load_engine
 from serving.errors import InvalidRequest, ModelRepositoryError
-from serving.model.manifest import latest_version, manifest_path
+from serving.model.repository import latest_version, manifest_path
 from serving.model.routing import Routed, RoutingRule
 
 Pixels = NDArray[np.uint8]

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.engine.overload import Allowed, GearLadder, OverloadControl
-from serving.model.manifest import Manifest, latest_version
+from serving.model.manifest import Manifest
 from serving.model.manifest_json import load_manifest
+from serving.model.repository import latest_version
 from serving.model.routing import RoutingRule
 
 OBJECTIVE_S = 1.0

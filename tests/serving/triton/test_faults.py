@@ -18,8 +18,8 @@ import pytest
 
 from serving.engine.graphs import Engine
 from serving.images.decode import ImageLimits, decode_image
-from serving.model.manifest import manifest_path
 from serving.model.manifest_json import load_manifest
+from serving.model.repository import manifest_path
 from tests.running_server import RunningServer, running_server
 from tests.serving.triton.scripted_triton import ScriptedTriton, Tensors, scripted_triton
 from tests.waiting import WAIT_S, wait_until

@@ -16,7 +16,7 @@ class QuantizedPrecision(StrEnum):
 
 
 @dataclass(frozen=True)
-class QuantizationWish:
+class QuantizationRequest:
     """What is to be made, and how many points of routed accuracy it may cost: `max_drop`."""
 
     precision: QuantizedPrecision
