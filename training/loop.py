@@ -21,15 +21,15 @@ from serving.interrupt import InterruptFlag
 from training.batches import parts_of, seed_of
 from training.checkpoint import FILE_NAME, Checkpoint, Position, Stage, save_checkpoint
 from training.config import TrainingConfig
-from training.data import Images
+from training.data import LabelledImages
 from training.data.loading import Batch, BatchPlan, Loader
-from training.device import Machine
+from training.device import ComputeDevice
 from training.errors import ConfigError, DataError, DivergedError
 from training.model import RideModel
 from training.processes import Processes, unsynchronised
 from training.stages import (
-    Outcome,
     StageTraining,
+    StepResult,
     Teacher,
     classifier_training,
     expert_training,
@@ -73,10 +73,10 @@ class TrainingRun:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        images: Images,
+        images: LabelledImages,
         loader: Loader,
         directory: Path,
-        machine: Machine,
+        compute: ComputeDevice,
         *,
         checkpoint_every_s: float,
         reporter: Reporter,
@@ -92,16 +92,16 @@ class TrainingRun:
             )
         self.config = checkpoint.config
         self.position = checkpoint.position
-        self.model = machine.place(checkpoint.build_model())
+        self.model = compute.place(checkpoint.build_model())
         self._checkpoint = checkpoint
         self._images = images
         self._loader = loader
         self._directory = directory
-        self._machine = machine
+        self._compute = compute
         self._checkpoint_every_s = checkpoint_every_s
         self._reporter = reporter
         self._interrupt = interrupt
-        self._teacher = None if teacher is None else Teacher(teacher, machine)
+        self._teacher = None if teacher is None else Teacher(teacher, compute)
         self._processes = processes or Processes()
         self._saved_at = time.monotonic()
         self._unchecked: list[StepReport] = []
@@ -130,14 +130,14 @@ class TrainingRun:
                     self.model,
                     self.config,
                     self._images.class_counts,
-                    self._machine,
+                    self._compute,
                     self._teacher,
                 )
             case Stage.CLASSIFIERS:
-                return classifier_training(self.model, self.config, self._machine)
+                return classifier_training(self.model, self.config, self._compute)
             case _:
                 corrections = self._checkpoint.prefix_corrections()
-                return router_training(self.model, self.config, corrections, self._machine)
+                return router_training(self.model, self.config, corrections, self._compute)
 
     def _train(self, stage: StageTraining) -> bool:
         """Train one stage. Returns False after an interruption."""
@@ -239,7 +239,7 @@ class TrainingRun:
         optimiser: torch.optim.Optimizer,
         parts: list[SeededBatch],
         rate: float,
-    ) -> Outcome:
+    ) -> StepResult:
         """One optimiser step on the mean over all parts of the batch."""
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -325,7 +325,7 @@ class TrainingRun:
 
 
 def new_checkpoint(
-    config: TrainingConfig, images: Images, provenance: dict[str, object]
+    config: TrainingConfig, images: LabelledImages, provenance: dict[str, object]
 ) -> Checkpoint:
     """A freshly initialised model at the first step of stage one."""
     with torch.random.fork_rng(devices=[]):

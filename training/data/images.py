@@ -15,7 +15,7 @@ from training.data.decoding import decode_image
 from training.data.sources import Source
 
 
-class Images(Protocol):
+class LabelledImages(Protocol):
     """N images in a fixed order, their labels and the names of the classes.
 
     `description` says in a few words where the images come from, for reports: "the test split".
@@ -137,12 +137,12 @@ class EncodedSet:
         return digest.hexdigest()
 
 
-def _class_counts(images: Images) -> tuple[int, ...]:
+def _class_counts(images: LabelledImages) -> tuple[int, ...]:
     counts = torch.bincount(images.labels, minlength=len(images.class_names))
     return tuple(counts.tolist())
 
 
-def _digest_of_labels(images: Images) -> hashlib._Hash:
+def _digest_of_labels(images: LabelledImages) -> hashlib._Hash:
     digest = hashlib.sha256(json.dumps(images.class_names).encode())
     digest.update(images.labels.contiguous().numpy().data)
     return digest

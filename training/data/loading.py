@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from training.augmentation.batch import augment_batch
 from training.augmentation.images import evaluation_transform, training_transform
 from training.config import AugmentationConfig, DataConfig, Policy
-from training.data.images import EncodedSet, Images, ImageSet
+from training.data.images import EncodedSet, ImageSet, LabelledImages
 from training.errors import DataError
 
 Item = TypeVar("Item")
@@ -73,7 +73,7 @@ class Loader(Protocol):
 
 
 def make_loader(
-    images: Images,
+    images: LabelledImages,
     augmentation: AugmentationConfig,
     data: DataConfig,
     device: torch.device,
@@ -161,7 +161,12 @@ class WorkerLoader:
 
 
 def plain_batches(
-    images: Images, data: DataConfig, device: torch.device, batch_size: int, *, workers: int = 0
+    images: LabelledImages,
+    data: DataConfig,
+    device: torch.device,
+    batch_size: int,
+    *,
+    workers: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order, as they are evaluated: uint8 [N, S, S, 3] and labels int64 [N].
 

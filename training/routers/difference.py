@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.routers.agreement import disagreement, earlier_mean
-from training.routers.entropy import spread
+from training.routers.entropy import normalised_entropy
 from training.routers.margin import closeness
 from training.routers.max_probability import doubt
 from training.routers.score import as_score
@@ -52,7 +52,11 @@ class DifferenceRouter(nn.Module):
         """What the network sees: embedding [N, D], prefix logits [N, C] -> [N, F]."""
         log_probabilities = torch.log_softmax(prefix_logits, dim=1)
         top = log_probabilities.topk(self.top_logits, dim=1).values
-        measures = [doubt(prefix_logits), closeness(prefix_logits), spread(prefix_logits)]
+        measures = [
+            doubt(prefix_logits),
+            closeness(prefix_logits),
+            normalised_entropy(prefix_logits),
+        ]
         if self.classifier is not None:
             newest = self.classifier(embedding)
             earlier = earlier_mean(prefix_logits, newest, self.experts)
