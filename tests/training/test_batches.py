@@ -17,8 +17,11 @@ KEYS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=5)
 @given(KEYS, KEYS)
 @settings(deadline=None)
 def test_other_places_in_a_run_have_other_seeds(one: list[int], other: list[int]) -> None:
+    """Zeros at the end don't count: numpy fills up keys with them."""
     assert 0 <= seed_of(*one) < 2**63
-    assert (seed_of(*one) == seed_of(*other)) == (one == other)
+    length = max(len(one), len(other))
+    same = [*one, *[0] * length][:length] == [*other, *[0] * length][:length]
+    assert (seed_of(*one) == seed_of(*other)) == same
 
 
 @given(st.integers(1, 40), st.integers(1, 8))

@@ -19,8 +19,8 @@ from training.outputs import Outputs, prefix_logits, router_scores
 from training.route.comparison import ComparisonRow, ScoredRouter, compare
 from training.route.data import RoutingData
 from training.routers.baselines import oracle_scores, random_scores
-from training.routers.build import build_routers
 from training.routers.difference import fit_difference
+from training.routers.registry import build_routers
 
 _DEFAULT_DROP = 0.3
 _CPU = torch.device("cpu")

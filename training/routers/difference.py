@@ -7,10 +7,13 @@ help but not harm, an answer that is right now and wrong later; the difference k
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.config import ModelConfig
 from training.routers.agreement import disagreement, earlier_mean
 from training.routers.entropy import normalised_entropy
 from training.routers.margin import closeness
@@ -71,6 +74,19 @@ class DifferenceRouter(nn.Module):
 
     def forward(self, embedding: Tensor, prefix_logits: Tensor) -> Tensor:
         return as_score(torch.sigmoid(self.logit(self.features(embedding, prefix_logits))))
+
+
+def difference_routers(config: ModelConfig, experts: Sequence[nn.Module]) -> list[nn.Module]:
+    """One router for each expert, not fitted yet."""
+    return [
+        DifferenceRouter(
+            count,
+            expert.get_submodule("classifier"),
+            config.router_top_logits,
+            config.router_width,
+        )
+        for count, expert in enumerate(experts, start=1)
+    ]
 
 
 def fit_difference(
