@@ -57,6 +57,8 @@ class StageTraining:
         rate: learning rate at an epoch, a step and so many steps an epoch.
         order: the rows of an epoch, from images and a seed.
         image_size: side of the images in an epoch, pixels.
+        accumulate: parts that a batch is worked off in.
+        ema_decay: of the moving average that becomes the model at the end; 0 for none.
     """
 
     module: nn.Module
@@ -64,6 +66,8 @@ class StageTraining:
     rate: Callable[[int, int, int], float]
     order: Callable[[LabelledImages, int], Tensor]
     image_size: Callable[[int], int]
+    accumulate: int = 1
+    ema_decay: float = 0.0
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -188,6 +192,8 @@ def expert_training(
         rate=lambda epoch, _step, _steps: learning_rate(settings, epoch),
         order=shuffled,
         image_size=lambda epoch: settings.small_size if epoch < settings.small_epochs else full,
+        accumulate=settings.accumulate,
+        ema_decay=settings.ema_decay,
     )
 
 

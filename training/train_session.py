@@ -23,7 +23,7 @@ from training.data import LabelledImages, Split, read_split
 from training.data.loading import OnUnreadable, make_loader
 from training.device import ComputeDevice, choose_device
 from training.errors import CheckpointError, ConfigError
-from training.loop import Reporter, TrainingRun, new_checkpoint
+from training.loop import Reporter, TrainingRun, fresh_model, new_checkpoint
 from training.model import RideModel
 from training.processes import Processes, joined_processes
 from training.progress import ConsoleReporter, SilentReporter, say
@@ -69,21 +69,15 @@ def train_session(
         TrainingError: for flags, data or a checkpoint that a user can mend.
     """
     with joined_processes() as processes, InterruptFlag() as interrupt:
-        checkpoint = _resumed(output) if resume else None
-        if checkpoint is None:
-            _require_new(output)
-        elif checkpoint.position.stage is Stage.DONE:
+        checkpoint = _resumed(output, resume=resume)
+        if checkpoint is not None and checkpoint.position.stage is Stage.DONE:
             say(console, f"{output} is already finished.")
             return True
-        else:
-            config = checkpoint.config
+        config = config if checkpoint is None else checkpoint.config
         compute = choose_device(runtime.device, config.precision, compiled=runtime.compiled)
         images = read_split(runtime.data, config.data, Split.TRAIN)
         teacher, config = _teacher(runtime.teacher, config)
-        if checkpoint is None:
-            config = _for_classes(config, len(images.class_names))
-            config.check()
-            checkpoint = _started(config, images, compute, runtime.weights, console)
+        checkpoint = checkpoint or _started(config, images, compute, runtime.weights, console)
         loader = make_loader(
             images,
             config.augmentation,
@@ -111,13 +105,7 @@ def train_session(
                 processes=processes,
             ).run()
         if processes.is_main:
-            _say_what_next(
-                console,
-                output,
-                runtime,
-                finished=finished,
-                skipped=tuple(loader.unreadable.values()),
-            )
+            _say_what_next(console, output, runtime.data, finished, [*loader.unreadable.values()])
     return finished
 
 
@@ -129,18 +117,18 @@ def _started(
     console: Console,
 ) -> Checkpoint:
     """The first checkpoint of a new run."""
-    checkpoint = new_checkpoint(config, images, provenance(config, compute))
+    config = _for_classes(config, len(images.class_names))
+    config.check()
+    model, origin = fresh_model(config), provenance(config, compute)
     if weights is not None:
-        model = checkpoint.build_model()
         report = load_pretrained(model, read_weights(weights))
-        checkpoint.model = model.state_dict()
-        checkpoint.provenance["weights_sha256"] = file_digest(weights)
+        origin["weights_sha256"] = file_digest(weights)
         say(
             console,
             f"{weights}: {report.taken} tensors taken, {report.thinned} thinned to narrower "
             f"experts, {report.left} left at their initialisation",
         )
-    return checkpoint
+    return new_checkpoint(config, images, origin, model)
 
 
 def _for_classes(config: TrainingConfig, classes: int) -> TrainingConfig:
@@ -174,34 +162,30 @@ def _reporter(
 
 
 def _say_what_next(
-    console: Console,
-    output: Path,
-    runtime: Runtime,
-    *,
-    finished: bool,
-    skipped: tuple[str, ...],
+    console: Console, output: Path, data: Path, finished: bool, skipped: list[str]
 ) -> None:
     if skipped:
         several = f"{len(skipped)} images could not be read, the first of them: "
         say(console, (several if len(skipped) > 1 else "1 image could not be read: ") + skipped[0])
     if finished:
-        say(console, f"Finished. Next: ride evaluate {output} --data {runtime.data}")
+        say(console, f"Finished. Next: ride evaluate {output} --data {data}")
     else:
-        again = f"ride train --resume --output {output} --data {runtime.data}"
+        again = f"ride train --resume --output {output} --data {data}"
         say(console, f"Stopped. Go on with: {again}")
 
 
-def _resumed(output: Path) -> Checkpoint:
-    if not (output / FILE_NAME).is_file():
-        raise CheckpointError(f"there is nothing to resume in {output}: it has no {FILE_NAME}")
-    return load_checkpoint(output)
-
-
-def _require_new(output: Path) -> None:
-    if (output / FILE_NAME).exists():
+def _resumed(output: Path, *, resume: bool) -> Checkpoint | None:
+    """The checkpoint to go on from; None for a new run, whose folder must not hold one."""
+    path = output / FILE_NAME
+    if resume:
+        if not path.is_file():
+            raise CheckpointError(f"there is nothing to resume in {output}: it has no {FILE_NAME}")
+        return load_checkpoint(output)
+    if path.exists():
         raise ConfigError(
             f"{output} already holds a run: go on with it (--resume) or name another folder"
         )
+    return None
 
 
 def _create(output: Path) -> None:
