@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from serving.model.curves import Curve, CurvePoint
-from serving.model.manifest_json import parse_gears
 from serving.model.routing import Routed, RoutingRule
 from training.checkpoint import Checkpoint, load_finished
 from training.costs import multiply_adds
@@ -24,7 +23,7 @@ from training.evaluation import Answers, Result, all_experts, result, route_cach
 from training.outputs import collect_outputs, router_scores
 from training.progress import say
 from training.report import ReportContents, RunResults, refuse_foreign, write_report
-from training.route.candidates import Budget, compare_all, fit_candidates, kinds_for
+from training.route.candidates import Budget, compare_all, fit_candidate, kinds_for
 from training.route.data import collect_routing_data
 from training.route.images import route_images
 
@@ -183,11 +182,8 @@ def _measure(run: ReportedRun, data: Path, device: torch.device, workers: int) -
 
 def _settings(checkpoint: Checkpoint) -> dict[str, tuple[float, ...]]:
     """Thresholds to show by name: those in use, and the gears that `ride route` chose."""
-    gears = parse_gears(checkpoint.routing.get("gears", {}))
-    return {
-        "as evaluated": checkpoint.thresholds,
-        **{f"gear {name}": gear.thresholds for name, gear in gears.items()},
-    }
+    gears = {f"gear {name}": gear.thresholds for name, gear in checkpoint.gears.items()}
+    return {"as evaluated": checkpoint.thresholds, **gears}
 
 
 def _point(thresholds: tuple[float, ...], measured: Result) -> CurvePoint:
@@ -219,7 +215,7 @@ def _curves(run: ReportedRun, data: Path, device: str, workers: int, console: Co
         with_views=True,
         prior_adjustment=checkpoint.prior_adjustment,
     )
-    candidates = fit_candidates(kinds, routing_data, Budget())
+    candidates = [fit_candidate(kind, routing_data, Budget()) for kind in kinds]
     return _Curves(tuple(row.curve for row in compare_all(candidates, routing_data)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -79,14 +79,8 @@ def kinds_for(
     return tuple(kind for kind in RouterKind if kind is not RouterKind.RIDE or kind is own)
 
 
-def fit_candidates(
-    kinds: Iterable[RouterKind], data: RoutingData, budget: Budget
-) -> list[Candidate]:
-    """Fit routers of each kind, where they learn, and choose their thresholds."""
-    return [_fit_candidate(kind, data, budget) for kind in kinds]
-
-
-def _fit_candidate(kind: RouterKind, data: RoutingData, budget: Budget) -> Candidate:
+def fit_candidate(kind: RouterKind, data: RoutingData, budget: Budget) -> Candidate:
+    """Fit routers if they learn, and choose their thresholds."""
     model = data.model
     routers = checkpointed = model.routers
     if kind is not RouterKind.RIDE:

@@ -18,7 +18,7 @@ from training.checkpoint import Checkpoint, load_finished, save_checkpoint
 from training.config import RouterKind
 from training.errors import ConfigError
 from training.progress import say
-from training.route.candidates import Budget, Candidate, compare_all, fit_candidates, kinds_for
+from training.route.candidates import Budget, Candidate, compare_all, fit_candidate, kinds_for
 from training.route.comparison import (
     BUDGETS,
     ComparisonRow,
@@ -69,7 +69,7 @@ def route_session(
     )
     if prior_adjustment is None:
         say(console, f"Prior adjustment: {routing_data.prior_adjustment:g}.")
-    candidates = fit_candidates(kinds, routing_data, budget)
+    candidates = [fit_candidate(kind, routing_data, budget) for kind in kinds]
     test = routing_data.test_predictions
     if with_comparison:
         _show(compare_all(candidates, routing_data), test, run, console)
