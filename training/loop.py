@@ -27,14 +27,15 @@ from training.learner import Learner, SeededBatch
 from training.model import RideModel
 from training.processes import Processes
 from training.stages import (
+    ClassifierStage,
+    RouterStage,
     StageTraining,
     Teacher,
-    classifier_training,
+    balanced_training,
     expert_training,
     learns_routers,
     normalise_classifiers,
     reset_classifiers,
-    router_training,
 )
 
 _STAGE_NUMBER = {Stage.EXPERTS: 1, Stage.ROUTERS: 2, Stage.CLASSIFIERS: 3}
@@ -116,15 +117,17 @@ class TrainingRun:
 
     def _stage_training(self) -> StageTraining:
         model, config, compute = self.model, self.config, self.compute
+        size = config.data.image_size
         match self.position.stage:
             case Stage.EXPERTS:
                 teacher = None if self.teacher is None else Teacher(self.teacher, compute)
                 return expert_training(model, config, self.images.class_counts, compute, teacher)
             case Stage.CLASSIFIERS:
-                return classifier_training(model, config, compute)
+                return balanced_training(ClassifierStage(model, compute), config.classifier, size)
             case _:
                 corrections = self.checkpoint.prefix_corrections()
-                return router_training(model, config, corrections, compute)
+                routers = RouterStage(model, config.router, corrections, compute)
+                return balanced_training(routers, config.router, size)
 
     def _train(self, stage: StageTraining) -> bool:
         """Train one stage. Returns False after an interruption."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +17,13 @@ from training.augmentation.mixup import mixup
 from training.backbones import COSINE_SCALE
 from training.backbones.classifier import CosineClassifier
 from training.batches import class_balanced_sample, seed_of, shuffled
-from training.config import RouterKind, TrainingConfig
+from training.config import (
+    ClassifierConfig,
+    OptimiserConfig,
+    RouterConfig,
+    RouterKind,
+    TrainingConfig,
+)
 from training.data import LabelledImages
 from training.data.loading import Batch
 from training.device import ComputeDevice, FullBatches
@@ -30,21 +35,6 @@ from training.schedule import cosine, learning_rate
 
 StepResult = tuple[Tensor, Tensor]
 """The loss of a batch, and the share of its images that the mean of all experts gets right."""
-
-
-class SgdSettings(Protocol):
-    """What every stage says of its optimiser."""
-
-    @property
-    def epochs(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def momentum(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +52,7 @@ class StageTraining:
     """
 
     module: nn.Module
-    settings: SgdSettings
+    settings: OptimiserConfig | ClassifierConfig | RouterConfig
     rate: Callable[[int, int, int], float]
     order: Callable[[LabelledImages, int], Tensor]
     image_size: Callable[[int], int]
@@ -156,11 +146,11 @@ class RouterStage(nn.Module):
     """Stage two: RIDE's routers, everything else frozen (RIDE, section 3.3)."""
 
     def __init__(
-        self, model: RideModel, config: TrainingConfig, corrections: Tensor, compute: ComputeDevice
+        self, model: RideModel, config: RouterConfig, corrections: Tensor, compute: ComputeDevice
     ) -> None:
         super().__init__()
         self.model = model
-        self._config = config.router
+        self._config = config
         self._corrections = corrections.to(compute.device)
         self._compute = compute
         _train_only(model, model.routers.parameters())
@@ -197,32 +187,16 @@ def expert_training(
     )
 
 
-def classifier_training(
-    model: RideModel, config: TrainingConfig, compute: ComputeDevice
+def balanced_training(
+    module: nn.Module, settings: ClassifierConfig | RouterConfig, image_size: int
 ) -> StageTraining:
-    """Classifiers on class-balanced batches, the rate falling to 0 along a cosine."""
-    settings = config.classifier
-    return StageTraining(
-        module=ClassifierStage(model, compute),
-        settings=settings,
-        rate=_cosine_rate(settings),
-        order=class_balanced_sample,
-        image_size=lambda _: config.data.image_size,
-    )
+    """The stages after it: class-balanced batches, the rate falling to 0 along a cosine."""
 
+    def rate(epoch: int, step: int, steps: int) -> float:
+        done = (epoch * steps + step) / (settings.epochs * steps)
+        return settings.learning_rate * cosine(done)
 
-def router_training(
-    model: RideModel, config: TrainingConfig, corrections: Tensor, compute: ComputeDevice
-) -> StageTraining:
-    """Stage two."""
-    settings = config.router
-    return StageTraining(
-        module=RouterStage(model, config, corrections, compute),
-        settings=settings,
-        rate=_cosine_rate(settings),
-        order=class_balanced_sample,
-        image_size=lambda _: config.data.image_size,
-    )
+    return StageTraining(module, settings, rate, class_balanced_sample, lambda _: image_size)
 
 
 def learns_routers(config: TrainingConfig) -> bool:
@@ -259,14 +233,6 @@ def _train_only(model: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
     model.requires_grad_(False)
     for parameter in parameters:
         parameter.requires_grad_()
-
-
-def _cosine_rate(settings: SgdSettings) -> Callable[[int, int, int], float]:
-    def rate(epoch: int, step: int, steps: int) -> float:
-        done = (epoch * steps + step) / (settings.epochs * steps)
-        return settings.learning_rate * cosine(done)
-
-    return rate
 
 
 def _share_right(logits: Tensor, labels: Tensor) -> Tensor:
