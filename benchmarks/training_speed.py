@@ -29,7 +29,7 @@ from training.config import Precision, TrainingConfig
 from training.costs import multiply_adds
 from training.data import ImageSet
 from training.data.loading import OnUnreadable, make_loader
-from training.device import Machine, choose_machine
+from training.device import ComputeDevice, choose_device
 from training.loop import StepReport, TrainingRun, new_checkpoint
 from training.presets import PRESETS, preset
 from training.processes import Processes, joined_processes
@@ -44,7 +44,7 @@ class StepClock:
     """A reporter that times the steps after a warm-up, and then ends the run."""
 
     def __init__(
-        self, interrupt: InterruptFlag, machine: Machine, warm_up: int, steps: int
+        self, interrupt: InterruptFlag, machine: ComputeDevice, warm_up: int, steps: int
     ) -> None:
         self._interrupt = interrupt
         self._machine = machine
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     options = _parser().parse_args(arguments)
     config = _configured(options)
-    machine = choose_machine(options.device, config.precision, compiled=options.compile)
+    machine = choose_device(options.device, config.precision, compiled=options.compile)
     with joined_processes() as processes:
         speed = measure(config, machine, processes, options.warm_up, options.steps)
         if processes.is_main:
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(
-    config: TrainingConfig, machine: Machine, processes: Processes, warm_up: int, steps: int
+    config: TrainingConfig, machine: ComputeDevice, processes: Processes, warm_up: int, steps: int
 ) -> Speed:
     """Train for `warm_up` + `steps` steps on random images, in a folder that is thrown away."""
     before = peak_operations(machine)
@@ -157,7 +157,7 @@ def random_images(config: TrainingConfig) -> ImageSet:
     )
 
 
-def peak_operations(machine: Machine) -> float:
+def peak_operations(machine: ComputeDevice) -> float:
     """Operations a second of one large matrix product."""
     side = _MATRIX_SIDE[machine.device.type]
     kind = torch.bfloat16 if machine.precision is Precision.BF16 else torch.float32
@@ -172,7 +172,7 @@ def peak_operations(machine: Machine) -> float:
     return _OPERATIONS * side**3 * products / (time.perf_counter() - started)
 
 
-def synchronise(machine: Machine) -> None:
+def synchronise(machine: ComputeDevice) -> None:
     """Wait until the device has done all that it was given."""
     if machine.device.type == "cuda":
         torch.cuda.synchronize(machine.device)

@@ -24,7 +24,7 @@ from serving.model.quantization import Calibration, PairedDrop, Quantization
 from serving.model.repository import graph_path
 from training.checkpoint import Checkpoint
 from training.config import DataConfig
-from training.data import Images, Split, read_split
+from training.data import LabelledImages, Split, read_split
 from training.data.loading import plain_batches
 
 CALIBRATION_IMAGES = 512
@@ -42,8 +42,8 @@ class QuantizationImages:
     The former neither trained nor test the model.
     """
 
-    calibration: Images | None
-    test: Images
+    calibration: LabelledImages | None
+    test: LabelledImages
     config: DataConfig
 
     @property
@@ -53,7 +53,7 @@ class QuantizationImages:
 
 
 def read_quantization_images(
-    directory: Path, checkpoint: Checkpoint, test: Images, precision: QuantizedPrecision
+    directory: Path, checkpoint: Checkpoint, test: LabelledImages, precision: QuantizedPrecision
 ) -> QuantizationImages:
     """Draw the calibration images of a run.
 
@@ -154,7 +154,7 @@ def _quantization(
 
 
 def _calibration_inputs(
-    stage: int, engine: Engine, images: Images, config: DataConfig
+    stage: int, engine: Engine, images: LabelledImages, config: DataConfig
 ) -> Iterator[Inputs]:
     """Inputs of a stage's graph, a batch at a time: features are large."""
     for batch, _ in plain_batches(images, config, _CPU, _CALIBRATION_BATCH):

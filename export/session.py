@@ -25,7 +25,7 @@ from serving.model.manifest import ImageSpec, Manifest
 from training.checkpoint import Checkpoint, checkpoint_digest, load_finished
 from training.config import DataConfig
 from training.costs import multiply_adds
-from training.data import Images, Split, read_split
+from training.data import LabelledImages, Split, read_split
 from training.data.loading import plain_batches
 from training.evaluation import FILE_NAME as EVALUATION_FILE
 from training.model import RideModel
@@ -145,7 +145,7 @@ def _evaluation(run: Path, console: Console) -> dict[str, Any]:
 
 
 def _parity_images(
-    engine: Engine, checkpoint: Checkpoint, images: Images | None
+    engine: Engine, checkpoint: Checkpoint, images: LabelledImages | None
 ) -> NDArray[np.uint8]:
     if images is None:
         return random_images(engine)

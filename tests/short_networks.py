@@ -11,7 +11,7 @@ from torchvision.models.resnet import Bottleneck
 from training.backbones import mobilenet, resnet32
 from training.backbones.convnext import ConvNeXtFamily
 from training.backbones.expert import Architecture
-from training.backbones.families import FAMILIES
+from training.backbones.registry import FAMILIES
 from training.backbones.resnet import ResNetFamily
 from training.backbones.swin import SwinFamily
 from training.config import Family

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data import Images
+from training.data import LabelledImages
 from training.data.loading import BatchPlan
 
 
@@ -21,12 +21,12 @@ def seed_of(*key: int) -> int:
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1
 
 
-def shuffled(images: Images, seed: int) -> Tensor:
+def shuffled(images: LabelledImages, seed: int) -> Tensor:
     """Every row once, in random order, int64 [N]."""
     return torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
 
 
-def class_balanced(images: Images, seed: int) -> Tensor:
+def class_balanced_sample(images: LabelledImages, seed: int) -> Tensor:
     """N draws with replacement, every class equally likely, int64 [N]."""
     weights = 1.0 / torch.tensor(images.class_counts, dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)

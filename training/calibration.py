@@ -16,7 +16,7 @@ GEAR_DROPS = {"fast": 0.02, "balanced": 0.003}
 """How much accuracy, as a share, a gear may lose against all experts."""
 
 
-def class_balanced(labels: NDArray[np.int64]) -> Weights:
+def class_balanced_weights(labels: NDArray[np.int64]) -> Weights:
     """Weights [N] with which every class among the labels counts the same, 1 on average."""
     counts = np.bincount(labels)
     weights: Weights = len(labels) / (np.count_nonzero(counts) * counts[labels])

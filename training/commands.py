@@ -139,9 +139,9 @@ def train(
         )
 
     from training.data.loading import OnUnreadable  # torch is slow to import, --help is not
-    from training.train_session import Surroundings, train_session
+    from training.train_session import Runtime, train_session
 
-    around = Surroundings(
+    runtime = Runtime(
         data=data,
         device=device,
         compiled=compiled,
@@ -151,7 +151,7 @@ def train(
         teacher=teacher,
         weights=weights,
     )
-    if not train_session(config, around, output=output, resume=resume, console=Console()):
+    if not train_session(config, runtime, output=output, resume=resume, console=Console()):
         raise typer.Exit(130)
 
 
@@ -274,14 +274,14 @@ def route(
     Example: ride route runs/first --data cifar100/ --mean-experts 1.5
     """
     # torch is slow to import, --help is not
-    from training.route.offers import Wish
+    from training.route.candidates import Budget
     from training.route.session import route_session
 
     route_session(
         run,
         data=data,
         router=router,
-        wish=Wish(mean_experts, max_accuracy_drop),
+        budget=Budget(mean_experts, max_accuracy_drop),
         prior_adjustment=_strength(prior_adjustment),
         with_comparison=compare,
         save=save,

@@ -18,7 +18,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Machine:
+class ComputeDevice:
     """A device, the precision of its forward and backward passes (never `AUTO`), and whether the
     model is compiled (`torch.compile`).
     """
@@ -69,7 +69,7 @@ class FullBatches:
         return self._model(images) if is_full else self._model.forward(images)
 
 
-def choose_machine(device: str, precision: Precision, *, compiled: bool = False) -> Machine:
+def choose_device(device: str, precision: Precision, *, compiled: bool = False) -> ComputeDevice:
     """Resolve `auto` for the device (CUDA if there is one) and the precision.
 
     Raises:
@@ -87,7 +87,7 @@ def choose_machine(device: str, precision: Precision, *, compiled: bool = False)
         raise ConfigError(f"device {device!r} is not on this machine")
     if precision is Precision.AUTO:
         precision = Precision.BF16 if _has_fast_bf16(resolved) else Precision.FP32
-    return Machine(resolved, precision, compiled)
+    return ComputeDevice(resolved, precision, compiled)
 
 
 def _has_fast_bf16(device: torch.device) -> bool:

@@ -23,10 +23,9 @@ from training.evaluation import Answers, Result, all_experts, result, route_cach
 from training.outputs import collect_outputs, router_scores
 from training.progress import say
 from training.report import ReportContents, RunResults, refuse_foreign, write_report
-from training.route.comparison import compare
+from training.route.candidates import Budget, compare_all, fit_candidate, kinds_for
+from training.route.data import collect_routing_data
 from training.route.images import route_images
-from training.route.material import collect_material
-from training.route.offers import Wish, baselines, kinds_for, offer_of
 
 BATCH_SIZE = 500
 
@@ -183,10 +182,8 @@ def _measure(run: ReportedRun, data: Path, device: torch.device, workers: int) -
 
 def _settings(checkpoint: Checkpoint) -> dict[str, tuple[float, ...]]:
     """Thresholds to show by name: those in use, and the gears that `ride route` chose."""
-    return {
-        "as evaluated": checkpoint.thresholds,
-        **{f"gear {name}": gear.thresholds for name, gear in checkpoint.gears.items()},
-    }
+    gears = {f"gear {name}": gear.thresholds for name, gear in checkpoint.gears.items()}
+    return {"as evaluated": checkpoint.thresholds, **gears}
 
 
 def _point(thresholds: tuple[float, ...], measured: Result) -> CurvePoint:
@@ -209,7 +206,7 @@ def _curves(run: ReportedRun, data: Path, device: str, workers: int, console: Co
         say(console, f"The report has no accuracy-compute curves: {error}")
         return _Curves(missing=str(error))
     kinds = kinds_for(checkpoint, None, everything=True)
-    material = collect_material(
+    routing_data = collect_routing_data(
         checkpoint,
         run.folder,
         images,
@@ -218,10 +215,8 @@ def _curves(run: ReportedRun, data: Path, device: str, workers: int, console: Co
         with_views=True,
         prior_adjustment=checkpoint.prior_adjustment,
     )
-    calibration, test = material.judged_calibration(), material.judged_test()
-    offers = [offer_of(kind, material, calibration, Wish()) for kind in kinds]
-    contenders = [*(offer.contender for offer in offers), *baselines(material, calibration)]
-    return _Curves(tuple(compare(each, calibration, test).curve for each in contenders))
+    candidates = [fit_candidate(kind, routing_data, Budget()) for kind in kinds]
+    return _Curves(tuple(row.curve for row in compare_all(candidates, routing_data)))
 
 
 def _facts(run: ReportedRun, data: Path, images: int) -> dict[str, str]:

@@ -14,12 +14,12 @@ from training.checkpoint import checkpoint_digest, load_finished
 from training.config import Precision
 from training.data import Split, read_split
 from training.data.loading import plain_batches
-from training.device import choose_machine
+from training.device import choose_device
 from training.evaluate_report import BATCH_SIZE, ReportRequest, plan_report, report_on
 from training.evaluation import (
     Evaluation,
     Result,
-    evaluate,
+    evaluate_checkpoint,
     save_evaluation,
     save_predictions,
 )
@@ -44,14 +44,14 @@ def evaluate_session(
     """
     checkpoint = load_finished(run)
     plan = None if report is None else plan_report(run, report)
-    machine = choose_machine(device, Precision.FP32)
+    compute = choose_device(device, Precision.FP32)
     images = read_split(data, checkpoint.config.data, Split.TEST)
     batches = plain_batches(
-        images, checkpoint.config.data, machine.device, BATCH_SIZE, workers=workers
+        images, checkpoint.config.data, compute.device, BATCH_SIZE, workers=workers
     )
     total = math.ceil(len(images) / BATCH_SIZE)
     shown = track(batches, "evaluating", total, disable=as_json, transient=True)
-    evaluation, answers, labels = evaluate(checkpoint, shown, machine.device)
+    evaluation, answers, labels = evaluate_checkpoint(checkpoint, shown, compute.device)
     if save and run.is_dir():
         save_evaluation(evaluation, checkpoint_digest(run), run)
     if predictions is not None:
@@ -61,7 +61,7 @@ def evaluate_session(
     else:
         console.print(_evaluation_table(evaluation))
     if plan is not None:
-        report_on(plan, data=data, device=machine.device, workers=workers, console=console)
+        report_on(plan, data=data, device=compute.device, workers=workers, console=console)
 
 
 def _evaluation_table(evaluation: Evaluation) -> Table:

@@ -109,7 +109,7 @@ def route_cached(logits: Float, scores: Float, rule: RoutingRule) -> Routed:
     return route(count, classes, rule, run_stage)
 
 
-def evaluate(
+def evaluate_checkpoint(
     checkpoint: Checkpoint,
     batches: Iterable[tuple[Tensor, Tensor]],
     device: torch.device,

@@ -8,41 +8,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
 
 from serving.interrupt import InterruptFlag
 from training.batches import parts_of, seed_of
 from training.checkpoint import FILE_NAME, Checkpoint, Position, Stage, save_checkpoint
 from training.config import TrainingConfig
-from training.data import Images
-from training.data.loading import Batch, BatchPlan, Loader
-from training.device import Machine
+from training.data import LabelledImages
+from training.data.loading import BatchPlan, Loader
+from training.device import ComputeDevice
 from training.errors import ConfigError, DataError, DivergedError
+from training.learner import Learner, SeededBatch
 from training.model import RideModel
-from training.processes import Processes, unsynchronised
+from training.processes import Processes
 from training.stages import (
-    Outcome,
+    ClassifierStage,
+    RouterStage,
     StageTraining,
     Teacher,
-    classifier_training,
+    balanced_training,
     expert_training,
     learns_routers,
     normalise_classifiers,
     reset_classifiers,
-    router_training,
 )
 
 _STAGE_NUMBER = {Stage.EXPERTS: 1, Stage.ROUTERS: 2, Stage.CLASSIFIERS: 3}
 _CHECK_EVERY_STEPS = 10
-
-SeededBatch = tuple[Batch, int]
 
 
 @dataclass(frozen=True)
@@ -67,42 +64,37 @@ class Reporter(Protocol):
         """A checkpoint was written."""
 
 
+@dataclass
 class TrainingRun:
-    """A run under way: model, optimiser and position, and how they are saved."""
+    """A run under way: model and position, what they are trained on, and how they are saved.
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        images: Images,
-        loader: Loader,
-        directory: Path,
-        machine: Machine,
-        *,
-        checkpoint_every_s: float,
-        reporter: Reporter,
-        interrupt: InterruptFlag,
-        teacher: RideModel | None = None,
-        processes: Processes | None = None,
-    ) -> None:
-        if images.fingerprint() != checkpoint.data_fingerprint:
+    Raises:
+        ConfigError: if the images are not those that the run was started with.
+        CheckpointError: if the checkpoint's weights don't fit its configuration.
+    """
+
+    checkpoint: Checkpoint
+    images: LabelledImages
+    loader: Loader
+    directory: Path
+    compute: ComputeDevice
+    _: KW_ONLY
+    checkpoint_every_s: float
+    reporter: Reporter
+    interrupt: InterruptFlag
+    teacher: RideModel | None = None
+    processes: Processes = field(default_factory=Processes)
+
+    def __post_init__(self) -> None:
+        if self.images.fingerprint() != self.checkpoint.data_fingerprint:
             raise ConfigError(
                 "the training data is not what this run was started with: images, labels or "
-                f"class names have changed since. Resume {directory} with the data as it was, or "
-                "start a new run in another folder"
+                f"class names have changed since. Resume {self.directory} with the data as it was, "
+                "or start a new run in another folder"
             )
-        self.config = checkpoint.config
-        self.position = checkpoint.position
-        self.model = machine.place(checkpoint.build_model())
-        self._checkpoint = checkpoint
-        self._images = images
-        self._loader = loader
-        self._directory = directory
-        self._machine = machine
-        self._checkpoint_every_s = checkpoint_every_s
-        self._reporter = reporter
-        self._interrupt = interrupt
-        self._teacher = None if teacher is None else Teacher(teacher, machine)
-        self._processes = processes or Processes()
+        self.config = self.checkpoint.config
+        self.position = self.checkpoint.position
+        self.model = self.compute.place(self.checkpoint.build_model())
         self._saved_at = time.monotonic()
         self._unchecked: list[StepReport] = []
 
@@ -124,86 +116,44 @@ class TrainingRun:
         return True
 
     def _stage_training(self) -> StageTraining:
+        model, config, compute = self.model, self.config, self.compute
+        size = config.data.image_size
         match self.position.stage:
             case Stage.EXPERTS:
-                return expert_training(
-                    self.model,
-                    self.config,
-                    self._images.class_counts,
-                    self._machine,
-                    self._teacher,
-                )
+                teacher = None if self.teacher is None else Teacher(self.teacher, compute)
+                return expert_training(model, config, self.images.class_counts, compute, teacher)
             case Stage.CLASSIFIERS:
-                return classifier_training(self.model, self.config, self._machine)
+                return balanced_training(ClassifierStage(model, compute), config.classifier, size)
             case _:
-                corrections = self._checkpoint.prefix_corrections()
-                return router_training(self.model, self.config, corrections, self._machine)
+                corrections = self.checkpoint.prefix_corrections()
+                routers = RouterStage(model, config.router, corrections, compute)
+                return balanced_training(routers, config.router, size)
 
     def _train(self, stage: StageTraining) -> bool:
         """Train one stage. Returns False after an interruption."""
-        optimiser = self._optimiser(stage)
-        average = self._average()
-        module = self._processes.join(stage.module)
-        for parts, steps in self._saved_if_unreadable(stage, optimiser, average):
-            rate = stage.rate(self.position.epoch, self.position.step, steps)
-            loss, accuracy = self._update(module, optimiser, parts, rate)
-            if average is not None:
-                average.update_parameters(self.model)
-            report = StepReport(self.position, steps, stage.settings.epochs, loss, accuracy, rate)
-            if self._finish_step(report, optimiser, average):
-                return False
-        if average is not None:
-            self.model.load_state_dict(average.module.state_dict())
-        return True
-
-    def _optimiser(self, stage: StageTraining) -> torch.optim.SGD:
-        settings = stage.settings
-        optimiser = torch.optim.SGD(
-            stage.parameters,
-            lr=settings.learning_rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            nesterov=settings.momentum > 0,
-            fused=True,
-        )
-        if self._checkpoint.optimiser:
-            optimiser.load_state_dict(self._checkpoint.optimiser)
-        return optimiser
-
-    def _average(self) -> AveragedModel | None:
-        """The moving average of weights and batch statistics; only the experts' stage has one."""
-        decay = self.config.optimiser.ema_decay
-        if not decay or self.position.stage is not Stage.EXPERTS:
-            return None
-        average = AveragedModel(
-            self.model,
-            multi_avg_fn=get_ema_multi_avg_fn(decay),  # type: ignore[no-untyped-call]
-            use_buffers=True,
-        )
-        if self._checkpoint.average:
-            average.load_state_dict(self._checkpoint.average)
-        return average
-
-    def _saved_if_unreadable(
-        self,
-        stage: StageTraining,
-        optimiser: torch.optim.Optimizer,
-        average: AveragedModel | None,
-    ) -> Iterator[tuple[list[SeededBatch], int]]:
-        """The batches; where one can't be read, what was learnt before it is kept."""
+        kept = self.checkpoint
+        learner = Learner(self.model, stage, self.processes, kept.optimiser, kept.average)
         try:
-            yield from self._loaded_batches(stage)
-        except DataError:
-            if self.position != self._checkpoint.position:
-                self._save_step(optimiser, average)
+            for parts, steps in self._loaded_batches(stage):
+                position = self.position
+                rate = stage.rate(position.epoch, position.step, steps)
+                loss, accuracy = learner.step(parts, position.epoch, rate)
+                report = StepReport(position, steps, stage.settings.epochs, loss, accuracy, rate)
+                if self._finish_step(report, learner):
+                    return False
+        except DataError:  # an image can't be read: what was learnt before it is kept
+            if self.position != self.checkpoint.position:
+                self._save(*learner.state())
             raise
+        learner.finish()
+        return True
 
     def _loaded_batches(self, stage: StageTraining) -> Iterator[tuple[list[SeededBatch], int]]:
         """This process's parts of each batch from the current position on, and steps an epoch."""
         for epoch in range(self.position.epoch, stage.settings.epochs):
             plans = self._plans(stage, epoch)
             ahead = plans[self.position.step :]
-            loaded = self._loader.batches(part for parts in ahead for part in parts)
+            loaded = self.loader.batches(part for parts in ahead for part in parts)
             for parts in ahead:
                 yield [(next(loaded), part.seed) for part in parts], len(plans)
             self.position = Position(self.position.stage, epoch + 1, 0)
@@ -214,60 +164,33 @@ class TrainingRun:
         A last batch that would leave parts with a single image, or none, is left out: small
         images end as single pixels, and those of one image can't be normalised by their variance.
         """
-        count = self._processes.count * self._accumulate
+        count = self.processes.count * stage.accumulate
         key = (self.config.seed, _STAGE_NUMBER[self.position.stage], epoch)
-        rows = torch.split(stage.order(self._images, seed_of(*key, 0)), stage.settings.batch_size)
+        rows = torch.split(stage.order(self.images, seed_of(*key, 0)), stage.settings.batch_size)
         size = stage.image_size(epoch)
         plans = [
             list(parts_of(batch, (*key, step), size, count))[
-                self._processes.rank :: self._processes.count
+                self.processes.rank :: self.processes.count
             ]
             for step, batch in enumerate(rows, start=1)
             if len(batch) >= 2 * count or len(batch) == stage.settings.batch_size
         ]
         if not plans:
-            raise ConfigError(f"{len(self._images)} training images are too few for a single step")
+            raise ConfigError(f"{len(self.images)} training images are too few for a single step")
         return plans
 
-    @property
-    def _accumulate(self) -> int:
-        return self.config.optimiser.accumulate if self.position.stage is Stage.EXPERTS else 1
-
-    def _update(
-        self,
-        module: nn.Module,
-        optimiser: torch.optim.Optimizer,
-        parts: list[SeededBatch],
-        rate: float,
-    ) -> Outcome:
-        """One optimiser step on the mean over all parts of the batch."""
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        optimiser.zero_grad(set_to_none=True)
-        outcomes = []
-        for i, (batch, seed) in enumerate(parts, start=1):
-            with nullcontext() if i == len(parts) else unsynchronised(module):
-                loss, accuracy = module(batch, self.position.epoch, seed)
-                (loss / len(parts)).backward()
-            outcomes.append(torch.stack((loss.detach(), accuracy)))
-        optimiser.step()
-        loss, accuracy = self._processes.mean(torch.stack(outcomes).mean(dim=0))
-        return loss, accuracy
-
-    def _finish_step(
-        self, report: StepReport, optimiser: torch.optim.Optimizer, average: AveragedModel | None
-    ) -> bool:
+    def _finish_step(self, report: StepReport, learner: Learner) -> bool:
         """Report, move on, save when due. Returns whether to stop here."""
         self._unchecked.append(report)
         if len(self._unchecked) >= _CHECK_EVERY_STEPS:
             self._require_finite_losses()
-        if self._processes.is_main:
-            self._reporter.step(report)
+        if self.processes.is_main:
+            self.reporter.step(report)
         self.position = replace(self.position, step=self.position.step + 1)
-        stop = self._processes.any(self._interrupt.requested)
-        due = time.monotonic() - self._saved_at >= self._checkpoint_every_s
+        stop = self.processes.any(self.interrupt.requested)
+        due = time.monotonic() - self._saved_at >= self.checkpoint_every_s
         if stop or due:
-            self._save_step(optimiser, average)
+            self._save(*learner.state())
         return stop
 
     def _finish_stage(self) -> None:
@@ -299,38 +222,43 @@ class TrainingRun:
         self._unchecked = []
 
     def _diverged(self, what: str, position: Position) -> None:
-        kept = self._directory / FILE_NAME
+        kept = self.directory / FILE_NAME
         raise DivergedError(
             f"training has diverged: {what} at {position}. "
             + (f"{kept} is kept, from before that. " if kept.is_file() else "")
             + "Start a new run with a lower learning rate: --set optimiser.learning_rate=.."
         )
 
-    def _save_step(self, optimiser: torch.optim.Optimizer, average: AveragedModel | None) -> None:
-        self._save(optimiser.state_dict(), {} if average is None else average.state_dict())
-
     def _save(self, optimiser: dict[str, object], average: dict[str, object]) -> None:
         """Write a checkpoint, unless what would be written is no longer numbers."""
         self._require_finite_losses()
         if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
             self._diverged("a weight is not a finite number", self.position)
-        self._checkpoint.position = self.position
-        self._checkpoint.model = self.model.state_dict()
-        self._checkpoint.optimiser = optimiser
-        self._checkpoint.average = average
+        self.checkpoint.position = self.position
+        self.checkpoint.model = self.model.state_dict()
+        self.checkpoint.optimiser = optimiser
+        self.checkpoint.average = average
         self._saved_at = time.monotonic()
-        if self._processes.is_main:
-            save_checkpoint(self._checkpoint, self._directory)
-            self._reporter.saved(self.position)
+        if self.processes.is_main:
+            save_checkpoint(self.checkpoint, self.directory)
+            self.reporter.saved(self.position)
+
+
+def fresh_model(config: TrainingConfig) -> RideModel:
+    """A freshly initialised model, the same for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return RideModel(config.model)
 
 
 def new_checkpoint(
-    config: TrainingConfig, images: Images, provenance: dict[str, object]
+    config: TrainingConfig,
+    images: LabelledImages,
+    provenance: dict[str, object],
+    model: RideModel | None = None,
 ) -> Checkpoint:
-    """A freshly initialised model at the first step of stage one."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = RideModel(config.model)
+    """A model (a fresh one, if none is given) at the first step of stage one."""
+    model = fresh_model(config) if model is None else model
     return Checkpoint(
         config=config,
         class_names=images.class_names,

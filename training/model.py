@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from training.backbones import build_parts
 from training.config import ModelConfig
-from training.routers.build import build_routers
+from training.routers.registry import build_routers
 
 
 class Backbone(nn.Module):

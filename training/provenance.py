@@ -10,17 +10,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from training.config import TrainingConfig
-from training.device import Machine
+from training.device import ComputeDevice
 from training.presets import PRESETS
 
 
-def provenance(config: TrainingConfig, machine: Machine) -> dict[str, object]:
+def provenance(config: TrainingConfig, compute: ComputeDevice) -> dict[str, object]:
     """Plain values that a checkpoint carries on into the manifest."""
     return {
         "started": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "commit": _commit(),
-        "machine": machine.name,
-        "precision": str(machine.precision),
+        "machine": compute.name,
+        "precision": str(compute.precision),
         "schedule": describe_schedule(config),
         "versions": {name: _version(name) for name in ("ride-server", "torch", "torchvision")},
     }

@@ -19,11 +19,11 @@ from training.checkpoint import (
     load_finished,
 )
 from training.config import TrainingConfig
-from training.data import Images, Split, read_split
+from training.data import LabelledImages, Split, read_split
 from training.data.loading import OnUnreadable, make_loader
-from training.device import Machine, choose_machine
+from training.device import ComputeDevice, choose_device
 from training.errors import CheckpointError, ConfigError
-from training.loop import Reporter, TrainingRun, new_checkpoint
+from training.loop import Reporter, TrainingRun, fresh_model, new_checkpoint
 from training.model import RideModel
 from training.processes import Processes, joined_processes
 from training.progress import ConsoleReporter, SilentReporter, say
@@ -31,7 +31,7 @@ from training.provenance import file_digest, provenance
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Runtime:
     """What a run needs besides its configuration, and may differ from one start to the next.
 
     Attributes:
@@ -57,7 +57,7 @@ class Surroundings:
 
 def train_session(
     config: TrainingConfig,
-    around: Surroundings,
+    runtime: Runtime,
     *,
     output: Path,
     resume: bool,
@@ -69,74 +69,66 @@ def train_session(
         TrainingError: for flags, data or a checkpoint that a user can mend.
     """
     with joined_processes() as processes, InterruptFlag() as interrupt:
-        checkpoint = _resumed(output) if resume else None
-        if checkpoint is None:
-            _require_new(output)
-        elif checkpoint.position.stage is Stage.DONE:
+        checkpoint = _resumed(output, resume=resume)
+        if checkpoint is not None and checkpoint.position.stage is Stage.DONE:
             say(console, f"{output} is already finished.")
             return True
-        else:
-            config = checkpoint.config
-        machine = choose_machine(around.device, config.precision, compiled=around.compiled)
-        images = read_split(around.data, config.data, Split.TRAIN)
-        teacher, config = _teacher(around.teacher, config)
-        if checkpoint is None:
-            config = _for_classes(config, len(images.class_names))
-            config.check()
-            checkpoint = _started(config, images, machine, around.weights, console)
+        config = config if checkpoint is None else checkpoint.config
+        compute = choose_device(runtime.device, config.precision, compiled=runtime.compiled)
+        images = read_split(runtime.data, config.data, Split.TRAIN)
+        teacher, config = _teacher(runtime.teacher, config)
+        checkpoint = checkpoint or _started(config, images, compute, runtime.weights, console)
         loader = make_loader(
             images,
             config.augmentation,
             config.data,
-            machine.device,
-            workers=around.workers,
+            compute.device,
+            workers=runtime.workers,
             two_views=config.loss.consistency_weight > 0,
-            on_unreadable=around.on_unreadable,
+            on_unreadable=runtime.on_unreadable,
         )
         processes.wait()  # every process has looked for a run in the folder before one is made
         if processes.is_main:
             _create(output)
-            say(console, _headline(checkpoint, len(images), machine, processes))
+            say(console, _headline(checkpoint, len(images), compute, processes))
         with _reporter(output, console, processes) as reporter:
             finished = TrainingRun(
                 checkpoint,
                 images,
                 loader,
                 output,
-                machine,
-                checkpoint_every_s=around.checkpoint_every_s,
+                compute,
+                checkpoint_every_s=runtime.checkpoint_every_s,
                 reporter=reporter,
                 interrupt=interrupt,
                 teacher=teacher,
                 processes=processes,
             ).run()
         if processes.is_main:
-            _say_what_next(
-                console,
-                output,
-                around,
-                finished=finished,
-                skipped=tuple(loader.unreadable.values()),
-            )
+            _say_what_next(console, output, runtime.data, finished, [*loader.unreadable.values()])
     return finished
 
 
 def _started(
-    config: TrainingConfig, images: Images, machine: Machine, weights: Path | None, console: Console
+    config: TrainingConfig,
+    images: LabelledImages,
+    compute: ComputeDevice,
+    weights: Path | None,
+    console: Console,
 ) -> Checkpoint:
     """The first checkpoint of a new run."""
-    checkpoint = new_checkpoint(config, images, provenance(config, machine))
+    config = _for_classes(config, len(images.class_names))
+    config.check()
+    model, origin = fresh_model(config), provenance(config, compute)
     if weights is not None:
-        model = checkpoint.build_model()
         report = load_pretrained(model, read_weights(weights))
-        checkpoint.model = model.state_dict()
-        checkpoint.provenance["weights_sha256"] = file_digest(weights)
+        origin["weights_sha256"] = file_digest(weights)
         say(
             console,
             f"{weights}: {report.taken} tensors taken, {report.thinned} thinned to narrower "
             f"experts, {report.left} left at their initialisation",
         )
-    return checkpoint
+    return new_checkpoint(config, images, origin, model)
 
 
 def _for_classes(config: TrainingConfig, classes: int) -> TrainingConfig:
@@ -170,34 +162,30 @@ def _reporter(
 
 
 def _say_what_next(
-    console: Console,
-    output: Path,
-    around: Surroundings,
-    *,
-    finished: bool,
-    skipped: tuple[str, ...],
+    console: Console, output: Path, data: Path, finished: bool, skipped: list[str]
 ) -> None:
     if skipped:
         several = f"{len(skipped)} images could not be read, the first of them: "
         say(console, (several if len(skipped) > 1 else "1 image could not be read: ") + skipped[0])
     if finished:
-        say(console, f"Finished. Next: ride evaluate {output} --data {around.data}")
+        say(console, f"Finished. Next: ride evaluate {output} --data {data}")
     else:
-        again = f"ride train --resume --output {output} --data {around.data}"
+        again = f"ride train --resume --output {output} --data {data}"
         say(console, f"Stopped. Go on with: {again}")
 
 
-def _resumed(output: Path) -> Checkpoint:
-    if not (output / FILE_NAME).is_file():
-        raise CheckpointError(f"there is nothing to resume in {output}: it has no {FILE_NAME}")
-    return load_checkpoint(output)
-
-
-def _require_new(output: Path) -> None:
-    if (output / FILE_NAME).exists():
+def _resumed(output: Path, *, resume: bool) -> Checkpoint | None:
+    """The checkpoint to go on from; None for a new run, whose folder must not hold one."""
+    path = output / FILE_NAME
+    if resume:
+        if not path.is_file():
+            raise CheckpointError(f"there is nothing to resume in {output}: it has no {FILE_NAME}")
+        return load_checkpoint(output)
+    if path.exists():
         raise ConfigError(
             f"{output} already holds a run: go on with it (--resume) or name another folder"
         )
+    return None
 
 
 def _create(output: Path) -> None:
@@ -207,11 +195,13 @@ def _create(output: Path) -> None:
         raise ConfigError(f"the folder {output} cannot be made: {error.strerror}") from error
 
 
-def _headline(checkpoint: Checkpoint, images: int, machine: Machine, processes: Processes) -> str:
+def _headline(
+    checkpoint: Checkpoint, images: int, compute: ComputeDevice, processes: Processes
+) -> str:
     config = checkpoint.config
     several = f" in {processes.count} processes" if processes.count > 1 else ""
     return (
         f"{config.preset}: {config.model.num_experts} experts, {images:,} images, "
-        f"{config.optimiser.epochs} epochs, seed {config.seed}, on {machine.name}, "
-        f"{machine.precision}{several}; starting at {checkpoint.position}"
+        f"{config.optimiser.epochs} epochs, seed {config.seed}, on {compute.name}, "
+        f"{compute.precision}{several}; starting at {checkpoint.position}"
     )

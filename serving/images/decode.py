@@ -23,14 +23,10 @@ from serving.images.files import (
     animated,
     damaged,
     format_of,
-    orientation,
     read_image_file,
 )
+from serving.images.rgb import MAX_ASPECT_RATIO, MOST_PIXELS, check_size, to_rgb, upright
 from serving.model.manifest import ImageSpec
-
-MAX_ASPECT_RATIO = 50
-"""The longer side over the shorter: what bounds the resized image, before its centre is cut out.
-Less (but never below 4) where that image would have more pixels than the limit."""
 
 DRAFT_FACTOR = 3
 """A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where both sides stay at least so many times as
@@ -39,17 +35,7 @@ difference from the whole image's result was at most 0.43 levels of 255, the lar
 factor of 2, 1.8 and 15."""
 
 _LEAST_ASPECT_RATIO = 4
-_PILLOW_WARNS_FROM_PIXELS = 89_478_485
 
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -74,10 +60,10 @@ class ImageLimits:
     def __post_init__(self) -> None:
         if self.max_bytes < 1:
             raise SettingsError("the largest number of bytes of an image must be positive")
-        if not 1 <= self.max_pixels <= _PILLOW_WARNS_FROM_PIXELS:
+        if not 1 <= self.max_pixels <= MOST_PIXELS:
             raise SettingsError(
                 "the largest number of pixels of an image must lie between 1 and "
-                f"{_PILLOW_WARNS_FROM_PIXELS}, not {self.max_pixels}"
+                f"{MOST_PIXELS}, not {self.max_pixels}"
             )
 
 
@@ -124,22 +110,12 @@ def _check_bytes(data: bytes, limits: ImageLimits) -> None:
 
 
 def _check_pixels(file: ImageFile, spec: ImageSpec, limits: ImageLimits) -> None:
-    short, long = sorted((file.width, file.height))
-    size = f"{file.width} x {file.height} pixels"
-    if short < 1:
+    if not file.width or not file.height:
         raise damaged(file.format)
-    if short * long > limits.max_pixels:
-        raise ImageTooLarge(
-            f"the image has {size} and at most {limits.max_pixels} in all are accepted; "
-            "scale it down"
-        )
+    # A long image gets many pixels when its shorter side is resized, before its centre is cut out.
     fits = limits.max_pixels // spec.resize_shorter_side**2
     ratio = min(MAX_ASPECT_RATIO, max(_LEAST_ASPECT_RATIO, fits))
-    if long > ratio * short:
-        raise InvalidImage(
-            f"the image has {size} and its longer side may be at most {ratio} times its shorter; "
-            "crop it"
-        )
+    check_size((file.width, file.height), limits.max_pixels, ratio)
 
 
 def _decode(file: ImageFile, spec: ImageSpec) -> Image.Image:
@@ -147,18 +123,18 @@ def _decode(file: ImageFile, spec: ImageSpec) -> Image.Image:
     size = (file.width, file.height)
     if file.rgb_rows:
         image = Image.frombytes("RGB", size, file.rgb_rows, "zip", "RGB")
-        return _upright(image, file.exif)
+        return upright(image, file.exif)
     image = _opened(file)
     # For WebP it is Pillow that finds the Exif block; in the others it is cut out.
     exif = file.exif or image.info.get("exif", b"")
     resized = _resized(size, spec)
     draft = image.draft(None, (DRAFT_FACTOR * resized[0], DRAFT_FACTOR * resized[1]))
     image.load()
-    rgb = _rgb(image)
+    rgb = to_rgb(image)
     if draft is not None and image.size != size:
         # The box leaves out what was added to make up whole pixels of the smaller scale.
         rgb = rgb.resize(resized, _RESAMPLING[spec.interpolation], box=draft[1])
-    return _upright(rgb, exif)
+    return upright(rgb, exif)
 
 
 def _opened(file: ImageFile) -> Image.Image:
@@ -168,23 +144,6 @@ def _opened(file: ImageFile) -> Image.Image:
     if getattr(image, "n_frames", 1) > 1:
         raise animated(file.format)
     return image
-
-
-def _upright(image: Image.Image, exif: bytes) -> Image.Image:
-    turn = _TURNS.get(orientation(exif)) if exif else None
-    return image if turn is None else image.transpose(turn)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.has_transparency_data:
-        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-        canvas = Image.new("RGB", image.size, "white")
-        canvas.paste(rgba, mask=rgba)
-        return canvas
-    if image.mode == "I;16":
-        # Pillow clips here; the high byte is what it keeps of 16-bit colour.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _resize(image: Image.Image, spec: ImageSpec) -> Image.Image:

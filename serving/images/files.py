@@ -27,7 +27,8 @@ MAX_SCANS = 64
 """Passes over the pixels of a JPEG: each costs the full size, however few bytes it has. A usual
 progressive file has 10."""
 
-ACCEPTED = f"a {', '.join(ACCEPTED_FORMATS[:-1])} or {ACCEPTED_FORMATS[-1]} file"
+FORMAT_NAMES = f"{', '.join(ACCEPTED_FORMATS[:-1])} or {ACCEPTED_FORMATS[-1]}"
+ACCEPTED = f"a {FORMAT_NAMES} file"
 
 _EXIF_PREFIX = b"Exif\0\0"
 _TIFF_ORIENTATION = 0x0112

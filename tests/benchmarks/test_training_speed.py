@@ -10,7 +10,7 @@ import torch
 from benchmarks import training_speed
 from benchmarks.training_speed import main, measure
 from training.config import DataConfig, OptimiserConfig, Precision
-from training.device import Machine
+from training.device import ComputeDevice
 from training.presets import preset
 from training.processes import Processes
 
@@ -22,7 +22,7 @@ def test_speed_is_that_of_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         data=DataConfig(image_size=8, resize_shorter_side=8),
         optimiser=OptimiserConfig(batch_size=4, ema_decay=0.9),
     )
-    cpu = Machine(torch.device("cpu"), Precision.FP32)
+    cpu = ComputeDevice(torch.device("cpu"), Precision.FP32)
     speed = measure(config, cpu, Processes(), warm_up=1, steps=2)
     assert 0 < speed.seconds_a_step < 60
     assert 0 < speed.operations / speed.seconds_a_step < speed.peak

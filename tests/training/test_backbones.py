@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tests.short_networks import ONE_OF_EACH_KIND, shorten
 from training.backbones import Parts, build_parts
 from training.backbones.expert import TorchvisionExpert
-from training.backbones.families import FAMILIES
+from training.backbones.registry import FAMILIES
 from training.config import Family, ModelConfig
 from training.errors import ConfigError
 from training.model import RideModel

@@ -20,8 +20,8 @@ from torchvision.models.swin_transformer import SwinTransformer
 from tests.short_networks import shorten
 from training.backbones import pretrained
 from training.backbones.expert import TorchvisionExpert
-from training.backbones.families import FAMILIES
 from training.backbones.pretrained import PretrainedReport, load_pretrained, read_weights
+from training.backbones.registry import FAMILIES
 from training.config import Family, ModelConfig
 from training.errors import CheckpointError, ConfigError
 from training.model import RideModel

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.batches import class_balanced, parts_of, seed_of, shuffled
+from training.batches import class_balanced_sample, parts_of, seed_of, shuffled
 from training.data import ImageSet
 
 KEYS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=5)
@@ -17,8 +17,11 @@ KEYS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=5)
 @given(KEYS, KEYS)
 @settings(deadline=None)
 def test_other_places_in_a_run_have_other_seeds(one: list[int], other: list[int]) -> None:
+    """Zeros at the end don't count: numpy fills up keys with them."""
     assert 0 <= seed_of(*one) < 2**63
-    assert (seed_of(*one) == seed_of(*other)) == (one == other)
+    length = max(len(one), len(other))
+    same = [*one, *[0] * length][:length] == [*other, *[0] * length][:length]
+    assert (seed_of(*one) == seed_of(*other)) == same
 
 
 @given(st.integers(1, 40), st.integers(1, 8))
@@ -39,6 +42,6 @@ def test_an_epoch_has_every_row_once(tiny: ImageSet) -> None:
 
 
 def test_balanced_draws_are_even_over_classes(tiny: ImageSet) -> None:
-    labels = torch.cat([tiny.labels[class_balanced(tiny, seed)] for seed in range(200)])
+    labels = torch.cat([tiny.labels[class_balanced_sample(tiny, seed)] for seed in range(200)])
     counts = Counter(labels.tolist())
     assert max(counts.values()) - min(counts.values()) < 0.25 * 200 * len(tiny) / 10

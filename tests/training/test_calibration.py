@@ -13,7 +13,13 @@ from serving.model.curves import Curve, CurvePoint
 from serving.model.manifest import MultiplyAdds
 from serving.model.routing import Float, RoutingRule
 from serving.model.thresholds import MAX_CANDIDATES, Right, experts_used, frontier, measured
-from training.calibration import GEAR_DROPS, best_within, cheapest_reaching, class_balanced, gears
+from training.calibration import (
+    GEAR_DROPS,
+    best_within,
+    cheapest_reaching,
+    class_balanced_weights,
+    gears,
+)
 from training.errors import ConfigError
 from training.evaluation import route_cached
 
@@ -179,6 +185,6 @@ def test_gears_lose_no_more_than_they_say() -> None:
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=30))
 @settings(deadline=None)
 def test_balanced_weights_give_every_class_the_same(labels: list[int]) -> None:
-    weights = class_balanced(np.array(labels))
+    weights = class_balanced_weights(np.array(labels))
     sums = [weights[np.array(labels) == label].sum() for label in set(labels)]
     assert sums == pytest.approx([len(labels) / len(sums)] * len(sums))

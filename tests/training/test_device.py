@@ -7,32 +7,32 @@ import torch
 from torch import nn
 
 from training.config import Precision
-from training.device import FullBatches, choose_machine
+from training.device import FullBatches, choose_device
 from training.errors import ConfigError
 
 
 def test_auto_takes_what_there_is() -> None:
-    machine = choose_machine("auto", Precision.FP32)
-    assert machine.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    compute = choose_device("auto", Precision.FP32)
+    assert compute.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.BF16])
 def test_an_explicit_precision_is_kept(precision: Precision) -> None:
-    machine = choose_machine("cpu", precision)
-    assert machine.precision is precision
-    with machine.autocast():
+    compute = choose_device("cpu", precision)
+    assert compute.precision is precision
+    with compute.autocast():
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == (torch.bfloat16 if precision is Precision.BF16 else torch.float32)
 
 
 def test_automatic_precision_is_settled() -> None:
-    assert choose_machine("cpu", Precision.AUTO).precision is not Precision.AUTO
+    assert choose_device("cpu", Precision.AUTO).precision is not Precision.AUTO
 
 
 @pytest.mark.parametrize("device", ["tpu9000", "", "cuda:x", "mps", "meta", "cuda:99"])
 def test_a_device_that_is_not_there_is_named(device: str) -> None:
     with pytest.raises(ConfigError, match=f"device '{device}'"):
-        choose_machine(device, Precision.AUTO)
+        choose_device(device, Precision.AUTO)
 
 
 def test_only_batches_of_the_full_size_go_through_the_compiled_model() -> None:

@@ -22,7 +22,7 @@ from training.config import ModelConfig, RouterKind, TrainingConfig
 from training.errors import DataError
 from training.evaluation import (
     Answers,
-    evaluate,
+    evaluate_checkpoint,
     result,
     route_cached,
     save_evaluation,
@@ -98,7 +98,7 @@ def test_cached_outputs_are_routed_as_the_rule_says(dtype: type) -> None:
 @pytest.mark.parametrize("experts", [1, 2, 3])
 def test_a_model_of_any_kind_and_size_is_evaluated(kind: RouterKind, experts: int) -> None:
     checkpoint = checkpoint_of(experts, kind)
-    evaluation, answers, labels = evaluate(checkpoint, batches(10, 4), CPU)
+    evaluation, answers, labels = evaluate_checkpoint(checkpoint, batches(10, 4), CPU)
     assert evaluation.images == len(answers.predicted) == 10
     assert labels.tolist() == [n % 5 for n in range(10)]
     assert evaluation.thresholds == (0.5,) * (experts - 1)
@@ -114,15 +114,15 @@ def test_the_thresholds_that_were_chosen_are_the_ones_that_hold() -> None:
     checkpoint = checkpoint_of(3)
     for thresholds, experts in (((1.0, 0.0), 1), ((0.0, 1.0), 2), ((0.0, 0.0), 3)):
         chosen = replace(checkpoint, routing={"thresholds": list(thresholds)})
-        evaluation, _, _ = evaluate(chosen, batches(6, 6), CPU)
+        evaluation, _, _ = evaluate_checkpoint(chosen, batches(6, 6), CPU)
         assert evaluation.thresholds == thresholds
         assert evaluation.routed.mean_experts == experts
 
 
 def test_the_size_of_batches_changes_nothing() -> None:
     checkpoint = checkpoint_of(2)
-    one, answers, _ = evaluate(checkpoint, batches(9, 9), CPU)
-    other, same, _ = evaluate(checkpoint, batches(9, 2), CPU)
+    one, answers, _ = evaluate_checkpoint(checkpoint, batches(9, 9), CPU)
+    other, same, _ = evaluate_checkpoint(checkpoint, batches(9, 2), CPU)
     assert one.routed.accuracy == other.routed.accuracy
     np.testing.assert_array_equal(answers.experts_used, same.experts_used)
     np.testing.assert_allclose(answers.probability, same.probability, atol=1e-4)
@@ -135,17 +135,17 @@ def test_corrections_count_in_every_prefix(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Checkpoint, "prefix_corrections", lambda _: corrections)
     for threshold, predicted in ((1.0, 3), (0.0, 2)):
         chosen = replace(checkpoint, routing={"thresholds": [threshold]})
-        _, answers, _ = evaluate(chosen, batches(4, 4), CPU)
+        _, answers, _ = evaluate_checkpoint(chosen, batches(4, 4), CPU)
         assert answers.predicted.tolist() == [predicted] * 4
 
 
 def test_no_images_are_refused() -> None:
     with pytest.raises(DataError, match="no images to evaluate"):
-        evaluate(checkpoint_of(2), iter(()), CPU)
+        evaluate_checkpoint(checkpoint_of(2), iter(()), CPU)
 
 
 def test_the_fields_of_the_file_stay_what_they_were(tmp_path: Path) -> None:
-    evaluation, _, _ = evaluate(checkpoint_of(2), batches(4, 4), CPU)
+    evaluation, _, _ = evaluate_checkpoint(checkpoint_of(2), batches(4, 4), CPU)
     save_evaluation(evaluation, "ab" * 32, tmp_path)
     document = json.loads((tmp_path / "evaluation.json").read_text())
     assert list(document) == [

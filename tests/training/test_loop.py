@@ -41,7 +41,7 @@ from training.config import (
 )
 from training.data import ImageSet
 from training.data.loading import Loader, OnUnreadable, make_loader
-from training.device import Machine
+from training.device import ComputeDevice
 from training.errors import CheckpointError, ConfigError, DivergedError
 from training.loop import StepReport, TrainingRun, new_checkpoint
 from training.losses.ride import RideLoss
@@ -58,7 +58,7 @@ CONFIG = TrainingConfig(
     optimiser=OptimiserConfig(epochs=2, batch_size=8, warmup_epochs=1, drop_epochs=(1,)),
     router=RouterConfig(epochs=2, batch_size=16),
 )
-CPU = Machine(torch.device("cpu"), Precision.FP32)
+CPU = ComputeDevice(torch.device("cpu"), Precision.FP32)
 EXPERT_STEPS = 2 * 4  # 27 images in batches of 8
 ROUTER_STEPS = 2 * 2
 NEVER_S = 1e9
@@ -102,7 +102,7 @@ def start(
     folder: Path,
     *,
     stop_after: int | None = None,
-    machine: Machine = CPU,
+    compute: ComputeDevice = CPU,
     teacher: RideModel | None = None,
 ) -> tuple[bool, Witness]:
     """Train; interrupted after that many steps. Returns whether the end was reached."""
@@ -117,7 +117,7 @@ def start(
         data,
         loader_of(data, checkpoint.config),
         folder,
-        machine,
+        compute,
         checkpoint_every_s=NEVER_S,
         reporter=witness,
         interrupt=interrupt,
@@ -366,9 +366,9 @@ def test_colours_are_learnt(coloured: Callable[[Tensor, int], Tensor], tmp_path:
 
 
 def test_bf16_trains_fp32_weights(tiny: ImageSet, tmp_path: Path) -> None:
-    machine = Machine(torch.device("cpu"), Precision.BF16)
+    compute = ComputeDevice(torch.device("cpu"), Precision.BF16)
     checkpoint = new_checkpoint(CONFIG, tiny, {})
-    _, witness = start(checkpoint, tiny, tmp_path, stop_after=2, machine=machine)
+    _, witness = start(checkpoint, tiny, tmp_path, stop_after=2, compute=compute)
     assert all(torch.isfinite(report.loss) for report in witness.reports)
     weights = load_checkpoint(tmp_path).model.values()
     assert {tensor.dtype for tensor in weights if tensor.is_floating_point()} == {torch.float32}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from training.config import Precision
-from training.device import choose_machine
+from training.device import choose_device
 from training.presets import preset
 from training.provenance import describe_schedule, provenance
 
@@ -27,7 +27,7 @@ def test_a_changed_schedule_is_told(epochs: int, said: str) -> None:
 
 
 def test_it_is_plain_and_complete() -> None:
-    origin = provenance(preset("cifar10-lt"), choose_machine("cpu", Precision.FP32))
+    origin = provenance(preset("cifar10-lt"), choose_device("cpu", Precision.FP32))
     assert json.loads(json.dumps(origin)) == origin
     assert origin["precision"] == "fp32"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", str(origin["started"]))
@@ -40,5 +40,5 @@ def test_a_tree_without_its_repository_can_be_told_its_commit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SOURCE_COMMIT", "0123456789ab")
-    origin = provenance(preset("cifar10-lt"), choose_machine("cpu", Precision.FP32))
+    origin = provenance(preset("cifar10-lt"), choose_device("cpu", Precision.FP32))
     assert origin["commit"] == "0123456789ab"

@@ -19,7 +19,7 @@ from rich.console import Console
 from serving.model.manifest import GEARS
 from serving.model.manifest_json import parse_gears
 from tests.training.test_calibration import costs_of
-from training.calibration import class_balanced
+from training.calibration import class_balanced_weights
 from training.checkpoint import (
     Checkpoint,
     Position,
@@ -35,11 +35,11 @@ from training.errors import CheckpointError, ConfigError
 from training.loop import new_checkpoint
 from training.outputs import Outputs, load_outputs
 from training.presets import preset
-from training.route import material as module
+from training.route import data as module
 from training.route.adjustment import best_prior_adjustment
-from training.route.comparison import BUDGETS, Contender, Judged, compare, draw
+from training.route.candidates import Budget
+from training.route.comparison import BUDGETS, PrefixPredictions, ScoredRouter, compare, draw
 from training.route.images import route_images
-from training.route.offers import Wish
 from training.route.session import route_session
 from training.routers.baselines import oracle_scores, random_scores
 
@@ -76,7 +76,7 @@ def route(run: Path, data: Path, **changes: Any) -> str:
     said = io.StringIO()
     settings: dict[str, Any] = {
         "router": None,
-        "wish": Wish(),
+        "budget": Budget(),
         "prior_adjustment": 0.0,
         "with_comparison": False,
         "save": True,
@@ -93,7 +93,7 @@ def test_the_chosen_router_is_in_the_checkpoint(
     run: Path, cifar10_folder: Path, kind: RouterKind
 ) -> None:
     before = load_finished(run)
-    said = route(run, cifar10_folder, router=kind, wish=Wish(mean_experts=1.5))
+    said = route(run, cifar10_folder, router=kind, budget=Budget(mean_experts=1.5))
     assert said.startswith(f"{kind}, thresholds ")
     assert f"Next: ride evaluate {run} --data {cifar10_folder}" in said
     after = load_finished(run)
@@ -155,7 +155,7 @@ def test_what_was_chosen_is_the_same_each_time(run: Path, cifar10_folder: Path) 
 
 def test_the_budget_holds_on_the_calibration_images(run: Path, cifar10_folder: Path) -> None:
     for budget in (1.0, 1.4):
-        route(run, cifar10_folder, router=RouterKind.MARGIN, wish=Wish(mean_experts=budget))
+        route(run, cifar10_folder, router=RouterKind.MARGIN, budget=Budget(mean_experts=budget))
         checkpoint = load_finished(run)
         images = route_images(cifar10_folder, checkpoint.config).calibration
         labels = np.concatenate([labels.numpy() for _, labels in images.batches()])
@@ -163,7 +163,7 @@ def test_the_budget_holds_on_the_calibration_images(run: Path, cifar10_folder: P
             first = kept["logits"][0].astype(np.float64)
         p = np.sort(np.exp(first) / np.exp(first).sum(axis=1, keepdims=True), axis=1)
         further = 1 - (p[:, -1] - p[:, -2]) > checkpoint.thresholds[0]
-        assert 1 + np.average(further, weights=class_balanced(labels)) <= budget + 1e-6
+        assert 1 + np.average(further, weights=class_balanced_weights(labels)) <= budget + 1e-6
 
 
 def test_without_saving_the_checkpoint_stays_as_it_was(run: Path, cifar10_folder: Path) -> None:
@@ -203,15 +203,15 @@ def test_ride_routers_that_were_replaced_are_gone(run: Path, cifar10_folder: Pat
     route(run, cifar10_folder, router=RouterKind.ENTROPY)
     with pytest.raises(ConfigError, match="of the kind entropy; those of RIDE are trained by"):
         route(run, cifar10_folder, router=RouterKind.RIDE)
-    said = route(run, cifar10_folder, wish=Wish(mean_experts=1.0), save=False)
+    said = route(run, cifar10_folder, budget=Budget(mean_experts=1.0), save=False)
     assert not said.startswith("ride")
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"wish": Wish(mean_experts=0.5)}, "a mean of 0.5 can't be"),
-        ({"wish": Wish(max_accuracy_drop=-100.0)}, "no thresholds of margin reach"),
+        ({"budget": Budget(mean_experts=0.5)}, "a mean of 0.5 can't be"),
+        ({"budget": Budget(max_accuracy_drop=-100.0)}, "no thresholds of margin reach"),
     ],
 )
 def test_a_wish_that_can_not_be_met_is_refused(
@@ -223,7 +223,7 @@ def test_a_wish_that_can_not_be_met_is_refused(
 
 def test_two_wishes_at_once_are_refused() -> None:
     with pytest.raises(ConfigError, match="exclude each other"):
-        Wish(mean_experts=1.5, max_accuracy_drop=0.3)
+        Budget(mean_experts=1.5, max_accuracy_drop=0.3)
 
 
 def test_a_single_expert_is_refused(run: Path, cifar10_folder: Path) -> None:
@@ -307,7 +307,7 @@ def test_between_chance_and_hindsight_lies_every_router(tmp_path: Path) -> None:
     right = generator.random((3, 4_000)) < chances
     predictions = np.where(right, labels, (labels + 1) % 10)
     halves = slice(0, 2_000), slice(2_000, 4_000)
-    calibration, test = (Judged(predictions[:, rows], labels[rows]) for rows in halves)
+    calibration, test = (PrefixPredictions(predictions[:, rows], labels[rows]) for rows in halves)
     noise = generator.random((2, 4_000))
     informed = (0.5 * oracle_scores(right) + 0.5 * noise).astype(np.float32)
     scores = {
@@ -317,7 +317,9 @@ def test_between_chance_and_hindsight_lies_every_router(tmp_path: Path) -> None:
     }
     rows = {
         name: compare(
-            Contender(name, costs_of(3), both[:, halves[0]], both[:, halves[1]]), calibration, test
+            ScoredRouter(name, costs_of(3), both[:, halves[0]], both[:, halves[1]]),
+            calibration,
+            test,
         )
         for name, both in scores.items()
     }

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from training.config import ModelConfig, RouterKind
 from training.model import prefix_means
-from training.routers.build import build_routers
 from training.routers.difference import DifferenceRouter, fit_difference
+from training.routers.registry import build_routers
 
 CLASSES, WIDTH = 4, 4
 

@@ -17,9 +17,9 @@ from training.config import ModelConfig, RouterKind
 from training.model import RideModel, prefix_means
 from training.routers.agreement import AgreementRouter, earlier_mean
 from training.routers.baselines import oracle_scores, random_scores
-from training.routers.build import build_routers
 from training.routers.difference import DifferenceRouter
 from training.routers.max_probability import MaxProbabilityRouter
+from training.routers.registry import build_routers
 
 Double = NDArray[np.float64]
 CLASSES, WIDTH, EXPERTS, IMAGES = 5, 6, 3, 40

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from training.backbones.expert import TorchvisionExpert
-from training.backbones.families import FAMILIES, build_parts
+from training.backbones.registry import FAMILIES, build_parts
 from training.config import ModelConfig
 from training.errors import CheckpointError, ConfigError
 from training.model import RideModel

@@ -6,24 +6,22 @@ neither on the number of workers nor on the batches before them.
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from training.augmentation.batch import augment_batch
 from training.augmentation.images import evaluation_transform, training_transform
 from training.config import AugmentationConfig, DataConfig, Policy
-from training.data.images import EncodedSet, Images, ImageSet
+from training.data.images import EncodedSet, ImageSet, LabelledImages
+from training.data.workers import Workers
 from training.errors import DataError
 
-Item = TypeVar("Item")
 _SEED_BOUND = 2**63 - 1
 
 
@@ -73,7 +71,7 @@ class Loader(Protocol):
 
 
 def make_loader(
-    images: Images,
+    images: LabelledImages,
     augmentation: AugmentationConfig,
     data: DataConfig,
     device: torch.device,
@@ -137,11 +135,11 @@ class WorkerLoader:
         self.unreadable: dict[int, str] = {}
         self._device = device
         self._stop = stop
-        self._work = _Work(_Training(images, views, data), workers, device)
+        self._workers = Workers(_Training(images, views, data), workers, device)
 
     def batches(self, plans: Iterable[BatchPlan]) -> Iterator[Batch]:
         """One batch a plan."""
-        for decoded in self._work.results(plans):
+        for decoded in self._workers.results(plans):
             if decoded.unreadable:
                 self._require_some(decoded)
             self.unreadable |= decoded.unreadable
@@ -161,7 +159,12 @@ class WorkerLoader:
 
 
 def plain_batches(
-    images: Images, data: DataConfig, device: torch.device, batch_size: int, *, workers: int = 0
+    images: LabelledImages,
+    data: DataConfig,
+    device: torch.device,
+    batch_size: int,
+    *,
+    workers: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order, as they are evaluated: uint8 [N, S, S, 3] and labels int64 [N].
 
@@ -176,7 +179,7 @@ def plain_batches(
         plain: Iterable[_Decoded] = map(_PlainDecoded(images, data), plans)
     else:
         assert isinstance(images, EncodedSet), "there are two kinds of images"
-        plain = _Work(_PlainEncoded(images, data), workers, device).results(plans)
+        plain = Workers(_PlainEncoded(images, data), workers, device).results(plans)
     for decoded in plain:
         for message in decoded.unreadable.values():
             raise DataError(message)
@@ -271,54 +274,6 @@ class _PlainDecoded:
         return _Decoded([images], self._images.labels[rows], {})
 
 
-class _Work(Generic[Item]):
-    """A function that worker processes apply to items, with results in the items' order.
-
-    The processes start with the first result and stay. One call of `results` is under way at a
-    time; an unfinished one may be left for the next.
-    """
-
-    def __init__(
-        self, function: Callable[[Item], _Decoded], workers: int, device: torch.device
-    ) -> None:
-        self._items = _Items[Item]()
-        self._loader = DataLoader(
-            _Calls(function),
-            batch_size=None,
-            sampler=self._items,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            collate_fn=_unchanged,  # type: ignore[arg-type]  # with no batch size it gets one
-            pin_memory=device.type == "cuda",
-            worker_init_fn=_leave_signals_to_parent,
-            generator=torch.Generator(),  # or else it would draw from the global one
-        )
-
-    def results(self, items: Iterable[Item]) -> Iterator[_Decoded]:
-        """What becomes of each item. Items are taken ahead, two for each worker."""
-        self._items.items = items
-        return iter(self._loader)
-
-
-class _Items(Sampler[Item]):
-    """The items of the call of `results` that is under way."""
-
-    items: Iterable[Item] = ()
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self.items)
-
-
-class _Calls(Dataset[_Decoded], Generic[Item]):
-    """Lets a DataLoader call a function."""
-
-    def __init__(self, function: Callable[[Item], _Decoded]) -> None:
-        self._function = function
-
-    def __getitem__(self, item: Item) -> _Decoded:
-        return self._function(item)
-
-
 def _weak(augmentation: AugmentationConfig) -> AugmentationConfig:
     return replace(augmentation, policy=Policy.STANDARD, cutout=0)
 
@@ -331,17 +286,3 @@ def _to_unit_range(view: Tensor, device: torch.device) -> Tensor:
     """uint8 [N, 3, S, S] -> fp32 in [0, 1] on the device."""
     moved = view.to(device, non_blocking=True)
     return moved.to(torch.float32, memory_format=torch.channels_last) / 255.0
-
-
-def _unchanged(decoded: _Decoded) -> _Decoded:
-    return decoded
-
-
-def _leave_signals_to_parent(_worker: int) -> None:
-    """Ctrl-C reaches workers too; the run needs them until it has saved and lets them go.
-
-    SIGTERM ends them at once, whatever handler they have inherited: it is how PyTorch, at its own
-    end, gets rid of workers that are still at work, and it waits until they are gone.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -14,7 +14,7 @@ from training.data.cifar import CifarFolder
 from training.data.class_folders import ClassFolders
 from training.data.holdout import split_holdout
 from training.data.image_lists import ImageLists
-from training.data.images import Images
+from training.data.images import LabelledImages
 from training.data.parquet import ParquetFolder
 from training.errors import ConfigError, DataError
 
@@ -37,13 +37,13 @@ class DataFolder(Protocol):
     def has_calibration(self) -> bool:
         """Whether there are images that are neither for training nor for testing."""
 
-    def train(self) -> Images:
+    def train(self) -> LabelledImages:
         """The training split."""
 
-    def calibration(self) -> Images:
+    def calibration(self) -> LabelledImages:
         """The images that are neither; only where there are some."""
 
-    def test(self) -> Images:
+    def test(self) -> LabelledImages:
         """The test split."""
 
 
@@ -58,7 +58,7 @@ _READERS: dict[Dataset, Callable[[Path, DataConfig], DataFolder]] = {
 }
 
 
-def read_split(directory: Path, config: DataConfig, split: Split) -> Images:
+def read_split(directory: Path, config: DataConfig, split: Split) -> LabelledImages:
     """Read one split of the data set in `directory`; its `description` says where it comes from.
 
     `TRAIN` is the training split (long-tailed, where the configuration asks for it) without the
@@ -89,7 +89,7 @@ def read_split(directory: Path, config: DataConfig, split: Split) -> Images:
     return images
 
 
-def _read_for_training(folder: DataFolder, config: DataConfig, split: Split) -> Images:
+def _read_for_training(folder: DataFolder, config: DataConfig, split: Split) -> LabelledImages:
     if folder.has_calibration:
         return folder.train() if split is Split.TRAIN else folder.calibration()
     if split is Split.CALIBRATION and config.holdout == 0:
@@ -106,7 +106,7 @@ def _read_for_training(folder: DataFolder, config: DataConfig, split: Split) -> 
     )
 
 
-def _require_every_class(images: Images, directory: Path) -> None:
+def _require_every_class(images: LabelledImages, directory: Path) -> None:
     counts = torch.tensor(images.class_counts)
     empty = [images.class_names[label] for label in torch.nonzero(counts == 0).flatten()]
     if empty:

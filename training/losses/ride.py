@@ -9,15 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.config import BaseLoss, DistillationForm, DiversityForm, LossConfig
+from training.config import LossConfig
 from training.errors import DataError
 from training.losses.balanced_softmax import expert_adjustments
 from training.losses.consistency import consistency_loss
-from training.losses.cross_entropy import cross_entropy_loss
-from training.losses.distillation import distillation_loss
-from training.losses.diversity import class_temperatures, diversity_from_mean, diversity_pairwise
-from training.losses.focal import focal_loss
-from training.losses.ldam import effective_number_weights, ldam_loss, ldam_margins
+from training.losses.diversity import class_temperatures
+from training.losses.ldam import effective_number_weights
+from training.losses.registry import BASE_LOSSES, DISTILLATIONS, DIVERSITIES, LossContext
 from training.losses.targets import Targets
 from training.losses.validation import check_loss_config
 
@@ -57,8 +55,9 @@ class RideLoss:
             raise DataError(f"class {class_counts.index(0)} (from 0) has no training images")
         counts = torch.tensor(class_counts)
         self._config = config
-        self._scale = scale
-        self._margins = ldam_margins(counts, config.max_margin).to(device)
+        self._base = BASE_LOSSES[config.base](LossContext(config, counts, scale, device))
+        self._diversity = DIVERSITIES[config.diversity]
+        self._distillation = DISTILLATIONS[config.distillation]
         adjustments = expert_adjustments(config, counts, num_experts)
         self._adjustments = adjustments.unsqueeze(1).to(device)  # [K, 1, C]
         temperatures = class_temperatures(
@@ -88,12 +87,16 @@ class RideLoss:
         phase = self._late if start is not None and epoch >= start else self._early
         logits = logits.float()
         adjusted = logits + self._adjustments
-        loss = targets.blend(lambda labels: self._base(adjusted, labels, phase.weights))
+        loss = targets.blend(
+            lambda labels: torch.stack(
+                [self._base(expert, labels, weights=phase.weights) for expert in adjusted]
+            ).sum()
+        )
         loss = loss + config.diversity_weight * self._diversity(logits, phase.temperatures)
         if config.distillation_weight:
             assert teacher_mean is not None, "distillation needs a teacher"
             loss = loss + config.distillation_weight * self._distillation(
-                logits, teacher_mean.float()
+                logits, teacher_mean.float(), config.distillation_temperature
             )
         if config.consistency_weight:
             assert weak_logits is not None, "consistency needs a weak view"
@@ -104,33 +107,3 @@ class RideLoss:
                 config.consistency_temperature,
             )
         return loss
-
-    def _base(self, logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-        return torch.stack([self._base_of_one(expert, labels, weights) for expert in logits]).sum()
-
-    def _base_of_one(self, logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-        match self._config.base:
-            case BaseLoss.LDAM:
-                return ldam_loss(logits, labels, self._margins, self._scale, weights)
-            case BaseLoss.FOCAL:
-                return focal_loss(logits, labels, self._config.focal_gamma, weights)
-            case BaseLoss.CROSS_ENTROPY | BaseLoss.BALANCED_SOFTMAX:
-                return cross_entropy_loss(logits, labels, weights)
-
-    def _distillation(self, logits: Tensor, teacher_mean: Tensor) -> Tensor:
-        temperature = self._config.distillation_temperature
-        match self._config.distillation:
-            case DistillationForm.MEAN:
-                return distillation_loss(logits.mean(dim=0), teacher_mean, temperature)
-            case DistillationForm.EACH:
-                losses = [distillation_loss(z, teacher_mean, temperature) for z in logits]
-                return torch.stack(losses).sum()
-
-    def _diversity(self, logits: Tensor, temperatures: Tensor) -> Tensor:
-        match self._config.diversity:
-            case DiversityForm.MEAN:
-                return diversity_from_mean(logits, temperatures)
-            case DiversityForm.PAIRWISE:
-                return diversity_pairwise(logits, temperatures)
-            case DiversityForm.NONE:
-                return logits.new_zeros(())

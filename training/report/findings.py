@@ -16,14 +16,14 @@ from serving.model.shot_groups import GROUPS, shot_groups
 from training.report.contents import ReportContents, RunResults
 from training.report.statistics import (
     Bools,
-    Calibration,
     Floats,
     Ints,
+    Reliability,
     Spread,
-    calibration,
     classes_by_size,
     images_by_group,
     means_by_class,
+    reliability,
     shares_of_experts,
     spread,
 )
@@ -69,7 +69,7 @@ class Findings:
     summaries: tuple[Summary, ...]
     stopped_after: Mapping[str, tuple[float, ...]]
     classes: tuple[ClassBin, ...]
-    calibration: Mapping[str, Calibration]
+    calibration: Mapping[str, Reliability]
     spread: Mapping[str, Spread]
     repeated_runs: int
     curves: tuple[Curve, ...]
@@ -123,7 +123,7 @@ def find(contents: ReportContents) -> Findings:
         },
         classes=_class_bins(contents, [routed.right for routed in answers], experts),
         calibration={
-            name: calibration(answers[0].confidence[mask], answers[0].right[mask])
+            name: reliability(answers[0].confidence[mask], answers[0].right[mask])
             for name, mask in groups.items()
         },
         spread=_spread(contents, groups),

@@ -11,7 +11,7 @@ def percent(share: float | None) -> str:
     return "-" if share is None or math.isnan(share) else f"{100 * share:.1f} %"
 
 
-def multiply_adds(count: float) -> str:
+def with_si_prefix(count: float) -> str:
     """Three digits and a unit: 1.82 G."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= size:
@@ -19,7 +19,7 @@ def multiply_adds(count: float) -> str:
     return f"{count:.0f}"
 
 
-def printable(text: str) -> str:
+def without_control_characters(text: str) -> str:
     """Without control characters and lone surrogates, which no page can hold."""
     spaced = " ".join(text.split())
     return "".join("�" if category(letter) in {"Cc", "Cs"} else letter for letter in spaced)

@@ -61,10 +61,10 @@ def render_page(contents: ReportContents, findings: Findings) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=lambda value: (
-            value if isinstance(value, Markup) else formats.printable(str(value))
+            value if isinstance(value, Markup) else formats.without_control_characters(str(value))
         ),
     )
-    environment.filters.update(percent=formats.percent, multiply_adds=formats.multiply_adds)
+    environment.filters.update(percent=formats.percent, with_si_prefix=formats.with_si_prefix)
     return environment.get_template("page.html.jinja").render(
         contents=contents,
         findings=findings,

@@ -26,7 +26,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from serving.model.curves import Curve
 from training.report.findings import Findings
-from training.report.formats import multiply_adds, printable
+from training.report.formats import with_si_prefix, without_control_characters
 from training.report.statistics import OVERALL, Floats
 
 INK = "#010203"  # becomes currentColor: the page's own text colour, light or dark
@@ -159,7 +159,7 @@ def accuracy_against_compute(figure: Figure, findings: Findings) -> None:
         axes.plot(*place, marker="o", markersize=11, color=INK, fillstyle="none")
         axes.annotate(str(number), place, (0, 9), textcoords="offset points", ha="center")
     axes.margins(y=0.12)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: multiply_adds(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: with_si_prefix(value)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
     axes.set_xlabel("Mean multiply-adds of an image")
     axes.set_ylabel("Top-1 accuracy")
@@ -331,5 +331,5 @@ def _experts(index: int) -> str:
 
 
 def _short(name: str, longest: int = _LONGEST_NAME) -> str:
-    name = printable(name)
+    name = without_control_characters(name)
     return name if len(name) <= longest else f"{name[: longest - 1]}…"

@@ -22,7 +22,7 @@ Ints = NDArray[np.integer]
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Reliability:
     """Confidence against accuracy, in B bins of equal width over (0, 1].
 
     `share` [B] sums to 1; `confidence` and `accuracy` [B] are means over a bin's images, NaN in an
@@ -77,14 +77,14 @@ def classes_by_size(class_counts: Sequence[int], bins: int) -> list[NDArray[np.i
     return np.array_split(order, min(bins, len(order)))
 
 
-def calibration(confidence: NDArray[np.floating], right: Bools) -> Calibration:
-    """Calibration of answers that are right [N] or not, given with confidence [N] in [0, 1]."""
+def reliability(confidence: NDArray[np.floating], right: Bools) -> Reliability:
+    """Reliability of answers that are right [N] or not, given with confidence [N] in [0, 1]."""
     places = np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1
     places = places.clip(0, CALIBRATION_BINS - 1)
     means = [means_by_class(values, places, CALIBRATION_BINS) for values in (confidence, right)]
     share = np.bincount(places, minlength=CALIBRATION_BINS) / len(right)
     gaps = np.abs(means[0] - means[1])
-    return Calibration(
+    return Reliability(
         error=float(np.nansum(share * gaps)),
         mean_confidence=float(confidence.mean(dtype=np.float64)),
         share=share,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.calibration import class_balanced
+from training.calibration import class_balanced_weights
 from training.checkpoint import Checkpoint
 from training.outputs import Outputs, prefix_predictions
 
@@ -23,7 +23,7 @@ def best_prior_adjustment(checkpoint: Checkpoint, calibration: Outputs) -> float
     Classes count the same, however many calibration images they have; of equally good strengths
     it is the smallest.
     """
-    weights = class_balanced(calibration.labels)
+    weights = class_balanced_weights(calibration.labels)
 
     def accuracy(strength: float) -> float:
         corrections = checkpoint.prefix_corrections(strength).numpy()

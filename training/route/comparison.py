@@ -26,7 +26,7 @@ _MAX_DRAWN_POINTS = 100
 
 
 @dataclass(frozen=True)
-class Judged:
+class PrefixPredictions:
     """What is known of a set of images, whatever router is asked.
 
     Shapes: predictions of each prefix [K, N], labels [N], weights of the images [N] (equal if not
@@ -50,7 +50,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Contender:
+class ScoredRouter:
     """A way of routing: what it costs, and its scores [K-1, N] on either set."""
 
     name: str
@@ -58,20 +58,20 @@ class Contender:
     calibration: Float
     test: Float
 
-    def curve(self, calibration: Judged) -> Curve:
+    def curve(self, calibration: PrefixPredictions) -> Curve:
         """Its frontier on the calibration images."""
         return frontier(
             self.name, self.calibration, calibration.right, self.costs, calibration.weights
         )
 
-    def on_test(self, thresholds: Sequence[float], test: Judged) -> CurvePoint:
+    def on_test(self, thresholds: Sequence[float], test: PrefixPredictions) -> CurvePoint:
         """What thresholds give on the test images."""
         return measured(thresholds, self.test, test.right, self.costs, test.weights)
 
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """A contender's figures on the test images.
+    """A router's figures on the test images.
 
     Attributes:
         near_full: with the cheapest thresholds that lose at most 0.3 points on calibration images.
@@ -85,17 +85,19 @@ class ComparisonRow:
     curve: Curve
 
 
-def compare(contender: Contender, calibration: Judged, test: Judged) -> ComparisonRow:
+def compare(
+    scored: ScoredRouter, calibration: PrefixPredictions, test: PrefixPredictions
+) -> ComparisonRow:
     """Choose on calibration images, measure on test images."""
-    curve = contender.curve(calibration)
+    curve = scored.curve(calibration)
     target = calibration.all_experts - GEAR_DROPS["balanced"]
     drawn = np.linspace(0, len(curve.points) - 1, min(_MAX_DRAWN_POINTS, len(curve.points)))
     thresholds = [curve.points[round(place)].thresholds for place in drawn]
     return ComparisonRow(
-        contender.name,
-        contender.on_test(cheapest_reaching(curve, target).thresholds, test),
-        tuple(contender.on_test(best_within(curve, budget).thresholds, test) for budget in BUDGETS),
-        Curve(contender.name, tuple(contender.on_test(chosen, test) for chosen in thresholds)),
+        scored.name,
+        scored.on_test(cheapest_reaching(curve, target).thresholds, test),
+        tuple(scored.on_test(best_within(curve, budget).thresholds, test) for budget in BUDGETS),
+        Curve(scored.name, tuple(scored.on_test(chosen, test) for chosen in thresholds)),
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from training.config import AugmentationConfig, Policy, TrainingConfig
-from training.data import Images, Split, read_split
+from training.data import LabelledImages, Split, read_split
 from training.data.loading import BatchPlan, OnUnreadable, make_loader, plain_batches
 
 _BATCH_SIZE = 500
@@ -67,14 +67,14 @@ def route_images(directory: Path, config: TrainingConfig, *, workers: int = 0) -
     )
 
 
-def _plain(name: str, images: Images, config: TrainingConfig, workers: int) -> ImageBatches:
+def _plain(name: str, images: LabelledImages, config: TrainingConfig, workers: int) -> ImageBatches:
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         return plain_batches(images, config.data, _CPU, _BATCH_SIZE, workers=workers)
 
     return ImageBatches(name, images.fingerprint(), len(images), batches)
 
 
-def _augmented(images: Images, config: TrainingConfig, workers: int) -> ImageBatches:
+def _augmented(images: LabelledImages, config: TrainingConfig, workers: int) -> ImageBatches:
     """Strong views, since the experts know the training images by heart, and weak views too."""
     strong = AugmentationConfig(policy=Policy.AUTOAUGMENT, cutout=config.data.image_size // 4)
     loader = make_loader(

@@ -18,10 +18,16 @@ from training.checkpoint import Checkpoint, load_finished, save_checkpoint
 from training.config import RouterKind
 from training.errors import ConfigError
 from training.progress import say
-from training.route.comparison import BUDGETS, ComparisonRow, Contender, Judged, compare, draw
+from training.route.candidates import Budget, Candidate, compare_all, fit_candidate, kinds_for
+from training.route.comparison import (
+    BUDGETS,
+    ComparisonRow,
+    PrefixPredictions,
+    ScoredRouter,
+    draw,
+)
+from training.route.data import RoutingData, collect_routing_data
 from training.route.images import route_images
-from training.route.material import Material, collect_material
-from training.route.offers import Offer, Wish, baselines, kinds_for, offer_of
 
 CURVE_FILE = "curve.svg"
 
@@ -31,7 +37,7 @@ def route_session(
     *,
     data: Path,
     router: RouterKind | None,
-    wish: Wish,
+    budget: Budget,
     prior_adjustment: float | None,
     with_comparison: bool,
     save: bool,
@@ -41,7 +47,7 @@ def route_session(
 ) -> None:
     """Choose router and thresholds for a finished run, and `save` them in its checkpoint.
 
-    Without a `router`, the best of all for the wish on the calibration images is chosen; without
+    Without a `router`, the best of all for the budget on the calibration images is chosen; without
     a `prior_adjustment`, the best there.
 
     Raises:
@@ -52,52 +58,45 @@ def route_session(
     if not run.is_dir():
         raise ConfigError(f"{run} is a file: name the run's folder, where outputs are kept")
     images = route_images(data, checkpoint.config, workers=workers)
-    with_views = RouterKind.DIFFERENCE in kinds
-    material = collect_material(
+    routing_data = collect_routing_data(
         checkpoint,
         run,
         images,
         device,
         console,
-        with_views=with_views,
+        with_views=RouterKind.DIFFERENCE in kinds,
         prior_adjustment=prior_adjustment,
     )
     if prior_adjustment is None:
-        say(console, f"Prior adjustment: {material.prior_adjustment:g}.")
-    calibration, test = material.judged_calibration(), material.judged_test()
-    offers = [offer_of(kind, material, calibration, wish) for kind in kinds]
+        say(console, f"Prior adjustment: {routing_data.prior_adjustment:g}.")
+    candidates = [fit_candidate(kind, routing_data, budget) for kind in kinds]
+    test = routing_data.test_predictions
     if with_comparison:
-        contenders = [*(offer.contender for offer in offers), *baselines(material, calibration)]
-        _show([compare(each, calibration, test) for each in contenders], test, run, console)
-    eligible = [offer for offer in offers if router in {None, offer.kind}]
-    chosen = min(eligible, key=lambda offer: wish.rank(offer.point))
+        _show(compare_all(candidates, routing_data), test, run, console)
+    eligible = [candidate for candidate in candidates if router in {None, candidate.kind}]
+    chosen = min(eligible, key=lambda candidate: budget.rank(candidate.point))
     say(console, _verdict(chosen, test))
     if save:
-        _store(checkpoint, material, chosen, calibration, test, images.calibration_source)
+        _store(checkpoint, routing_data, chosen, images.calibration_source)
         save_checkpoint(checkpoint, run)
         say(console, f"Saved. Next: ride evaluate {run} --data {data}")
 
 
 def _store(
-    checkpoint: Checkpoint,
-    material: Material,
-    chosen: Offer,
-    calibration: Judged,
-    test: Judged,
-    source: str,
+    checkpoint: Checkpoint, routing_data: RoutingData, chosen: Candidate, source: str
 ) -> None:
     """Put prior adjustment, router, thresholds and gears into the checkpoint."""
-    model = material.model
+    model, test = routing_data.model, routing_data.test_predictions
     network = replace(checkpoint.config.model, router_kind=chosen.kind)
     model.routers = chosen.routers
     checkpoint.config = replace(checkpoint.config, model=network)
     checkpoint.model = model.state_dict()
-    found = gears(chosen.curve, calibration.all_experts)
+    found = gears(chosen.curve, routing_data.calibration_predictions.all_experts)
     checkpoint.routing = {
-        "prior_adjustment": material.prior_adjustment,
+        "prior_adjustment": routing_data.prior_adjustment,
         "thresholds": list(chosen.point.thresholds),
         "gears": {
-            name: _gear(checkpoint, chosen.contender, thresholds, test)
+            name: _gear(checkpoint, chosen.scored, thresholds, test)
             for name, thresholds in found.items()
         },
         "chosen_on": source,
@@ -105,11 +104,14 @@ def _store(
 
 
 def _gear(
-    checkpoint: Checkpoint, contender: Contender, thresholds: tuple[float, ...], test: Judged
+    checkpoint: Checkpoint,
+    scored: ScoredRouter,
+    thresholds: tuple[float, ...],
+    test: PrefixPredictions,
 ) -> dict[str, Any]:
     """As the manifest has it, measured on the test images."""
-    point = contender.on_test(thresholds, test)
-    last = experts_used(thresholds, contender.test) - 1
+    point = scored.on_test(thresholds, test)
+    last = experts_used(thresholds, scored.test) - 1
     predicted = test.predictions[last, np.arange(len(last))]
     return {
         "thresholds": list(thresholds),
@@ -120,7 +122,9 @@ def _gear(
     }
 
 
-def _show(rows: Sequence[ComparisonRow], test: Judged, run: Path, console: Console) -> None:
+def _show(
+    rows: Sequence[ComparisonRow], test: PrefixPredictions, run: Path, console: Console
+) -> None:
     """Print the table and draw the curves."""
     table = Table(
         title=f"{len(test.labels):,} test images; all experts: {100 * test.all_experts:.1f} %",
@@ -137,8 +141,8 @@ def _show(rows: Sequence[ComparisonRow], test: Judged, run: Path, console: Conso
     say(console, f"Drawn to {run / CURVE_FILE}.")
 
 
-def _verdict(chosen: Offer, test: Judged) -> str:
-    point = chosen.contender.on_test(chosen.point.thresholds, test)
+def _verdict(chosen: Candidate, test: PrefixPredictions) -> str:
+    point = chosen.scored.on_test(chosen.point.thresholds, test)
     thresholds = ", ".join(f"{threshold:.4g}" for threshold in point.thresholds)
     return (
         f"{chosen.kind}, thresholds {thresholds}: {100 * point.accuracy:.1f} % with "

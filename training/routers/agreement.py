@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from training.config import ModelConfig
+from training.routers.max_probability import MaxProbabilityRouter
 from training.routers.score import as_score
 
 
@@ -28,8 +32,7 @@ def earlier_mean(prefix_logits: Tensor, newest: Tensor, experts: int) -> Tensor:
 class AgreementRouter(nn.Module):
     """Scores the disagreement of expert k with the mean of experts 1..k-1. Nothing to learn.
 
-    After one expert nobody can disagree yet; `build.py` puts a `MaxProbabilityRouter` there. A
-    router is given no logits of single experts, so it works out those of its expert from the
+    A router is given no logits of single experts, so it works out those of its expert from the
     embedding, with the expert's own classifier.
     """
 
@@ -42,3 +45,13 @@ class AgreementRouter(nn.Module):
         newest = self.classifier(embedding)
         earlier = earlier_mean(prefix_logits, newest, self.experts)
         return as_score(disagreement(newest, earlier))
+
+
+def agreement_routers(_config: ModelConfig, experts: Sequence[nn.Module]) -> list[nn.Module]:
+    """After one expert nobody can disagree yet: its router looks at the largest probability."""
+    return [
+        AgreementRouter(count, expert.get_submodule("classifier"))
+        if count > 1
+        else MaxProbabilityRouter()
+        for count, expert in enumerate(experts, start=1)
+    ]

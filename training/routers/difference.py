@@ -7,12 +7,15 @@ help but not harm, an answer that is right now and wrong later; the difference k
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.config import ModelConfig
 from training.routers.agreement import disagreement, earlier_mean
-from training.routers.entropy import spread
+from training.routers.entropy import normalised_entropy
 from training.routers.margin import closeness
 from training.routers.max_probability import doubt
 from training.routers.score import as_score
@@ -52,7 +55,11 @@ class DifferenceRouter(nn.Module):
         """What the network sees: embedding [N, D], prefix logits [N, C] -> [N, F]."""
         log_probabilities = torch.log_softmax(prefix_logits, dim=1)
         top = log_probabilities.topk(self.top_logits, dim=1).values
-        measures = [doubt(prefix_logits), closeness(prefix_logits), spread(prefix_logits)]
+        measures = [
+            doubt(prefix_logits),
+            closeness(prefix_logits),
+            normalised_entropy(prefix_logits),
+        ]
         if self.classifier is not None:
             newest = self.classifier(embedding)
             earlier = earlier_mean(prefix_logits, newest, self.experts)
@@ -67,6 +74,19 @@ class DifferenceRouter(nn.Module):
 
     def forward(self, embedding: Tensor, prefix_logits: Tensor) -> Tensor:
         return as_score(torch.sigmoid(self.logit(self.features(embedding, prefix_logits))))
+
+
+def difference_routers(config: ModelConfig, experts: Sequence[nn.Module]) -> list[nn.Module]:
+    """One router for each expert, not fitted yet."""
+    return [
+        DifferenceRouter(
+            count,
+            expert.get_submodule("classifier"),
+            config.router_top_logits,
+            config.router_width,
+        )
+        for count, expert in enumerate(experts, start=1)
+    ]
 
 
 def fit_difference(

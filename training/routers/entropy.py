@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from training.routers.score import as_score
 
 
-def spread(logits: Tensor) -> Tensor:
+def normalised_entropy(logits: Tensor) -> Tensor:
     """Entropy of softmax(logits [N, C]) as a share of its maximum, log C, [N]."""
     log_probabilities = torch.log_softmax(logits, dim=1)
     entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=1)
@@ -21,4 +21,4 @@ class EntropyRouter(nn.Module):
     """Scores the entropy of the prefix. Nothing to learn."""
 
     def forward(self, embedding: Tensor, prefix_logits: Tensor) -> Tensor:  # noqa: ARG002
-        return as_score(spread(prefix_logits))
+        return as_score(normalised_entropy(prefix_logits))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.config import RouterConfig
+from training.config import ModelConfig, RouterConfig
 from training.routers.score import as_score
 
 
@@ -35,10 +36,12 @@ class RideRouter(nn.Module):
         return as_score(torch.sigmoid(self.logit(embedding, prefix_logits)))
 
 
-def ride_routers(embedding_sizes: Sequence[int], width: int, top_logits: int) -> nn.ModuleList:
-    """One router for each embedding size, with a last layer that they share."""
+def ride_routers(config: ModelConfig, experts: Sequence[nn.Module]) -> list[nn.Module]:
+    """One router for each expert, with a last layer that they share."""
+    width, top_logits = config.router_width, config.router_top_logits
     output = nn.Linear(top_logits + width, 1)
-    return nn.ModuleList(RideRouter(size, width, top_logits, output) for size in embedding_sizes)
+    sizes = [cast("int", expert.embedding_size) for expert in experts]
+    return [RideRouter(size, width, top_logits, output) for size in sizes]
 
 
 def router_labels(prefixes: Tensor, labels: Tensor) -> Tensor:

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from serving.errors import ImageTooLarge, InvalidImage, RideError, SettingsError
-from serving.images.decode import MAX_ASPECT_RATIO, ImageLimits, decode_image
+from serving.images.decode import ImageLimits, decode_image
 from serving.images.files import MAX_SCANS
+from serving.images.rgb import MAX_ASPECT_RATIO
 from serving.model.manifest import ImageSpec
 from tests.checkout import ROOT
 from tests.serving.images.pictures import (

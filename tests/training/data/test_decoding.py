@@ -16,8 +16,9 @@ from PIL import Image
 
 from serving.images.decode import ImageLimits
 from serving.images.decode import decode_image as decode_as_the_server
+from serving.images.rgb import MAX_ASPECT_RATIO, MOST_PIXELS
 from serving.model.manifest import ImageSpec
-from training.data.decoding import MAX_ASPECT_RATIO, MAX_PIXELS, decode_image
+from training.data.decoding import decode_image
 from training.errors import DataError
 
 SPEC = ImageSpec(9, 9, 9, "bilinear")
@@ -105,7 +106,7 @@ def png_claiming(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("size", [(10_000, 9_000), (13_000, 13_000), (65_000, 65_000)])
 def test_too_many_pixels_are_refused_before_they_are_decoded(size: tuple[int, int]) -> None:
-    assert size[0] * size[1] > MAX_PIXELS
+    assert size[0] * size[1] > MOST_PIXELS
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with pytest.raises(DataError, match="here: "):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from training.data.images import EncodedSet, Images, ImageSet
+from training.data.images import EncodedSet, ImageSet, LabelledImages
 from training.data.sources import MAX_FILE_BYTES, Files, ParquetColumn
 from training.errors import DataError
 
@@ -40,43 +40,43 @@ def column(encode: Callable[..., bytes]) -> EncodedSet:
 
 
 @pytest.fixture(params=["decoded", "files", "column"])
-def images(request: pytest.FixtureRequest) -> Images:
-    chosen: Images = request.getfixturevalue(request.param)
+def images(request: pytest.FixtureRequest) -> LabelledImages:
+    chosen: LabelledImages = request.getfixturevalue(request.param)
     return chosen
 
 
-def grey(images: Images, row: int) -> int:
+def grey(images: LabelledImages, row: int) -> int:
     if isinstance(images, EncodedSet):
         return int(np.asarray(images.decode(row))[0, 0, 0])
     assert isinstance(images, ImageSet)
     return int(images.images[row, 0, 0, 0])
 
 
-def test_classes_are_counted_also_empty_ones(images: Images) -> None:
+def test_classes_are_counted_also_empty_ones(images: LabelledImages) -> None:
     assert images.class_counts == (1, 1, 2, 0)
     assert len(images) == 4
 
 
-def test_a_subset_has_the_images_at_the_rows_in_their_order(images: Images) -> None:
+def test_a_subset_has_the_images_at_the_rows_in_their_order(images: LabelledImages) -> None:
     twice = images.subset(torch.tensor([3, 1, 0])).subset(torch.tensor([2, 0, 0]))
     assert [grey(twice, row) for row in range(3)] == [0, 3, 3]
     assert twice.labels.tolist() == [2, 1, 1]
     assert twice.class_names == NAMES
 
 
-def test_a_description_stays_with_its_subsets(images: Images) -> None:
+def test_a_description_stays_with_its_subsets(images: LabelledImages) -> None:
     described = images.described("the test split")
     assert described.subset(torch.tensor([0])).description == "the test split"
     assert described.fingerprint() == images.fingerprint()
 
 
-def test_the_same_images_have_the_same_fingerprint(images: Images) -> None:
+def test_the_same_images_have_the_same_fingerprint(images: LabelledImages) -> None:
     again = images.subset(torch.arange(4))
     assert images.fingerprint() == again.fingerprint()
     assert len(images.fingerprint()) == 64
 
 
-def test_other_images_labels_or_names_change_the_fingerprint(images: Images) -> None:
+def test_other_images_labels_or_names_change_the_fingerprint(images: LabelledImages) -> None:
     assert isinstance(images, ImageSet | EncodedSet)
     others = [
         images.subset(torch.tensor([2, 1, 0, 3])),  # the same labels

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from training.augmentation.batch import augment_batch
 from training.config import AugmentationConfig, DataConfig, Dataset, Policy
-from training.data.images import EncodedSet, Images, ImageSet
+from training.data.images import EncodedSet, ImageSet, LabelledImages
 from training.data.loading import BatchPlan, Loader, OnUnreadable, make_loader, plain_batches
 from training.data.sources import Files
 from training.errors import DataError
@@ -50,13 +50,13 @@ def decoded() -> ImageSet:
 
 
 @pytest.fixture(params=["files", "decoded"])
-def images(request: pytest.FixtureRequest) -> Images:
-    chosen: Images = request.getfixturevalue(request.param)
+def images(request: pytest.FixtureRequest) -> LabelledImages:
+    chosen: LabelledImages = request.getfixturevalue(request.param)
     return chosen
 
 
 def loader(
-    images: Images,
+    images: LabelledImages,
     augmentation: AugmentationConfig = STRONG,
     *,
     workers: int = 0,
@@ -79,7 +79,7 @@ def plans(count: int = 4, size: int = 8) -> list[BatchPlan]:
     return [BatchPlan(torch.randperm(12, generator=draw)[:5], seed, size) for seed in range(count)]
 
 
-def test_batches_are_unit_range_images_and_labels_of_the_plans(images: Images) -> None:
+def test_batches_are_unit_range_images_and_labels_of_the_plans(images: LabelledImages) -> None:
     wanted = plans()
     for plan, batch in zip(wanted, loader(images).batches(wanted), strict=True):
         (view,) = batch.views
@@ -89,7 +89,7 @@ def test_batches_are_unit_range_images_and_labels_of_the_plans(images: Images) -
         assert torch.equal(batch.labels, images.labels[plan.rows])
 
 
-def test_a_batch_depends_on_its_plan_alone(images: Images) -> None:
+def test_a_batch_depends_on_its_plan_alone(images: LabelledImages) -> None:
     whole = [batch.views[0] for batch in loader(images).batches(plans())]
     later = [batch.views[0] for batch in loader(images).batches(plans()[2:])]
     assert all(torch.equal(*pair) for pair in zip(whole[2:], later, strict=True))
@@ -98,7 +98,7 @@ def test_a_batch_depends_on_its_plan_alone(images: Images) -> None:
     assert not any(torch.equal(*pair) for pair in zip(whole, others, strict=True))
 
 
-def test_the_global_generator_is_left_alone(images: Images) -> None:
+def test_the_global_generator_is_left_alone(images: LabelledImages) -> None:
     before = torch.random.get_rng_state()
     for _ in loader(images, two_views=True).batches(plans()):
         torch.rand(1, generator=torch.Generator())
@@ -109,7 +109,7 @@ def test_the_global_generator_is_left_alone(images: Images) -> None:
     assert torch.equal(first, next(iter(loader(images).batches(plans()))).views[0])
 
 
-def test_a_plan_decides_the_size_of_its_images(images: Images) -> None:
+def test_a_plan_decides_the_size_of_its_images(images: LabelledImages) -> None:
     sizes = [
         batch.views[0].shape[-1]
         for size in (6, 8)
@@ -118,13 +118,13 @@ def test_a_plan_decides_the_size_of_its_images(images: Images) -> None:
     assert sizes == [6, 8]
 
 
-def test_an_image_twice_in_a_batch_is_augmented_twice(images: Images) -> None:
+def test_an_image_twice_in_a_batch_is_augmented_twice(images: LabelledImages) -> None:
     plan = BatchPlan(torch.tensor([3, 3]), 0, 8)
     (batch,) = loader(images).batches([plan])
     assert not torch.equal(batch.views[0][0], batch.views[0][1])
 
 
-def test_two_views_are_a_strong_and_a_weak_one_of_the_same_images(images: Images) -> None:
+def test_two_views_are_a_strong_and_a_weak_one_of_the_same_images(images: LabelledImages) -> None:
     cut = AugmentationConfig(Policy.NONE, cutout=64)  # blanks everything
     (batch,) = loader(images, cut, two_views=True).batches(plans(1))
     strong, weak = batch.views

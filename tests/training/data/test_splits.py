@@ -17,7 +17,7 @@ from tests.training.data_folders import (
     write_parquet,
 )
 from training.config import DataConfig, Dataset
-from training.data import EncodedSet, Images, ImageSet, Split, read_split
+from training.data import EncodedSet, ImageSet, LabelledImages, Split, read_split
 from training.errors import ConfigError, DataError
 
 EACH = 10
@@ -36,7 +36,7 @@ def root(dataset: Dataset, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def identities(images: Images) -> set[bytes]:
+def identities(images: LabelledImages) -> set[bytes]:
     """What tells the images of one split of a folder apart."""
     if isinstance(images, ImageSet):
         return {image[0, 0].numpy().tobytes() for image in images.images}

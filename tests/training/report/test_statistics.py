@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from serving.model.shot_groups import GROUPS, accuracy_by_shot, shot_groups
 from training.report.statistics import (
     CALIBRATION_BINS,
-    calibration,
     classes_by_size,
     images_by_group,
     main_prediction,
     means_by_class,
+    reliability,
     shares_of_experts,
     spread,
 )
@@ -119,7 +119,7 @@ def test_bins_hold_every_class_once_from_the_largest_on(counts: list[int], most:
 def test_the_calibration_error_is_the_gap_of_each_bin_by_its_images() -> None:
     confidence = np.array([0.99, 0.97, 0.98, 0.98, 0.35, 0.37], dtype=np.float32)
     right = np.array([True, True, False, True, True, False])
-    found = calibration(confidence, right)
+    found = reliability(confidence, right)
     assert found.share[[5, 14]].tolist() == [2 / 6, 4 / 6]
     assert found.share.sum() == pytest.approx(1)
     assert found.accuracy[[5, 14]].tolist() == [0.5, 0.75]
@@ -131,14 +131,14 @@ def test_the_calibration_error_is_the_gap_of_each_bin_by_its_images() -> None:
 
 @pytest.mark.parametrize(("confidence", "place"), [(0.0, 0), (1 / 1024, 0), (1.0, 14)])
 def test_the_ends_of_the_scale_belong_to_the_outermost_bins(confidence: float, place: int) -> None:
-    found = calibration(np.array([confidence], dtype=np.float32), np.array([True]))
+    found = reliability(np.array([confidence], dtype=np.float32), np.array([True]))
     assert np.flatnonzero(found.share).tolist() == [place]
 
 
 @quick
 @given(several_confident)
 def test_calibration_is_what_its_equation_says(images: list[tuple[float, bool]]) -> None:
-    found = calibration(*arrays(images))
+    found = reliability(*arrays(images))
     error = 0.0
     for m in range(CALIBRATION_BINS):
         low, high = m / CALIBRATION_BINS, (m + 1) / CALIBRATION_BINS
@@ -159,12 +159,12 @@ def test_calibration_is_what_its_equation_says(images: list[tuple[float, bool]])
 @given(several_confident)
 def test_the_error_is_at_least_the_gap_of_the_means(images: list[tuple[float, bool]]) -> None:
     confidence, right = arrays(images)
-    found = calibration(confidence, right)
+    found = reliability(confidence, right)
     assert abs(found.mean_confidence - right.mean()) - 1e-9 <= found.error <= 1
 
 
 def test_answers_as_often_right_as_they_say_have_no_error() -> None:
-    found = calibration(np.full(4, 0.75, dtype=np.float32), np.array([True, True, False, True]))
+    found = reliability(np.full(4, 0.75, dtype=np.float32), np.array([True, True, False, True]))
     assert found.error == 0
 
 

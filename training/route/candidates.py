@@ -1,7 +1,8 @@
-"""What each kind of router has to offer a run: its curve, and the best point for a wish."""
+"""The candidates of `ride route`: each kind of router, its curve, its best point for a budget."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,24 +10,24 @@ from torch import nn
 
 from serving.model.curves import Curve, CurvePoint
 from serving.model.routing import Float
-from training.calibration import best_within, cheapest_reaching, class_balanced
+from training.calibration import best_within, cheapest_reaching, class_balanced_weights
 from training.checkpoint import Checkpoint
 from training.config import RouterKind
 from training.costs import multiply_adds
 from training.errors import ConfigError
 from training.outputs import Outputs, prefix_logits, router_scores
-from training.route.comparison import Contender, Judged
-from training.route.material import Material
+from training.route.comparison import ComparisonRow, ScoredRouter, compare
+from training.route.data import RoutingData
 from training.routers.baselines import oracle_scores, random_scores
-from training.routers.build import build_routers
 from training.routers.difference import fit_difference
+from training.routers.registry import build_routers
 
 _DEFAULT_DROP = 0.3
 _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Wish:
+class Budget:
     """What thresholds are to be chosen for: a mean number of experts, or a drop in points."""
 
     mean_experts: float | None = None
@@ -51,12 +52,12 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Offer:
-    """Routers of one kind, how they do, and what they offer for the wish."""
+class Candidate:
+    """Routers of one kind, how they do, and their best point for the budget."""
 
     kind: RouterKind
     routers: nn.ModuleList
-    contender: Contender
+    scored: ScoredRouter
     curve: Curve
     point: CurvePoint
 
@@ -78,25 +79,26 @@ def kinds_for(
     return tuple(kind for kind in RouterKind if kind is not RouterKind.RIDE or kind is own)
 
 
-def offer_of(kind: RouterKind, material: Material, calibration: Judged, wish: Wish) -> Offer:
+def fit_candidate(kind: RouterKind, data: RoutingData, budget: Budget) -> Candidate:
     """Fit routers if they learn, and choose their thresholds."""
-    model = material.model
+    model = data.model
     routers = checkpointed = model.routers
     if kind is not RouterKind.RIDE:
         routers = build_routers(replace(model.config, router_kind=kind), model.experts)
     if kind is RouterKind.DIFFERENCE:
-        assert material.views is not None
-        _fit_difference(routers, material.views, material.corrections)
+        assert data.views is not None
+        _fit_difference(routers, data.views, data.corrections)
     model.routers = routers
-    costs = multiply_adds(model, material.image_size)
+    costs = multiply_adds(model, data.image_size)
     model.routers = checkpointed
     scores = [
-        router_scores(routers, outputs, _CPU, material.corrections)
-        for outputs in (material.calibration, material.test)
+        router_scores(routers, outputs, _CPU, data.corrections)
+        for outputs in (data.calibration, data.test)
     ]
-    contender = Contender(str(kind), costs, *scores)
-    curve = contender.curve(calibration)
-    return Offer(kind, routers, contender, curve, wish.choose(curve, calibration.all_experts))
+    scored = ScoredRouter(str(kind), costs, *scores)
+    calibration = data.calibration_predictions
+    curve = scored.curve(calibration)
+    return Candidate(kind, routers, scored, curve, budget.choose(curve, calibration.all_experts))
 
 
 def _fit_difference(routers: nn.ModuleList, views: Outputs, corrections: Float) -> None:
@@ -106,18 +108,25 @@ def _fit_difference(routers: nn.ModuleList, views: Outputs, corrections: Float) 
         torch.from_numpy(views.embeddings),
         torch.from_numpy(prefix_logits(views, corrections)),
         torch.from_numpy(views.labels),
-        weights=torch.from_numpy(class_balanced(views.labels)).sqrt(),
+        weights=torch.from_numpy(class_balanced_weights(views.labels)).sqrt(),
     )
 
 
-def baselines(material: Material, calibration: Judged) -> list[Contender]:
+def compare_all(candidates: Sequence[Candidate], data: RoutingData) -> list[ComparisonRow]:
+    """The candidates side by side, then chance and hindsight."""
+    calibration, test = data.calibration_predictions, data.test_predictions
+    routers = [*(candidate.scored for candidate in candidates), *_baselines(data)]
+    return [compare(router, calibration, test) for router in routers]
+
+
+def _baselines(data: RoutingData) -> list[ScoredRouter]:
     """Chance and hindsight, which cost nothing but experts."""
-    costs = multiply_adds(material.model, material.image_size)
+    costs = multiply_adds(data.model, data.image_size)
     free = replace(costs, routers=(0,) * len(costs.routers))
-    right, test_right = calibration.right, material.judged_test().right
+    right, test_right = data.calibration_predictions.right, data.test_predictions.right
     experts, images = right.shape
     chance = random_scores(experts, images), random_scores(experts, test_right.shape[1], seed=1)
     return [
-        Contender("random", free, *chance),
-        Contender("oracle", free, oracle_scores(right), oracle_scores(test_right)),
+        ScoredRouter("random", free, *chance),
+        ScoredRouter("oracle", free, oracle_scores(right), oracle_scores(test_right)),
     ]

@@ -7,6 +7,7 @@ on what was kept.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -14,10 +15,10 @@ from rich.console import Console
 from rich.progress import track
 
 from serving.model.routing import Float
-from training.calibration import class_balanced
+from training.calibration import class_balanced_weights
 from training.checkpoint import Checkpoint
 from training.config import Precision
-from training.device import choose_machine
+from training.device import choose_device
 from training.model import RideModel
 from training.outputs import (
     Outputs,
@@ -28,14 +29,14 @@ from training.outputs import (
     save_outputs,
 )
 from training.route.adjustment import best_prior_adjustment
-from training.route.comparison import Judged
+from training.route.comparison import PrefixPredictions
 from training.route.images import ImageBatches, RouteImages
 
 _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Material:
+class RoutingData:
     """What routers are fitted, chosen and measured on; everything on the CPU.
 
     `corrections` [K, C] are those of `prior_adjustment`.
@@ -49,15 +50,17 @@ class Material:
     calibration: Outputs
     test: Outputs
 
-    def judged_calibration(self) -> Judged:
+    @cached_property
+    def calibration_predictions(self) -> PrefixPredictions:
         """The test split is balanced, so calibration images count as if they were."""
         labels = self.calibration.labels
         predictions = prefix_predictions(self.calibration, self.corrections)
-        return Judged(predictions, labels, class_balanced(labels))
+        return PrefixPredictions(predictions, labels, class_balanced_weights(labels))
 
-    def judged_test(self) -> Judged:
+    @cached_property
+    def test_predictions(self) -> PrefixPredictions:
         """Every image counts the same."""
-        return Judged(prefix_predictions(self.test, self.corrections), self.test.labels)
+        return PrefixPredictions(prefix_predictions(self.test, self.corrections), self.test.labels)
 
 
 class _RouteOutputs:
@@ -88,7 +91,7 @@ class _RouteOutputs:
         return collected
 
 
-def collect_material(
+def collect_routing_data(
     checkpoint: Checkpoint,
     run: Path,
     images: RouteImages,
@@ -97,18 +100,18 @@ def collect_material(
     *,
     with_views: bool,
     prior_adjustment: float | None,
-) -> Material:
+) -> RoutingData:
     """The experts' outputs, augmented views of training images only where they are wanted.
 
     Without a `prior_adjustment`, the best on the calibration images is taken.
     """
-    machine = choose_machine(device, Precision.FP32)
+    compute = choose_device(device, Precision.FP32)
     model = checkpoint.build_model()
-    outputs = _RouteOutputs(run, model, machine.device, console)
+    outputs = _RouteOutputs(run, model, compute.device, console)
     calibration = outputs.of(images.calibration)
     if prior_adjustment is None:
         prior_adjustment = best_prior_adjustment(checkpoint, calibration)
-    return Material(
+    return RoutingData(
         views=outputs.of(images.views) if with_views else None,
         calibration=calibration,
         test=outputs.of(images.test),
