@@ -25,10 +25,11 @@ import torch
 
 from serving.interrupt import InterruptFlag
 from training.checkpoint import Position
-from training.config import Precision, TrainingConfig
+from training.choices import OnUnreadable, Precision
+from training.config import TrainingConfig
 from training.costs import multiply_adds
 from training.data import ImageSet
-from training.data.loading import OnUnreadable, make_loader
+from training.data.loading import make_loader
 from training.device import ComputeDevice, choose_device
 from training.loop import StepReport, TrainingRun, new_checkpoint
 from training.presets import PRESETS, preset

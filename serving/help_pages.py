@@ -57,6 +57,8 @@ def _panels(options: list[Any]) -> dict[str, list[Any]]:
 def _option(option: Any, ctx: Any, width: int) -> Iterator[str]:
     names, text = option.get_help_record(ctx)
     about = option.help or ""
+    if len(names) + 2 > width:
+        names = names.replace("|", " | ")  # many choices, over several lines
     yield from _wrapped(names, width, 2)
     yield from _wrapped(about, width, 6)
     yield from _wrapped(text[len(about) :].strip(), width, 6)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from tests.short_networks import shortened
 from training.augmentation import to_unit_range
 from training.checkpoint import Checkpoint, Position, Stage, save_checkpoint
-from training.config import DataConfig, Dataset, ModelConfig
+from training.choices import Dataset
+from training.config import DataConfig, ModelConfig
 from training.data import ImageSet, Split, read_split
 from training.loop import new_checkpoint
 from training.presets import preset

@@ -14,7 +14,7 @@ from training.backbones.expert import Architecture
 from training.backbones.registry import FAMILIES
 from training.backbones.resnet import ResNetFamily
 from training.backbones.swin import SwinFamily
-from training.config import Family
+from training.choices import Family
 
 _RESNET = ResNetFamily(Bottleneck, (1, 1, 1, 1))
 SHORT: dict[Family, Architecture] = {

@@ -4,103 +4,45 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from training.config import (
-    BaseLoss,
-    DiversityForm,
-    Family,
-    Policy,
-    Precision,
-    RouterKind,
-    TrainingConfig,
-)
+from serving.options import MOST_USED, with_options
+from training.choices import RouterKind
 from training.errors import ConfigError
-from training.presets import PRESETS, preset
-
-_DATA_HELP = "Folder of the data set; docs/training.md shows each layout."
-_DEVICE_HELP = "auto, cpu, cuda or cuda:N."
+from training.requests import DATA_HELP, DEVICE_HELP, RUNTIME, ConfigChanges, Runtime
 
 
-class Unreadable(StrEnum):
-    """What happens to an image that can't be read."""
-
-    STOP = "stop"
-    SKIP = "skip"
-
-
+@with_options()
 def train(
-    data: Annotated[Path | None, typer.Option(help=_DATA_HELP)] = None,
+    changes: ConfigChanges,
+    runtime: Runtime,
+    data: Annotated[Path | None, typer.Option(help=DATA_HELP, rich_help_panel=MOST_USED)] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the run: checkpoint and TensorBoard.")
-    ] = None,
-    preset_name: Annotated[
-        str | None,
-        typer.Option("--preset", help=f"Settings to start from: {', '.join(PRESETS)}."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in --output.")
-    ] = False,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Length of stage one; its milestones move along.")
-    ] = None,
-    experts: Annotated[int | None, typer.Option(min=1, max=6, help="Number of experts.")] = None,
-    imbalance_factor: Annotated[
-        float | None,
-        typer.Option(min=1, help="Images of the largest class over the smallest (CIFAR)."),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=2, help="Images of one step, all processes together.")
-    ] = None,
-    backbone: Annotated[Family | None, typer.Option(help="Network family.")] = None,
-    base_loss: Annotated[BaseLoss | None, typer.Option(help="Loss of each expert.")] = None,
-    diversity: Annotated[
-        DiversityForm | None, typer.Option(help="mean: the authors' code; pairwise: the paper.")
-    ] = None,
-    augmentation: Annotated[
-        Policy | None, typer.Option(help="Random changes besides crop and flip.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1)] = None,
-    precision: Annotated[
-        Precision | None, typer.Option(help="auto takes bf16 where the hardware has it.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
+        Path | None,
         typer.Option(
-            "--set",
-            help="Any other setting, as section.field=value; may be given again. "
-            "Example: --set loss.prior_strengths=[0,1,2]",
+            help="Folder of the run: checkpoint and TensorBoard.", rich_help_panel=MOST_USED
         ),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on from the checkpoint in --output.",
+            rich_help_panel=MOST_USED,
+        ),
+    ] = False,
     show_config: Annotated[
-        bool, typer.Option("--show-config", help="Print all settings as JSON, and stop.")
+        bool,
+        typer.Option(
+            "--show-config",
+            help="Print all settings as JSON, and stop.",
+            rich_help_panel="Method",
+        ),
     ] = False,
-    teacher: Annotated[
-        Path | None,
-        typer.Option(help="Finished run to imitate; see loss.distillation_weight."),
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="File of torchvision's ImageNet weights to start from.")
-    ] = None,
-    device: Annotated[str, typer.Option(help=_DEVICE_HELP)] = "auto",
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="torch.compile: minutes first, then faster steps.")
-    ] = False,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes that decode images of large data sets.")
-    ] = 2,
-    unreadable: Annotated[
-        Unreadable, typer.Option(help="What an image that can't be read does.")
-    ] = Unreadable.STOP,
-    checkpoint_minutes: Annotated[
-        float, typer.Option(min=0, help="Save at least this often; also saved at Ctrl-C.")
-    ] = 5.0,
 ) -> None:
     """Train a model: the experts, then the routers.
 
@@ -110,26 +52,9 @@ def train(
 
     Example: ride train --preset cifar100-lt --data cifar100/ --output runs/first
     """
-    changes: dict[str, Any] = {
-        "preset": preset_name,
-        "epochs": epochs,
-        "experts": experts,
-        "imbalance_factor": imbalance_factor,
-        "batch_size": batch_size,
-        "backbone": backbone,
-        "base_loss": base_loss,
-        "diversity": diversity,
-        "augmentation": augmentation,
-        "seed": seed,
-        "precision": precision,
-        "set": settings or None,
-        "weights": weights,
-        "show_config": show_config or None,
-    }
-    if resume and (given := [name for name, value in changes.items() if value is not None]):
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ConfigError(f"a resumed run keeps its own settings: leave out {flags}")
-    config = _configured(preset(preset_name or "cifar100-lt"), changes)
+    if resume:
+        _require_unchanged(changes, runtime, show_config=show_config)
+    config = changes.configured()
     if show_config:
         print(json.dumps(config.to_dict(), indent=2))
         return
@@ -137,73 +62,63 @@ def train(
         raise ConfigError(
             "ride train needs --data and --output; ride train --help shows an example"
         )
+    from training.train_session import train_session  # torch is slow to import, --help is not
 
-    from training.data.loading import OnUnreadable  # torch is slow to import, --help is not
-    from training.train_session import Runtime, train_session
-
-    runtime = Runtime(
-        data=data,
-        device=device,
-        compiled=compiled,
-        workers=workers,
-        on_unreadable=OnUnreadable(unreadable.value),
-        checkpoint_every_s=checkpoint_minutes * 60,
-        teacher=teacher,
-        weights=weights,
-    )
-    if not train_session(config, runtime, output=output, resume=resume, console=Console()):
+    console = Console()
+    if not train_session(config, runtime, data=data, output=output, resume=resume, console=console):
         raise typer.Exit(130)
 
 
-def _configured(config: TrainingConfig, changes: dict[str, Any]) -> TrainingConfig:
-    """The preset, then its length, then single settings, in the order in which they weigh more."""
-
-    def chosen(**fields: str) -> dict[str, Any]:
-        given = {field: changes[flag] for field, flag in fields.items()}
-        return {field: value for field, value in given.items() if value is not None}
-
-    config = replace(
-        config,
-        data=replace(config.data, **chosen(imbalance_factor="imbalance_factor")),
-        augmentation=replace(config.augmentation, **chosen(policy="augmentation")),
-        model=replace(config.model, **chosen(num_experts="experts", backbone="backbone")),
-        loss=replace(config.loss, **chosen(base="base_loss", diversity="diversity")),
-        optimiser=replace(config.optimiser, **chosen(batch_size="batch_size")),
-        **chosen(seed="seed", precision="precision"),
-    )
-    if changes["base_loss"] in (BaseLoss.CROSS_ENTROPY, BaseLoss.FOCAL):
-        # As published: the cosine classifier belongs to LDAM and to prior-adjusted losses.
-        config = replace(config, model=replace(config.model, cosine_classifier=False))
-    if changes["epochs"] is not None:
-        config = config.with_epochs(changes["epochs"])
-    config = config.with_settings(changes["set"] or ())
-    config.check()
-    return config
+def _require_unchanged(changes: ConfigChanges, runtime: Runtime, *, show_config: bool) -> None:
+    given = changes.given()
+    given += ["--weights"] * (runtime.weights is not None) + ["--show-config"] * show_config
+    if given:
+        raise ConfigError(f"a resumed run keeps its own settings: leave out {', '.join(given)}")
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    data: Annotated[Path, typer.Option(help=_DATA_HELP)],
-    device: Annotated[str, typer.Option(help=_DEVICE_HELP)] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    data: Annotated[Path, typer.Option(help=DATA_HELP, rich_help_panel=MOST_USED)],
+    device: Annotated[str, typer.Option(help=DEVICE_HELP, rich_help_panel=RUNTIME)] = "auto",
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=MOST_USED),
+    ] = False,
     predictions: Annotated[
-        Path | None, typer.Option(help="Also write a Parquet table with a row an image.")
+        Path | None,
+        typer.Option(
+            help="Also write a Parquet table with a row an image.", rich_help_panel=MOST_USED
+        ),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Also write a report with plots, DIR/index.html.")
+        Path | None,
+        typer.Option(
+            help="Also write a report with plots, DIR/index.html.", rich_help_panel=MOST_USED
+        ),
     ] = None,
     baseline: Annotated[
-        list[Path] | None, typer.Option(help="Finished run to compare with in the report.")
+        list[Path] | None,
+        typer.Option(help="Finished run to compare with in the report.", rich_help_panel="Report"),
     ] = None,
     repeat: Annotated[
         list[Path] | None,
-        typer.Option(help="The same run with another seed, for the report's bias and variance."),
+        typer.Option(
+            help="The same run with another seed, for the report's bias and variance.",
+            rich_help_panel="Report",
+        ),
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that decode images of large data sets.")
+        int,
+        typer.Option(
+            min=0, help="Processes that decode images of large data sets.", rich_help_panel=RUNTIME
+        ),
     ] = 2,
     save: Annotated[
-        bool, typer.Option(help="Write RUN/evaluation.json, from where ride export takes it.")
+        bool,
+        typer.Option(
+            help="Write RUN/evaluation.json, from where ride export takes it.",
+            rich_help_panel=MOST_USED,
+        ),
     ] = True,
 ) -> None:
     """Measure a finished run on the test split.
@@ -234,16 +149,24 @@ def evaluate(
 
 def route(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    data: Annotated[Path, typer.Option(help=_DATA_HELP)],
+    data: Annotated[Path, typer.Option(help=DATA_HELP, rich_help_panel=MOST_USED)],
     router: Annotated[
-        RouterKind | None, typer.Option(help="Which router. (default: the best of all)")
+        RouterKind | None,
+        typer.Option(help="Which router. (default: the best of all)", rich_help_panel=MOST_USED),
     ] = None,
     mean_experts: Annotated[
-        float | None, typer.Option(min=1, help="Experts that an image may take on average.")
+        float | None,
+        typer.Option(
+            min=1, help="Experts that an image may take on average.", rich_help_panel=MOST_USED
+        ),
     ] = None,
     max_accuracy_drop: Annotated[
         float | None,
-        typer.Option(min=0, help="Points of accuracy to lose against all experts. (default: 0.3)"),
+        typer.Option(
+            min=0,
+            help="Points of accuracy to lose against all experts. (default: 0.3)",
+            rich_help_panel=MOST_USED,
+        ),
     ] = None,
     prior_adjustment: Annotated[
         str,
@@ -251,18 +174,31 @@ def route(
             metavar="STRENGTH",
             help="Take so much of the log prior out of every answer (Menon et al. 2021); "
             "auto: what is best on the calibration images.",
+            rich_help_panel="Method",
         ),
     ] = "0",
     compare: Annotated[
-        bool, typer.Option("--compare", help="Compare all routers and draw RUN/curve.svg.")
+        bool,
+        typer.Option(
+            "--compare",
+            help="Compare all routers and draw RUN/curve.svg.",
+            rich_help_panel=MOST_USED,
+        ),
     ] = False,
     save: Annotated[
-        bool, typer.Option(help="Store router, thresholds and gears in the run's checkpoint.")
+        bool,
+        typer.Option(
+            help="Store router, thresholds and gears in the run's checkpoint.",
+            rich_help_panel="Method",
+        ),
     ] = True,
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that decode images of large data sets.")
+        int,
+        typer.Option(
+            min=0, help="Processes that decode images of large data sets.", rich_help_panel=RUNTIME
+        ),
     ] = 2,
-    device: Annotated[str, typer.Option(help=_DEVICE_HELP)] = "auto",
+    device: Annotated[str, typer.Option(help=DEVICE_HELP, rich_help_panel=RUNTIME)] = "auto",
 ) -> None:
     """Choose a router and its thresholds for a budget.
 

@@ -7,118 +7,32 @@ refuse unknown or ill-typed fields. The published settings are in `training.pres
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from training.choices import (
+    BaseLoss,
+    Dataset,
+    DistillationForm,
+    DiversityForm,
+    Family,
+    Policy,
+    Precision,
+    RouterKind,
+    ScheduleForm,
+    TemperatureForm,
+)
 from training.errors import CheckpointError, ConfigError
 
 _STRICT = ConfigDict(extra="forbid")
-
-MAX_EXPERTS = 6
 
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR_STD = (0.2023, 0.1994, 0.2010)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-class Dataset(StrEnum):
-    """The data sets that `training.data` reads."""
-
-    CIFAR10 = "cifar10"
-    CIFAR100 = "cifar100"
-    IMAGENET_LT = "imagenet-lt"
-    PLACES_LT = "places-lt"
-    INATURALIST18 = "inaturalist18"
-    IMAGE_FOLDER = "imagefolder"
-    PARQUET = "parquet"
-
-
-class Family(StrEnum):
-    """The families that `training.backbones` cuts into a shared trunk and experts."""
-
-    RESNET32 = "resnet32"
-    RESNET32X4 = "resnet32x4"  # four times as wide, to learn from
-    RESNET10 = "resnet10"
-    RESNET50 = "resnet50"
-    RESNET101 = "resnet101"
-    RESNET152 = "resnet152"
-    RESNEXT50 = "resnext50"
-    SWIN_T = "swin-t"
-    SWIN_S = "swin-s"
-    CONVNEXT_T = "convnext-t"
-    MOBILENET_V3 = "mobilenet-v3"
-
-
-class Policy(StrEnum):
-    """How training images are changed at random, besides crop and flip."""
-
-    NONE = "none"  # nothing at all, no crop and no flip either
-    STANDARD = "standard"  # CIFAR: rotation within 15 degrees; larger images: colour jitter
-    AUTOAUGMENT = "autoaugment"  # Cubuk et al. 2019, the policies for CIFAR-10 and ImageNet
-    RANDAUGMENT = "randaugment"  # Cubuk et al. 2020, 2 operations of magnitude 9
-
-
-class BaseLoss(StrEnum):
-    """The loss of one expert on its own."""
-
-    LDAM = "ldam"
-    CROSS_ENTROPY = "cross-entropy"
-    FOCAL = "focal"
-    BALANCED_SOFTMAX = "balanced-softmax"
-
-
-class DiversityForm(StrEnum):
-    """Which of the two published forms of the diversity loss is added."""
-
-    MEAN = "mean"  # the authors' code: KL from the mean of all experts
-    PAIRWISE = "pairwise"  # the paper, equation 2: KL between every two experts
-    NONE = "none"
-
-
-class DistillationForm(StrEnum):
-    """Who imitates the mean of the teacher's experts."""
-
-    MEAN = "mean"  # the mean of the student's: RIDE
-    EACH = "each"  # every expert by itself, so that the first is good alone
-
-
-class TemperatureForm(StrEnum):
-    """Which of the two published forms of the distribution-aware temperature is used."""
-
-    CODE = "code"
-    PAPER = "paper"
-
-
-class ScheduleForm(StrEnum):
-    """How the learning rate falls after the warm-up."""
-
-    STEPS = "steps"
-    COSINE = "cosine"
-
-
-class RouterKind(StrEnum):
-    """The routers that can be served; `training.routers` has one module for each."""
-
-    RIDE = "ride"  # RIDE, section 3.3
-    DIFFERENCE = "difference"  # Jitkrittum et al. 2023: P(later right) - P(now right)
-    MAX_PROBABILITY = "max-probability"
-    MARGIN = "margin"
-    ENTROPY = "entropy"
-    AGREEMENT = "agreement"
-
-
-class Precision(StrEnum):
-    """Number format of the forward and backward passes; weights and updates stay fp32."""
-
-    AUTO = "auto"
-    FP32 = "fp32"
-    BF16 = "bf16"
 
 
 @dataclass(frozen=True)
@@ -324,16 +238,6 @@ class TrainingConfig:
                 str(error).replace("the run's configuration is", "--set is")
             ) from None
 
-    def check(self) -> None:
-        """Refuse settings that are out of range or exclude each other.
-
-        Raises:
-            ConfigError: naming the fields.
-        """
-        for wrong, message in _contradictions(self):
-            if wrong:
-                raise ConfigError(message)
-
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, for checkpoints and manifests."""
         plain: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
@@ -366,55 +270,3 @@ def _parse_value(text: str) -> object:
     except ValueError:
         return text
     return value
-
-
-def _contradictions(config: TrainingConfig) -> Iterator[tuple[bool, str]]:
-    """Conditions that must not hold, each with what to say if it does."""
-    data, model, augmentation = config.data, config.model, config.augmentation
-    optimiser, classifier = config.optimiser, config.classifier
-    yield not 1 <= model.num_experts <= MAX_EXPERTS, f"model.num_experts must be 1 to {MAX_EXPERTS}"
-    yield not 8 <= data.image_size <= 1024, "data.image_size must lie between 8 and 1024 pixels"
-    yield (
-        data.resize_shorter_side < data.image_size,
-        "data.resize_shorter_side must not be smaller than data.image_size",
-    )
-    yield not 0 <= data.holdout <= 0.5, "data.holdout must lie between 0 and 0.5"
-    yield min(model.pixel_std) <= 0, "model.pixel_std must be above 0"
-    yield augmentation.mixup_alpha < 0, "augmentation.mixup_alpha must not be negative"
-    yield (
-        bool(augmentation.mixup_alpha and config.loss.consistency_weight),
-        "augmentation.mixup_alpha and loss.consistency_weight exclude each other",
-    )
-    for name, stage in (
-        ("optimiser", optimiser),
-        ("classifier", classifier),
-        ("router", config.router),
-    ):
-        least = 1 if name == "optimiser" else 0
-        yield stage.epochs < least, f"{name}.epochs must be {least} or more"
-        yield stage.batch_size < 1, f"{name}.batch_size must be 1 or more"
-        yield not 0 < stage.learning_rate < math.inf, f"{name}.learning_rate must be above 0"
-        yield not 0 <= stage.momentum < 1, f"{name}.momentum must lie between 0 and 1"
-        yield not 0 <= stage.weight_decay < math.inf, f"{name}.weight_decay must not be negative"
-    yield (
-        not 1 <= optimiser.accumulate <= optimiser.batch_size,
-        "optimiser.accumulate must lie between 1 and the batch size",
-    )
-    yield not 0 <= optimiser.ema_decay < 1, "optimiser.ema_decay must lie between 0 and 1"
-    yield (
-        list(optimiser.drop_epochs) != sorted(optimiser.drop_epochs),
-        "optimiser.drop_epochs must rise",
-    )
-    yield (
-        not 0 <= optimiser.warmup_epochs <= optimiser.epochs,
-        "optimiser.warmup_epochs must lie between 0 and the number of epochs",
-    )
-    yield (
-        optimiser.small_epochs > 0 and not 8 <= optimiser.small_size <= data.image_size,
-        "optimiser.small_size must lie between 8 and data.image_size",
-    )
-    yield (
-        bool(classifier.tau and model.cosine_classifier),
-        "classifier.tau needs model.cosine_classifier=false: cosine weights have no length",
-    )
-    yield not 0 <= config.router.threshold <= 1, "router.threshold must lie between 0 and 1"

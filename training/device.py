@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from training.config import Precision
+from training.choices import Precision
 from training.errors import ConfigError
 from training.processes import local_device_index
 

@@ -11,7 +11,7 @@ from rich.progress import track
 from rich.table import Table
 
 from training.checkpoint import checkpoint_digest, load_finished
-from training.config import Precision
+from training.choices import Precision
 from training.data import Split, read_split
 from training.data.loading import plain_batches
 from training.device import choose_device

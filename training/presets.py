@@ -7,21 +7,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from training.config import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    AugmentationConfig,
+from training.choices import (
     BaseLoss,
-    DataConfig,
     Dataset,
     DistillationForm,
     DiversityForm,
     Family,
+    Policy,
+    ScheduleForm,
+)
+from training.config import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    AugmentationConfig,
+    DataConfig,
     LossConfig,
     ModelConfig,
     OptimiserConfig,
-    Policy,
-    ScheduleForm,
     TrainingConfig,
 )
 from training.errors import ConfigError

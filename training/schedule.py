@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from training.config import OptimiserConfig, ScheduleForm
+from training.choices import ScheduleForm
+from training.config import OptimiserConfig
 
 
 def learning_rate(config: OptimiserConfig, epoch: int) -> float:

@@ -17,13 +17,8 @@ from training.augmentation.mixup import mixup
 from training.backbones import COSINE_SCALE
 from training.backbones.classifier import CosineClassifier
 from training.batches import class_balanced_sample, seed_of, shuffled
-from training.config import (
-    ClassifierConfig,
-    OptimiserConfig,
-    RouterConfig,
-    RouterKind,
-    TrainingConfig,
-)
+from training.choices import RouterKind
+from training.config import ClassifierConfig, OptimiserConfig, RouterConfig, TrainingConfig
 from training.data import LabelledImages
 from training.data.loading import Batch
 from training.device import ComputeDevice, FullBatches

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from serving.interrupt import InterruptFlag
 from training.backbones.pretrained import load_pretrained, read_weights
+from training.backbones.registry import require_cut
 from training.checkpoint import (
     FILE_NAME,
     Checkpoint,
@@ -20,7 +21,7 @@ from training.checkpoint import (
 )
 from training.config import TrainingConfig
 from training.data import LabelledImages, Split, read_split
-from training.data.loading import OnUnreadable, make_loader
+from training.data.loading import make_loader
 from training.device import ComputeDevice, choose_device
 from training.errors import CheckpointError, ConfigError
 from training.loop import Reporter, TrainingRun, fresh_model, new_checkpoint
@@ -28,37 +29,14 @@ from training.model import RideModel
 from training.processes import Processes, joined_processes
 from training.progress import ConsoleReporter, SilentReporter, say
 from training.provenance import file_digest, provenance
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What a run needs besides its configuration, and may differ from one start to the next.
-
-    Attributes:
-        data: the data set's folder.
-        device: auto, cpu, cuda or cuda:N.
-        compiled: whether the model goes through `torch.compile`.
-        workers: processes that decode images, for data sets that are not held in memory.
-        on_unreadable: what an image that can't be read does.
-        checkpoint_every_s: seconds between checkpoints.
-        teacher: folder of the finished run that the experts imitate.
-        weights: a file of ImageNet weights to start from.
-    """
-
-    data: Path
-    device: str = "auto"
-    compiled: bool = False
-    workers: int = 2
-    on_unreadable: OnUnreadable = OnUnreadable.STOP
-    checkpoint_every_s: float = 300.0
-    teacher: Path | None = None
-    weights: Path | None = None
+from training.requests import Runtime
 
 
 def train_session(
     config: TrainingConfig,
     runtime: Runtime,
     *,
+    data: Path,
     output: Path,
     resume: bool,
     console: Console,
@@ -75,8 +53,9 @@ def train_session(
             return True
         config = config if checkpoint is None else checkpoint.config
         compute = choose_device(runtime.device, config.precision, compiled=runtime.compiled)
-        images = read_split(runtime.data, config.data, Split.TRAIN)
+        require_cut(config.model)
         teacher, config = _teacher(runtime.teacher, config)
+        images = read_split(data, config.data, Split.TRAIN)
         checkpoint = checkpoint or _started(config, images, compute, runtime.weights, console)
         loader = make_loader(
             images,
@@ -98,14 +77,14 @@ def train_session(
                 loader,
                 output,
                 compute,
-                checkpoint_every_s=runtime.checkpoint_every_s,
+                checkpoint_every_s=60 * runtime.checkpoint_minutes,
                 reporter=reporter,
                 interrupt=interrupt,
                 teacher=teacher,
                 processes=processes,
             ).run()
         if processes.is_main:
-            _say_what_next(console, output, runtime.data, finished, [*loader.unreadable.values()])
+            _say_what_next(console, output, data, finished, [*loader.unreadable.values()])
     return finished
 
 
@@ -118,7 +97,6 @@ def _started(
 ) -> Checkpoint:
     """The first checkpoint of a new run."""
     config = _for_classes(config, len(images.class_names))
-    config.check()
     model, origin = fresh_model(config), provenance(config, compute)
     if weights is not None:
         report = load_pretrained(model, read_weights(weights))

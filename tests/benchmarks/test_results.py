@@ -15,6 +15,7 @@ from benchmarks.results import ROWS, Row, main, table
 from ride import app
 from ride import main as ride
 from training.checkpoint import Position, Stage, save_checkpoint
+from training.checks import check_config
 from training.config import TrainingConfig
 from training.data import Split, read_split
 from training.evaluate_session import evaluate_session
@@ -42,7 +43,7 @@ def test_the_command_of_a_row_is_one(
     row: Row, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = config_of(row, monkeypatch, capsys)
-    config.check()
+    check_config(config)
     assert config.preset in row.flags
     if row.name.partition("-seed-")[2]:
         assert str(config.seed) == row.name.partition("-seed-")[2]

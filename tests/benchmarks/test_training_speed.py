@@ -9,7 +9,8 @@ import torch
 
 from benchmarks import training_speed
 from benchmarks.training_speed import main, measure
-from training.config import DataConfig, OptimiserConfig, Precision
+from training.choices import Precision
+from training.config import DataConfig, OptimiserConfig
 from training.device import ComputeDevice
 from training.presets import preset
 from training.processes import Processes

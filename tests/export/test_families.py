@@ -15,7 +15,8 @@ from export.graphs import Graph, split_model, write_graph
 from export.quantize import to_fp16, to_int8
 from tests.export.test_graphs import require_equal
 from tests.short_networks import ONE_OF_EACH_KIND
-from training.config import Family, ModelConfig
+from training.choices import Family
+from training.config import ModelConfig
 from training.model import RideModel
 
 pytestmark = pytest.mark.usefixtures("short_networks")

@@ -16,7 +16,8 @@ from serving.engine.graphs import Engine, load_engine
 from serving.model.repository import graph_models
 from tests.checkout import ROOT
 from training.checkpoint import Checkpoint
-from training.config import ModelConfig, RouterKind
+from training.choices import RouterKind
+from training.config import ModelConfig
 from training.model import RideModel
 
 pytestmark = pytest.mark.usefixtures("short_networks")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from training.config import Dataset
+from training.choices import Dataset
 
 CIFAR = {Dataset.CIFAR10: 10, Dataset.CIFAR100: 100}
 LISTED = {

@@ -12,7 +12,8 @@ from tests.short_networks import ONE_OF_EACH_KIND, shorten
 from training.backbones import Parts, build_parts
 from training.backbones.expert import TorchvisionExpert
 from training.backbones.registry import FAMILIES
-from training.config import Family, ModelConfig
+from training.choices import Family
+from training.config import ModelConfig
 from training.errors import ConfigError
 from training.model import RideModel
 

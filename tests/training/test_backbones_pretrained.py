@@ -22,7 +22,8 @@ from training.backbones import pretrained
 from training.backbones.expert import TorchvisionExpert
 from training.backbones.pretrained import PretrainedReport, load_pretrained, read_weights
 from training.backbones.registry import FAMILIES
-from training.config import Family, ModelConfig
+from training.choices import Family
+from training.config import ModelConfig
 from training.errors import CheckpointError, ConfigError
 from training.model import RideModel
 

@@ -24,7 +24,7 @@ from training.checkpoint import (
     load_finished,
     save_checkpoint,
 )
-from training.config import Dataset
+from training.choices import Dataset
 from training.data import Split, read_split
 from training.loop import new_checkpoint
 from training.presets import preset

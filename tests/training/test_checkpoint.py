@@ -24,7 +24,8 @@ from training.checkpoint import (
     load_finished,
     save_checkpoint,
 )
-from training.config import DiversityForm, LossConfig, ModelConfig
+from training.choices import DiversityForm
+from training.config import LossConfig, ModelConfig
 from training.data import ImageSet
 from training.errors import CheckpointError
 from training.loop import new_checkpoint

@@ -10,17 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from training.choices import BaseLoss, Dataset, DiversityForm, Precision, TemperatureForm
 from training.config import (
-    BaseLoss,
     DataConfig,
-    Dataset,
-    DiversityForm,
     LossConfig,
     ModelConfig,
     OptimiserConfig,
-    Precision,
     RouterConfig,
-    TemperatureForm,
     TrainingConfig,
 )
 from training.errors import CheckpointError, ConfigError

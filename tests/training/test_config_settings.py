@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from training.config import Family, Policy, TrainingConfig
+from training.checks import check_config
+from training.choices import Family, Policy
+from training.config import TrainingConfig
 from training.errors import ConfigError
 from training.presets import PRESETS, preset
 
@@ -56,7 +58,7 @@ def test_a_value_that_does_not_fit_is_refused_by_name(assignment: str, place: st
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_makes_sense(name: str) -> None:
-    PRESETS[name].check()
+    check_config(PRESETS[name])
 
 
 @pytest.mark.parametrize(
@@ -87,10 +89,10 @@ def test_every_preset_makes_sense(name: str) -> None:
     ids=" ".join,
 )
 def test_settings_without_sense_are_refused_by_name(assignments: list[str]) -> None:
-    BASE.check()
+    check_config(BASE)
     config = BASE.with_settings(assignments)
     with pytest.raises(ConfigError, match=assignments[-1].split("=")[0].replace(".", r"\.")):
-        config.check()
+        check_config(config)
 
 
 def test_milestones_move_along_with_the_schedule() -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from serving.model.manifest import MultiplyAdds
 from tests.short_networks import shorten
-from training.config import Family, ModelConfig
+from training.choices import Family
+from training.config import ModelConfig
 from training.costs import multiply_adds
 from training.model import RideModel
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.config import Precision
+from training.choices import Precision
 from training.device import FullBatches, choose_device
 from training.errors import ConfigError
 

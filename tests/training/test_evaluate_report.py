@@ -15,7 +15,8 @@ import pytest
 from serving.model.manifest import GEARS
 from tests.training.outcome import Outcome
 from training.checkpoint import Checkpoint, Position, Stage, save_checkpoint
-from training.config import ModelConfig, RouterKind, TrainingConfig
+from training.choices import RouterKind
+from training.config import ModelConfig, TrainingConfig
 from training.data import Split, read_split
 from training.evaluate_report import ReportRequest, plan_report
 from training.loop import new_checkpoint

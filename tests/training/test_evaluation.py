@@ -18,7 +18,8 @@ from serving.model.manifest import MultiplyAdds
 from serving.model.routing import Routed, RoutingRule
 from serving.model.shot_groups import Accuracy, accuracy_by_shot
 from training.checkpoint import Checkpoint, Position, Stage
-from training.config import ModelConfig, RouterKind, TrainingConfig
+from training.choices import RouterKind
+from training.config import ModelConfig, TrainingConfig
 from training.errors import DataError
 from training.evaluation import (
     Answers,

@@ -25,22 +25,19 @@ from training.checkpoint import (
     load_checkpoint,
     load_finished,
 )
+from training.checks import check_config
+from training.choices import BaseLoss, Dataset, OnUnreadable, Policy, Precision, ScheduleForm
 from training.config import (
     AugmentationConfig,
-    BaseLoss,
     ClassifierConfig,
     DataConfig,
-    Dataset,
     ModelConfig,
     OptimiserConfig,
-    Policy,
-    Precision,
     RouterConfig,
-    ScheduleForm,
     TrainingConfig,
 )
 from training.data import ImageSet
-from training.data.loading import Loader, OnUnreadable, make_loader
+from training.data.loading import Loader, make_loader
 from training.device import ComputeDevice
 from training.errors import CheckpointError, ConfigError, DivergedError
 from training.loop import StepReport, TrainingRun, new_checkpoint
@@ -428,7 +425,7 @@ def test_each_method_trains_any_number_of_experts(
 ) -> None:
     config = replace(CONFIG, model=replace(CONFIG.model, num_experts=experts))
     config = config.with_settings([*method, "optimiser.batch_size=27", "router.epochs=1"])
-    config.check()
+    check_config(config)
     teacher = RideModel(replace(CONFIG.model, num_experts=2))
     wanted = teacher if config.loss.distillation_weight else None
     finished, witness = start(new_checkpoint(config, tiny, {}), tiny, tmp_path, teacher=wanted)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from training.backbones.classifier import CosineClassifier
 from training.backbones.resnet32 import PaddedShortcut
-from training.config import Family, ModelConfig
+from training.choices import Family
+from training.config import ModelConfig
 from training.model import RideModel, prefix_means
 
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.config import ModelConfig, RouterKind
+from training.choices import RouterKind
+from training.config import ModelConfig
 from training.errors import DataError
 from training.model import RideModel
 from training.outputs import (

@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 
-from training.config import Precision
+from training.choices import Precision
 from training.device import choose_device
 from training.presets import preset
 from training.provenance import describe_schedule, provenance

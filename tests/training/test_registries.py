@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from training.backbones.registry import FAMILIES
-from training.config import BaseLoss, DistillationForm, DiversityForm, Family, RouterKind
+from training.choices import BaseLoss, DistillationForm, DiversityForm, Family, RouterKind
 from training.losses.registry import BASE_LOSSES, DISTILLATIONS, DIVERSITIES
 from training.routers.registry import ROUTERS
 

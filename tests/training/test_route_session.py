@@ -29,7 +29,8 @@ from training.checkpoint import (
     load_finished,
     save_checkpoint,
 )
-from training.config import ModelConfig, RouterKind
+from training.choices import RouterKind
+from training.config import ModelConfig
 from training.data import ImageSet, Split, read_split
 from training.errors import CheckpointError, ConfigError
 from training.loop import new_checkpoint

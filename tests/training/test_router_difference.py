@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.config import ModelConfig, RouterKind
+from training.choices import RouterKind
+from training.config import ModelConfig
 from training.model import prefix_means
 from training.routers.difference import DifferenceRouter, fit_difference
 from training.routers.registry import build_routers

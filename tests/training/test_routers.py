@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.config import ModelConfig, RouterKind
+from training.choices import RouterKind
+from training.config import ModelConfig
 from training.model import RideModel, prefix_means
 from training.routers.agreement import AgreementRouter, earlier_mean
 from training.routers.baselines import oracle_scores, random_scores

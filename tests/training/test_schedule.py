@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from training.config import OptimiserConfig, ScheduleForm
+from training.choices import ScheduleForm
+from training.config import OptimiserConfig
 from training.presets import preset
 from training.schedule import cosine, learning_rate
 

@@ -25,7 +25,8 @@ from training.checkpoint import (
     load_finished,
     save_checkpoint,
 )
-from training.config import DiversityForm, Precision, TrainingConfig
+from training.choices import DiversityForm, Precision
+from training.config import TrainingConfig
 from training.data import ImageSet, Split, read_split
 from training.loop import new_checkpoint
 from training.presets import preset

@@ -13,7 +13,8 @@ from training.augmentation.cutout import cutout
 from training.augmentation.geometry import crop_flip, crop_flip_rotate, to_unit_range
 from training.augmentation.operations import adjust_brightness, adjust_color, adjust_contrast
 from training.augmentation.policies import autoaugment, randaugment
-from training.config import AugmentationConfig, Policy
+from training.choices import Policy
+from training.config import AugmentationConfig
 
 
 def augment_batch(

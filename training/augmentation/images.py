@@ -16,7 +16,8 @@ from training.augmentation.cutout import cutout
 from training.augmentation.operations import GREY
 from training.augmentation.policies import RANDAUGMENT_MAGNITUDE, RANDAUGMENT_STEPS
 from training.augmentation.seed import draw_seed
-from training.config import AugmentationConfig, DataConfig, Policy
+from training.choices import Policy
+from training.config import AugmentationConfig, DataConfig
 
 _FILL = round(GREY * 255)
 

@@ -13,7 +13,8 @@ from training.backbones.mobilenet import MobileNetV3Family
 from training.backbones.resnet import ResNetFamily
 from training.backbones.resnet32 import ResNet32Family
 from training.backbones.swin import SwinFamily
-from training.config import Family, ModelConfig
+from training.choices import Family
+from training.config import ModelConfig
 from training.errors import ConfigError
 
 FAMILIES: dict[Family, Architecture] = {
@@ -48,12 +49,21 @@ def build_parts(config: ModelConfig) -> Parts:
     Raises:
         ConfigError: if the family can't be cut at `config.cut`.
     """
-    architecture = FAMILIES[config.backbone]
-    cut = architecture.cuts[0] if config.cut is None else config.cut
-    if cut not in architecture.cuts:
-        raise ConfigError(
-            f"{config.backbone} can't be cut at {cut!r}; "
-            f"its stages are: {', '.join(architecture.cuts)}"
-        )
+    architecture, cut = FAMILIES[config.backbone], require_cut(config)
     trunk = architecture.trunk(cut)
     return Parts(trunk, tuple(architecture.expert(cut, config) for _ in range(config.num_experts)))
+
+
+def require_cut(config: ModelConfig) -> str:
+    """Where the family is cut; its first cut unless the configuration names another.
+
+    Raises:
+        ConfigError: if the family can't be cut there.
+    """
+    cuts = FAMILIES[config.backbone].cuts
+    cut = cuts[0] if config.cut is None else config.cut
+    if cut not in cuts:
+        raise ConfigError(
+            f"{config.backbone} can't be cut at {cut!r}; its stages are: {', '.join(cuts)}"
+        )
+    return cut

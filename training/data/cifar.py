@@ -9,7 +9,8 @@ import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity
 
-from training.config import DataConfig, Dataset
+from training.choices import Dataset
+from training.config import DataConfig
 from training.data.class_names import numbered
 from training.data.decoding import decode_image
 from training.data.images import ImageSet

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from training.config import DataConfig
-from training.errors import ConfigError
 
 
 def split_holdout(labels: Tensor, config: DataConfig) -> tuple[Tensor, Tensor]:
@@ -14,12 +13,7 @@ def split_holdout(labels: Tensor, config: DataConfig) -> tuple[Tensor, Tensor]:
 
     A class always keeps an image for training; one that is too small for its share holds out
     none. The same `subset_seed` draws the same rows. Args: labels int64 [N]. Returns sorted rows.
-
-    Raises:
-        ConfigError: if the share is not from 0 up to 1.
     """
-    if not 0 <= config.holdout < 1:
-        raise ConfigError(f"the holdout must be a share from 0 up to 1, not {config.holdout:g}")
     generator = torch.Generator().manual_seed(config.subset_seed)
     order = torch.randperm(len(labels), generator=generator)
     held = torch.zeros(len(labels), dtype=torch.bool)

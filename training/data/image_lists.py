@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
-from training.config import DataConfig, Dataset
+from training.choices import Dataset
+from training.config import DataConfig
 from training.data.class_names import count_classes, listed_names, numbered
 from training.data.images import EncodedSet
 from training.data.sources import Files

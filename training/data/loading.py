@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 import torch
@@ -17,19 +16,13 @@ from torch import Tensor
 
 from training.augmentation.batch import augment_batch
 from training.augmentation.images import evaluation_transform, training_transform
-from training.config import AugmentationConfig, DataConfig, Policy
+from training.choices import OnUnreadable, Policy
+from training.config import AugmentationConfig, DataConfig
 from training.data.images import EncodedSet, ImageSet, LabelledImages
 from training.data.workers import Workers
 from training.errors import DataError
 
 _SEED_BOUND = 2**63 - 1
-
-
-class OnUnreadable(StrEnum):
-    """What to do about an image that can't be read."""
-
-    STOP = "stop"
-    SKIP = "skip"  # another image of the same batch takes its place
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -50,8 +48,6 @@ def left_over(full: ImageSet, config: DataConfig) -> ImageSet:
 
 def _wanted(full: ImageSet, factor: float) -> list[int]:
     largest = max(full.class_counts)
-    if not 1 <= factor < math.inf:
-        raise ConfigError(f"the imbalance factor must be a number from 1 on, not {factor:g}")
     wanted = long_tailed_counts(largest, len(full.class_names), factor)
     if min(wanted) < 1:
         raise ConfigError(

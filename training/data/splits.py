@@ -9,7 +9,8 @@ from typing import Protocol
 
 import torch
 
-from training.config import DataConfig, Dataset
+from training.choices import Dataset
+from training.config import DataConfig
 from training.data.cifar import CifarFolder
 from training.data.class_folders import ClassFolders
 from training.data.holdout import split_holdout
@@ -76,10 +77,6 @@ def read_split(directory: Path, config: DataConfig, split: Split) -> LabelledIma
     """
     if not directory.is_dir():
         raise DataError(f"there is no data folder {directory}")
-    if config.imbalance_factor is not None and config.dataset not in _CIFAR:
-        raise ConfigError(
-            f"an imbalance factor makes CIFAR long-tailed; {config.dataset} is taken as it is"
-        )
     folder = _READERS[config.dataset](directory, config)
     images = folder.test() if split is Split.TEST else _read_for_training(folder, config, split)
     if len(images) == 0:

@@ -7,13 +7,11 @@ Zhang et al., NeurIPS 2022.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from training.config import BaseLoss, LossConfig
-from training.errors import ConfigError
+from training.choices import BaseLoss
+from training.config import LossConfig
 
 _DEFAULT_STRENGTHS = LossConfig().prior_strengths
 
@@ -47,8 +45,8 @@ def prior_adjustments(
         ConfigError: if there are neither one nor K strengths, or one is not finite.
     """
     prior = class_counts.double() / class_counts.sum()
-    tau = _for_each_expert("prior_strengths", strengths, num_experts)
-    inverse_tau = _for_each_expert("inverse_prior_strengths", inverse_strengths, num_experts)
+    tau = _for_each_expert(strengths, num_experts)
+    inverse_tau = _for_each_expert(inverse_strengths, num_experts)
     return (tau * prior.log() - inverse_tau * inverse_prior(prior).log()).float()
 
 
@@ -82,12 +80,5 @@ def prefix_corrections(adjustments: Tensor) -> Tensor:
     return (means - means[-1]).float()
 
 
-def _for_each_expert(name: str, strengths: tuple[float, ...], num_experts: int) -> Tensor:
-    if len(strengths) not in {1, num_experts}:
-        raise ConfigError(
-            f"loss.{name} has {len(strengths)} numbers; it must have one for all experts "
-            f"or one for each of the {num_experts}"
-        )
-    if not all(math.isfinite(strength) for strength in strengths):
-        raise ConfigError(f"loss.{name} must hold finite numbers, not {strengths}")
+def _for_each_expert(strengths: tuple[float, ...], num_experts: int) -> Tensor:
     return torch.tensor(strengths, dtype=torch.float64).expand(num_experts).unsqueeze(1)

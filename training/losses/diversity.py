@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.config import TemperatureForm
+from training.choices import TemperatureForm
 from training.errors import ConfigError
 
 

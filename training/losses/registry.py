@@ -10,7 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from training.config import BaseLoss, DistillationForm, DiversityForm, LossConfig
+from training.choices import BaseLoss, DistillationForm, DiversityForm
+from training.config import LossConfig
 from training.losses.cross_entropy import cross_entropy_loss
 from training.losses.distillation import distil_each, distil_mean
 from training.losses.diversity import diversity_from_mean, diversity_pairwise, no_diversity

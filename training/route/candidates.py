@@ -12,7 +12,7 @@ from serving.model.curves import Curve, CurvePoint
 from serving.model.routing import Float
 from training.calibration import best_within, cheapest_reaching, class_balanced_weights
 from training.checkpoint import Checkpoint
-from training.config import RouterKind
+from training.choices import RouterKind
 from training.costs import multiply_adds
 from training.errors import ConfigError
 from training.outputs import Outputs, prefix_logits, router_scores

@@ -17,7 +17,7 @@ from rich.progress import track
 from serving.model.routing import Float
 from training.calibration import class_balanced_weights
 from training.checkpoint import Checkpoint
-from training.config import Precision
+from training.choices import Precision
 from training.device import choose_device
 from training.model import RideModel
 from training.outputs import (

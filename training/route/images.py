@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from training.config import AugmentationConfig, Policy, TrainingConfig
+from training.choices import OnUnreadable, Policy
+from training.config import AugmentationConfig, TrainingConfig
 from training.data import LabelledImages, Split, read_split
-from training.data.loading import BatchPlan, OnUnreadable, make_loader, plain_batches
+from training.data.loading import BatchPlan, make_loader, plain_batches
 
 _BATCH_SIZE = 500
 _MAX_VIEWS = 20_000

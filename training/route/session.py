@@ -15,7 +15,7 @@ from serving.model.shot_groups import accuracy_by_shot
 from serving.model.thresholds import experts_used
 from training.calibration import gears
 from training.checkpoint import Checkpoint, load_finished, save_checkpoint
-from training.config import RouterKind
+from training.choices import RouterKind
 from training.errors import ConfigError
 from training.progress import say
 from training.route.candidates import Budget, Candidate, compare_all, fit_candidate, kinds_for

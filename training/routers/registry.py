@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from torch import nn
 
-from training.config import ModelConfig, RouterKind
+from training.choices import RouterKind
+from training.config import ModelConfig
 from training.routers.agreement import agreement_routers
 from training.routers.difference import difference_routers
 from training.routers.entropy import EntropyRouter

@@ -15,7 +15,8 @@ from torch import Tensor
 from training.augmentation.batch import augment_batch
 from training.augmentation.geometry import resample, to_unit_range
 from training.augmentation.policies import autoaugment, randaugment
-from training.config import AugmentationConfig, Policy
+from training.choices import Policy
+from training.config import AugmentationConfig
 
 NONE = AugmentationConfig(policy=Policy.NONE)
 STANDARD = AugmentationConfig(policy=Policy.STANDARD)

@@ -16,7 +16,8 @@ from torch import Tensor
 from serving.images.decode import ImageLimits, decode_image
 from serving.model.manifest import ImageSpec
 from training.augmentation.images import evaluation_transform, training_transform
-from training.config import AugmentationConfig, DataConfig, Policy
+from training.choices import Policy
+from training.config import AugmentationConfig, DataConfig
 
 DATA = DataConfig(image_size=24, resize_shorter_side=28)
 EVERYTHING = AugmentationConfig(policy=Policy.AUTOAUGMENT, cutout=8, color_jitter=0.4)

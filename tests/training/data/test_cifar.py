@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.datasets import CIFAR10
 
-from training.config import Dataset
+from training.choices import Dataset
 from training.data import ImageSet
 from training.data.cifar import read_cifar
 from training.errors import DataError

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from training.config import DataConfig, Dataset
+from training.choices import Dataset
+from training.config import DataConfig
 from training.data.image_lists import ImageLists
 from training.data.sources import Files
 from training.errors import DataError

@@ -17,9 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from training.augmentation.batch import augment_batch
-from training.config import AugmentationConfig, DataConfig, Dataset, Policy
+from training.choices import Dataset, OnUnreadable, Policy
+from training.config import AugmentationConfig, DataConfig
 from training.data.images import EncodedSet, ImageSet, LabelledImages
-from training.data.loading import BatchPlan, Loader, OnUnreadable, make_loader, plain_batches
+from training.data.loading import BatchPlan, Loader, make_loader, plain_batches
 from training.data.sources import Files
 from training.errors import DataError
 

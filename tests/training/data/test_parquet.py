@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from training.config import DataConfig, Dataset
+from training.choices import Dataset
+from training.config import DataConfig
 from training.data.images import EncodedSet
 from training.data.parquet import ParquetFolder
 from training.errors import DataError

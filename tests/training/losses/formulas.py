@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.config import TemperatureForm
+from training.choices import TemperatureForm
 
 COUNTS = (500, 83, 20, 5)
 CLASSES = len(COUNTS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -11,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.losses import formulas
-from training.config import BaseLoss, LossConfig
-from training.errors import ConfigError
+from training.choices import BaseLoss
+from training.config import LossConfig
 from training.losses.balanced_softmax import (
     expert_adjustments,
     inverse_prior,
@@ -81,20 +79,6 @@ def test_equally_common_classes_leave_cross_entropy_as_it_is(
     torch.testing.assert_close(
         cross_entropy_loss(logits + adjustments[-1], LABELS), cross_entropy_loss(logits, LABELS)
     )
-
-
-@pytest.mark.parametrize("strengths", [(), (1.0, 2.0), (1.0, 2.0, 3.0, 4.0)])
-def test_strengths_for_another_number_of_experts_are_refused(strengths: tuple[float, ...]) -> None:
-    with pytest.raises(ConfigError, match=rf"loss\.prior_strengths has {len(strengths)} numbers"):
-        prior_adjustments(COUNTS, strengths, (0.0,), 3)
-    with pytest.raises(ConfigError, match=r"loss\.inverse_prior_strengths has"):
-        prior_adjustments(COUNTS, (0.0,), strengths, 3)
-
-
-@pytest.mark.parametrize("strength", [math.nan, math.inf])
-def test_a_strength_that_is_not_finite_is_refused(strength: float) -> None:
-    with pytest.raises(ConfigError, match=r"loss\.prior_strengths must hold finite numbers"):
-        prior_adjustments(COUNTS, (strength,), (0.0,), 3)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.training.losses import formulas
-from training.config import TemperatureForm
+from training.choices import TemperatureForm
 from training.errors import ConfigError
 from training.losses.diversity import class_temperatures, diversity_from_mean, diversity_pairwise
 
