@@ -37,7 +37,7 @@ from benchmarks.process import cpu_seconds
 from benchmarks.servers.contender import CHECKOUT, Contender, Running, running
 from benchmarks.servers.ride import PNG_WAY, WAYS, with_flags
 from serving.engine.graphs import Engine, load_engine
-from serving.engine.scheduler import BatchReport
+from serving.engine.reports import BatchReport
 from serving.metrics.drift import DriftWatch, expected_go_on
 from serving.metrics.registry import StageMetrics
 from serving.model.routing import Routed

@@ -16,7 +16,8 @@ from serving.engine.full_ensemble import FullEnsembleEstimate
 from serving.engine.graphs import Engine, load_engine
 from serving.engine.overload import GearLadder, OverloadControl
 from serving.engine.provider import Provider
-from serving.engine.scheduler import BatchReport, Scheduler
+from serving.engine.reports import BatchReport
+from serving.engine.scheduler import Scheduler
 from serving.engine.stages import measure_costs
 from serving.metrics.drift import DriftWatch, expected_go_on
 from serving.metrics.registry import StageMetrics

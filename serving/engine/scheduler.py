@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from serving.engine.batching import BatchPolicy, Run, StageEstimates, StageQueue
 from serving.engine.graphs import Engine, host
+from serving.engine.reports import BatchReport
 from serving.engine.stages import StageCosts, StageResult, run_stage
 from serving.errors import DeadlineExceeded, InferenceError, Overloaded, RideError
 from serving.model.routing import Routed, RoutingRule, RoutingState
@@ -60,27 +61,6 @@ class Urgency:
 
 
 ORDINARY = Urgency()
-
-
-@dataclass(frozen=True)
-class BatchReport:
-    """What a worker did with a batch, for whoever counts.
-
-    Attributes:
-        stage: from 1.
-        rows: of the batch.
-        queue_seconds: fp64 [rows], how long each waited for this stage.
-        seconds: that the stage's graph took.
-        done: the answers of the rows that went no further.
-        exemplar: of the request of the first of these, if it has one.
-    """
-
-    stage: int
-    rows: int
-    queue_seconds: NDArray[np.float64]
-    seconds: float
-    done: Routed
-    exemplar: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)

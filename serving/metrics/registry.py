@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from serving.audit.metrics import AuditMetrics
-from serving.engine.scheduler import BatchReport
+from serving.engine.reports import BatchReport
 from serving.metrics import definitions as define
 from serving.metrics.definitions import stage_label
 from serving.metrics.drift import StageDrift, expected_go_on

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from serving.engine.graphs import Engine
-from serving.engine.scheduler import BatchReport, Scheduler, Urgency
+from serving.engine.reports import BatchReport
+from serving.engine.scheduler import Scheduler, Urgency
 from serving.engine.stages import StageCosts
 from serving.errors import DeadlineExceeded, InferenceError, Overloaded
 from serving.model.routing import Routed, RoutingRule
