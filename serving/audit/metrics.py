@@ -4,87 +4,109 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 
-from serving.audit.outcomes import Outcomes
+from serving.audit.audited import AuditedImages
 from serving.audit.report import accuracy_lost_by_group, agreement_by_group
 from serving.metrics import definitions as define
-from serving.metrics.families import counter, gauge
+from serving.metrics.definitions import Metric
+from serving.metrics.families import Families
+from serving.metrics.measurements import Measurement
 from serving.model.proportion import Mean, Proportion
 from serving.model.shot_groups import GROUPS
 
 DROP_REASONS = ("full", "failed", "closed")
+
+AUDIT_GAUGES = (
+    define.AUDIT_WAITING,
+    define.AUDIT_AGREEMENT,
+    define.AUDIT_ACCURACY_LOST_RATIO,
+)
+"""Those that are read when a scrape comes."""
 
 
 class AuditMetrics:
     """Counts what was audited, whichever version answered. Any thread may count."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.share = gauge(define.AUDIT_SHARE, registry)
-        self.sampled = counter(define.AUDIT_SAMPLED, registry)
-        self.dropped = counter(define.AUDIT_DROPPED, registry)
-        self.compute_seconds = counter(define.AUDIT_COMPUTE_SECONDS, registry)
-        self._waiting = gauge(define.AUDIT_WAITING, registry)
-        self._images = counter(define.AUDIT_IMAGES, registry)
-        self._agreements = counter(define.AUDIT_AGREEMENTS, registry)
-        self._accuracy_lost = counter(define.AUDIT_ACCURACY_LOST, registry)
-        self._stopped = counter(define.AUDIT_STOPPED, registry)
-        self._missed_help = counter(define.AUDIT_MISSED_HELP, registry)
-        self._flips = counter(define.AUDIT_FLIPS, registry)
-        self._runs = counter(define.AUDIT_EXPERT_RUNS, registry)
-        self._wasted_runs = counter(define.AUDIT_WASTED_EXPERT_RUNS, registry)
-        self._agreement = gauge(define.AUDIT_AGREEMENT, registry)
-        self._accuracy_lost_ratio = gauge(define.AUDIT_ACCURACY_LOST_RATIO, registry)
+        self._families = Families(
+            registry,
+            define.AUDIT_SHARE,
+            define.AUDIT_SAMPLED,
+            define.AUDIT_DROPPED,
+            define.AUDIT_COMPUTE_SECONDS,
+            define.AUDIT_IMAGES,
+            define.AUDIT_AGREEMENTS,
+            define.AUDIT_ACCURACY_LOST,
+            define.AUDIT_STOPPED,
+            define.AUDIT_MISSED_HELP,
+            define.AUDIT_FLIPS,
+            define.AUDIT_EXPERT_RUNS,
+            define.AUDIT_WASTED_EXPERT_RUNS,
+        )
         for reason in DROP_REASONS:
-            self.dropped.labels(reason)
+            self._families.count(define.AUDIT_DROPPED, 0, reason)
         for group in GROUPS:
-            for family in (self._images, self._agreements, self._accuracy_lost):
-                family.labels(group)
+            self._families.count(define.AUDIT_IMAGES, 0, group)
+            self._families.count(define.AUDIT_AGREEMENTS, 0, group)
+            self._families.count(define.AUDIT_ACCURACY_LOST, 0, group)
 
-    def serve(self, num_experts: int) -> None:
-        """Show what counts zero so far, of a model of so many experts."""
-        for expert in range(1, num_experts + 1):
-            self._stopped.labels(str(expert))
+    def serve(self, share: float, num_experts: int) -> None:
+        """Show what counts zero so far, of a model of so many experts, if any image is sampled."""
+        self._families.record([Measurement(define.AUDIT_SHARE, share)])
+        for expert in range(1, num_experts + 1) if share else ():
+            self._families.count(define.AUDIT_STOPPED, 0, str(expert))
             if expert < num_experts:
-                self._missed_help.labels(str(expert))
+                self._families.count(define.AUDIT_MISSED_HELP, 0, str(expert))
             if expert > 1:
-                self._flips.labels(str(expert))
+                self._families.count(define.AUDIT_FLIPS, 0, str(expert))
 
-    def observe(self, outcome: Outcomes) -> None:
-        """Count one image's outcome."""
-        group, used = GROUPS[outcome.groups[0]], str(outcome.experts_used[0])
-        self._images.labels(group).inc()
-        self._agreements.labels(group).inc(int(outcome.agreed[0]))
-        self._accuracy_lost.labels(group).inc(float(outcome.accuracy_lost[0]))
-        self._stopped.labels(used).inc()
-        if outcome.missed_help[0]:
-            self._missed_help.labels(used).inc()
-        for expert, flipped in enumerate(outcome.flips[0], 2):
-            self._flips.labels(str(expert)).inc(int(flipped))
-        self._runs.inc(int(outcome.experts_used[0]))
-        self._wasted_runs.inc(int(outcome.wasted_experts[0]))
+    def sampled(self) -> None:
+        """Count an image that is to be audited."""
+        self._families.count(define.AUDIT_SAMPLED, 1)
 
-    def show(self, newest: Outcomes | None, waiting: int) -> None:
-        """The state of things as it is now, for the next scrape; None while nothing is served."""
-        self._waiting.set(waiting)
-        self._agreement.clear()
-        self._accuracy_lost_ratio.clear()
-        if newest is None:
-            return
-        for group, agreement in agreement_by_group(newest).items():
-            _set(self._agreement, group, agreement.share, agreement)
-        for group, lost in accuracy_lost_by_group(newest).items():
-            _set(self._accuracy_lost_ratio, group, lost.mean, lost)
+    def dropped(self, reason: str) -> None:
+        """Count one that never will be, for one of `DROP_REASONS`."""
+        self._families.count(define.AUDIT_DROPPED, 1, reason)
+
+    def computed(self, seconds: float) -> None:
+        """Count the time that a stage ran."""
+        self._families.count(define.AUDIT_COMPUTE_SECONDS, seconds)
+
+    def audited(self, image: AuditedImages) -> None:
+        """Count one image."""
+        self._families.record(_image_measurements(image))
 
 
-def _set(family: Gauge, group: str, estimate: float | None, interval: Proportion | Mean) -> None:
-    if estimate is None:  # no image, no figure
+def _image_measurements(image: AuditedImages) -> Iterator[Measurement]:
+    group, used = (GROUPS[image.groups[0]],), (str(image.experts_used[0]),)
+    yield Measurement(define.AUDIT_IMAGES, 1, group)
+    yield Measurement(define.AUDIT_AGREEMENTS, int(image.agreed[0]), group)
+    yield Measurement(define.AUDIT_ACCURACY_LOST, float(image.accuracy_lost[0]), group)
+    yield Measurement(define.AUDIT_STOPPED, 1, used)
+    if image.missed_help[0]:
+        yield Measurement(define.AUDIT_MISSED_HELP, 1, used)
+    for expert, flipped in enumerate(image.flips[0], 2):
+        yield Measurement(define.AUDIT_FLIPS, int(flipped), (str(expert),))
+    yield Measurement(define.AUDIT_EXPERT_RUNS, int(image.experts_used[0]))
+    yield Measurement(define.AUDIT_WASTED_EXPERT_RUNS, int(image.wasted_experts[0]))
+
+
+def audit_measurements(newest: AuditedImages | None, waiting: int) -> Iterator[Measurement]:
+    """The values of `AUDIT_GAUGES` as they are now; None while nothing is served."""
+    yield Measurement(define.AUDIT_WAITING, waiting)
+    if newest is None:
         return
-    for bound, value in _bounds(estimate, interval):
-        family.labels(group, bound).set(value)
+    for group, agreement in agreement_by_group(newest).items():
+        yield from _interval(define.AUDIT_AGREEMENT, group, agreement.share, agreement)
+    for group, lost in accuracy_lost_by_group(newest).items():
+        yield from _interval(define.AUDIT_ACCURACY_LOST_RATIO, group, lost.mean, lost)
 
 
-def _bounds(estimate: float, interval: Proportion | Mean) -> Iterator[tuple[str, float]]:
-    yield "estimate", estimate
-    yield "lower", interval.low
-    yield "upper", interval.high
+def _interval(
+    metric: Metric, group: str, estimate: float | None, interval: Proportion | Mean
+) -> Iterator[Measurement]:
+    if estimate is not None:  # no image, no figure
+        yield Measurement(metric, estimate, (group, "estimate"))
+        yield Measurement(metric, interval.low, (group, "lower"))
+        yield Measurement(metric, interval.high, (group, "upper"))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from serving.audit.auditor import Auditor
 from serving.dataplane.catalogue import Catalogue
+from serving.dataplane.metrics import EmbeddedMetrics
 from serving.engine.full_ensemble import FullEnsembleEstimate
 from serving.engine.graphs import Engine, load_engine
 from serving.engine.overload import GearLadder, OverloadControl
@@ -20,7 +21,6 @@ from serving.engine.reports import BatchReport
 from serving.engine.scheduler import Scheduler
 from serving.engine.stages import measure_costs
 from serving.metrics.drift import DriftWatch, expected_go_on
-from serving.metrics.registry import StageMetrics
 from serving.metrics.statistics import Statistics
 from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME, graph_models
 from serving.model.parameters import CostParameters
@@ -33,7 +33,7 @@ _RULES_KEPT = 256
 class LiveModel:
     """A loaded, warm version. It closes itself once it is retired and nobody uses it any more."""
 
-    def __init__(self, engine: Engine, settings: Settings, metrics: StageMetrics) -> None:
+    def __init__(self, engine: Engine, settings: Settings, metrics: EmbeddedMetrics) -> None:
         manifest = engine.manifest
         self.engine = engine
         self.catalogue = Catalogue(engine)
@@ -71,7 +71,7 @@ class LiveModel:
         how it does.
         """
         if rule is self.own_rule:
-            self.metrics.observe_own_rule(routed.experts_used)
+            self.metrics.answers.observe_own_rule(routed.experts_used)
             self.drift.observe(routed.experts_used)
             self.auditor.consider(images, routed)
 
@@ -110,12 +110,14 @@ class LiveModel:
     def _count(self, report: BatchReport) -> None:
         self.statistics.observe_batch(report)
         full_s = self._full_ensemble.observe(report.stage, report.rows, report.seconds)
-        costs = self.engine.manifest.multiply_adds
-        self.metrics.observe_batch(report, costs, self.engine.version, full_s)
+        self.metrics.stages.observe_batch(report, full_s)
+        if len(report.done):
+            costs, version = self.engine.manifest.multiply_adds, self.engine.version
+            self.metrics.answers.observe(report.done, costs, version, report.exemplar)
 
 
 def load_live_model(
-    repository: Path, version: int | None, settings: Settings, metrics: StageMetrics
+    repository: Path, version: int | None, settings: Settings, metrics: EmbeddedMetrics
 ) -> LiveModel:
     """Load a version (the latest unless one is named), try it out and warm it up.
 

@@ -16,7 +16,9 @@ from serving.dataplane.classification import (
     Classify,
     classified,
 )
+from serving.dataplane.gauges import observe_gauges
 from serving.dataplane.live_model import LiveModel
+from serving.dataplane.metrics import EmbeddedMetrics
 from serving.dataplane.model_host import ModelHost
 from serving.engine.loop_lag import LoopLag
 from serving.engine.overload import Load
@@ -25,7 +27,6 @@ from serving.errors import Overloaded
 from serving.images.decode import ImageLimits
 from serving.images.decoders import EncodedImage, ImageDecoders
 from serving.images.waiting_room import WaitingRoom
-from serving.metrics.registry import Exposition, StageMetrics
 from serving.metrics.statistics import RequestTimes
 from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME
 from serving.model.parameters import ClassifyParameters
@@ -39,7 +40,7 @@ from serving.tracing.request_context import note_answer
 class ClassificationService:
     """Classifies images with whichever version is live."""
 
-    def __init__(self, host: ModelHost, settings: Settings, metrics: StageMetrics) -> None:
+    def __init__(self, host: ModelHost, settings: Settings, metrics: EmbeddedMetrics) -> None:
         self.host = host
         self.settings = settings
         self.metrics = metrics
@@ -47,7 +48,13 @@ class ClassificationService:
         self._decoders = ImageDecoders(limits, settings.threads)
         self._room = WaitingRoom(settings.max_images_per_request, settings.max_waiting_images)
         self.loop_lag = LoopLag()
-        metrics.set_objective(settings.latency_objective_s)
+        observe_gauges(
+            metrics.registry,
+            host,
+            self.loop_lag,
+            lambda live: self._load(live).level,
+            settings.latency_objective_s,
+        )
 
     def close(self) -> None:
         """Let running work end and stop all threads."""
@@ -63,20 +70,6 @@ class ClassificationService:
         """
         engine = self.host.live.engine
         return ModelVersion(engine.version, engine.manifest)
-
-    def exposition(self, accept: str) -> Exposition:
-        """The metrics, as Prometheus scrapes them."""
-        lag_s = self.loop_lag.seconds
-        if self.host.ready:
-            live = self.host.live
-            self.metrics.observe_load(live.scheduler.queue_depths, self._load(live).level, lag_s)
-            self.metrics.observe_drift(live.drift.stages())
-            self.metrics.audit.show(live.auditor.outcomes(), live.auditor.waiting)
-        else:
-            self.metrics.observe_load((), 0, lag_s)
-            self.metrics.observe_drift(())
-            self.metrics.audit.show(None, 0)
-        return self.metrics.exposition(accept)
 
     @contextmanager
     def accept(self, parameters: ClassifyParameters) -> Iterator[Classify]:
@@ -129,7 +122,7 @@ class ClassificationService:
         with _Stopwatch(live, IMAGE_MODEL_NAME) as stopwatch, self._room.admit(len(images)):
             allowed = self._allowed(live, rule)
             pixels = await self._decoders.decode(images, live.engine.manifest.image)
-            self.metrics.observe_decoding(stopwatch.decoded())
+            self.metrics.stages.observe_decoding(stopwatch.decoded())
             return await self._routed(live, pixels, rule, allowed, urgency, stopwatch)
 
     async def infer(
@@ -165,7 +158,7 @@ class ClassificationService:
         live.observe_answers(images, scheduled.routed, allowed)
         degraded = allowed is not asked
         if degraded:
-            self.metrics.observe_degraded(len(images))
+            self.metrics.answers.observe_degraded(len(images))
         note_answer(scheduled.routed.experts_used, degraded=degraded)
         stopwatch.answered(len(images), scheduled.queue_seconds)
         return Answer(scheduled.routed, degraded)

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from serving.dataplane.inference import InferenceModels
@@ -27,7 +28,7 @@ from serving.http.protocol_json import model_config, model_metadata, server_meta
 from serving.http.recorded import RecordedRequests
 from serving.http.repository import repository_router, statistics_router
 from serving.http.shared_memory import shared_memory_router
-from serving.metrics.registry import Exposition
+from serving.metrics.registry import exposition
 from serving.metrics.request_recorder import RequestRecorder
 from serving.settings import Settings
 from serving.triton.front import TritonFront
@@ -47,7 +48,7 @@ def create_app(models: InferenceModels, recorder: RequestRecorder) -> ASGIApp:
         _protocol_router(models),
         repository_router(models),
         shared_memory_router(models.shared_memory),
-        _operator_router(service.exposition),
+        _operator_router(service.metrics.registry),
         audit_router(service),
         console_router(),
     )
@@ -61,7 +62,7 @@ def create_front_app(front: TritonFront, recorder: RequestRecorder) -> ASGIApp:
         classify.router(),
         model_router(lambda: front.served, front.settings),
         _health_router(lambda: front.ready),
-        _operator_router(front.exposition),
+        _operator_router(front.registry),
         console_router(),
     )
     return _bounded(FastLane(framework, classify), front.settings, recorder)
@@ -140,13 +141,13 @@ def _protocol_router(models: InferenceModels) -> APIRouter:
     return router
 
 
-def _operator_router(exposition: Callable[[str], Exposition]) -> APIRouter:
+def _operator_router(registry: CollectorRegistry) -> APIRouter:
     router = APIRouter(tags=["operators"])
 
     @router.get("/metrics")
     async def metrics(request: Request) -> Response:
         """Metrics for Prometheus: OpenMetrics where the client accepts it, else the older text."""
-        found = exposition(request.headers.get("accept", ""))
+        found = exposition(registry, request.headers.get("accept", ""))
         return Response(found.content, media_type=found.content_type)
 
     return router

@@ -53,6 +53,7 @@ class BatchHistogram(Collector):
         self,
         values: NDArray[np.floating | np.integer],
         label: str = "",
+        *,
         exemplars: Sequence[Labels | None] = (),
     ) -> None:
         """Count finite values [N]; those of requests with an exemplar have it at their place."""

@@ -9,38 +9,36 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter
 
-from serving.metrics import definitions as define
-from serving.metrics.families import counter
+from serving.metrics.definitions import VERSION_EXPERT_RUNS, VERSION_IMAGES, Metric
+from serving.metrics.measurements import Measurement
 
 
 class VersionCounts:
-    """Any thread may observe; versions change on one."""
+    """Any thread may record; versions change on one."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._families = (
-            counter(define.VERSION_IMAGES, registry),
-            counter(define.VERSION_EXPERT_RUNS, registry),
-        )
-        self._kept: dict[int, tuple[Counter, Counter]] = {}
+        self._families = {
+            metric: Counter(metric.name, metric.help, metric.labels, registry=registry)
+            for metric in (VERSION_IMAGES, VERSION_EXPERT_RUNS)
+        }
+        self._kept: dict[int, dict[Metric, Counter]] = {}
         """Those served last come last."""
 
     def serve(self, served: Iterable[int]) -> None:
         """Tell which versions are served from now on."""
         served = set(served)
-        images, runs = self._families
         for version in sorted(served):
             label = str(version)
-            children = (images.labels(label), runs.labels(label))
+            children = {metric: family.labels(label) for metric, family in self._families.items()}
             self._kept[version] = self._kept.pop(version, children)
         while len(self._kept) > len(served) + 1:
             oldest = next(iter(self._kept))
             del self._kept[oldest]
-            for family in self._families:
+            for family in self._families.values():
                 family.remove(str(oldest))
 
-    def observe(self, version: int, images: int, runs: int) -> None:
+    def record(self, version: int, measurements: Iterable[Measurement]) -> None:
         """Count answers; late ones of versions that are kept no more are left out."""
         if kept := self._kept.get(version):
-            its_images, its_runs = kept
-            its_images.inc(images)
-            its_runs.inc(runs)
+            for metric, amount, _ in measurements:
+                kept[metric].inc(amount)

@@ -24,7 +24,6 @@ class ImageCounts:
         expert_runs_avoided: what all experts on every image would have been in addition.
         multiply_adds: spent.
         multiply_adds_avoided: what all experts would have spent in addition; never below 0.
-        router_scores: of each router, the scores that it gave.
     """
 
     images: int
@@ -32,7 +31,6 @@ class ImageCounts:
     expert_runs_avoided: int
     multiply_adds: int
     multiply_adds_avoided: int
-    router_scores: tuple[Float, ...]
 
     @classmethod
     def of(
@@ -44,15 +42,14 @@ class ImageCounts:
         """
         used, experts, images = experts_used, len(costs.experts), len(experts_used)
         runs = tuple(int((used >= expert).sum()) for expert in range(1, experts + 1))
-        scores = tuple(column[np.isfinite(column)] for column in router_scores.T)
+        asked = np.isfinite(router_scores).sum(axis=0).tolist()
         spent = images * costs.backbone
         spent += sum(count * cost for count, cost in zip(runs, costs.experts, strict=True))
-        spent += sum(len(asked) * cost for asked, cost in zip(scores, costs.routers, strict=True))
+        spent += sum(count * cost for count, cost in zip(asked, costs.routers, strict=True))
         return cls(
             images=images,
             expert_runs=runs,
             expert_runs_avoided=images * experts - sum(runs),
             multiply_adds=spent,
             multiply_adds_avoided=max(0, images * costs.all_experts - spent),
-            router_scores=scores,
         )

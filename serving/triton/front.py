@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
 
 from serving.dataplane.classification import (
     Classified,
@@ -20,7 +21,7 @@ from serving.errors import DeadlineExceeded, NoBackend
 from serving.images.decode import ImageLimits
 from serving.images.decoders import EncodedImage, ImageDecoders
 from serving.images.waiting_room import WaitingRoom
-from serving.metrics.registry import Exposition, Metrics
+from serving.metrics.answers import AnswerMetrics
 from serving.model.manifest import ImageSpec
 from serving.model.parameters import ClassifyParameters
 from serving.model.top_k import check_top_k
@@ -34,9 +35,12 @@ from serving.triton.backends import TritonBackends
 class TritonFront:
     """What stands in for the embedded model where Triton runs it."""
 
-    def __init__(self, backends: TritonBackends, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, backends: TritonBackends, settings: Settings, registry: CollectorRegistry
+    ) -> None:
         self.settings = settings
-        self.metrics = metrics
+        self.registry = registry
+        self._metrics = AnswerMetrics(registry, lambda: backends.models)
         self._backends = backends
         limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._decoders = ImageDecoders(limits, settings.threads)
@@ -63,11 +67,6 @@ class TritonFront:
             raise NoBackend("no Triton server is ready; try again in a moment")
         newest = max(models)
         return ModelVersion(newest, models[newest])
-
-    def exposition(self, accept: str) -> Exposition:
-        """The metrics, as Prometheus scrapes them."""
-        self.metrics.serve(self._backends.models)
-        return self.metrics.exposition(accept)
 
     @contextmanager
     def accept(self, parameters: ClassifyParameters) -> Iterator[Classify]:
@@ -106,11 +105,11 @@ class TritonFront:
                 note_step("triton", start, **{"server.address": backend.address})
             costs = model.manifest.multiply_adds
             exemplar = exemplar_of_request()
-            self.metrics.observe_images(answer.routed, costs, model.number, exemplar)
+            self._metrics.observe(answer.routed, costs, model.number, exemplar)
             if not wishes and not answer.degraded:
-                self.metrics.observe_own_rule(answer.routed.experts_used)
+                self._metrics.observe_own_rule(answer.routed.experts_used)
             if answer.degraded:
-                self.metrics.observe_degraded(len(images))
+                self._metrics.observe_degraded(len(images))
             note_answer(answer.routed.experts_used, degraded=answer.degraded)
             return classified(str(model.number), model.manifest, images, answer, parameters.top_k)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 TRAINING_ONLY = (
     *("torch", "torchvision", "pyarrow", "onnx", "onnxscript", "tensorboard"),
     *("training.model", "training.loop", "export.graphs"),
@@ -23,6 +25,25 @@ def test_the_server_imports_no_torch_nor_anything_else_of_training() -> None:
     )
     assert {"onnxruntime", "fastapi", "ride", "serving.engine.graphs"} <= loaded
     assert not loaded & set(TRAINING_ONLY)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "serving.triton.front",
+        "serving.http.process",
+        pytest.param(
+            "serving.triton_app",
+            marks=pytest.mark.xfail(
+                strict=True, reason="serving.http.app imports the embedded data plane"
+            ),
+        ),
+    ],
+)
+def test_in_front_of_triton_no_runtime_is_imported(module: str) -> None:
+    loaded = modules_after(f"import {module}")
+    assert {"serving.metrics.notes", "serving.engine.provider"} <= loaded
+    assert not loaded & {"onnxruntime", "serving.engine.scheduler", "serving.engine.graphs"}
 
 
 def test_tracing_costs_no_import_where_it_is_off() -> None:
