@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from serving.metrics import definitions as define
 from serving.metrics.families import Families
-from serving.metrics.histograms import Labels
+from serving.metrics.histograms import ExemplarLabels
 from serving.metrics.measurements import (
     answer_distributions,
     answer_measurements,
@@ -36,7 +36,7 @@ class _AnswerNote(NamedTuple):
     costs: MultiplyAdds
     experts_used: NDArray[np.int32]
     router_scores: Float
-    exemplar: Labels | None
+    exemplar: ExemplarLabels | None
 
 
 class AnswerMetrics:
@@ -74,7 +74,11 @@ class AnswerMetrics:
             self._families.record(model_measurements(version, manifest))
 
     def observe(
-        self, routed: Routed, costs: MultiplyAdds, version: int, first_from: Labels | None = None
+        self,
+        routed: Routed,
+        costs: MultiplyAdds,
+        version: int,
+        first_from: ExemplarLabels | None = None,
     ) -> None:
         """Count answers, at least one; the first is of the request of this exemplar, if any."""
         self._answers.add(
@@ -116,11 +120,11 @@ class AnswerMetrics:
             self._families.record(own_rule_measurements(np.concatenate(experts_used)))
 
 
-def _of_rows(answers: Sequence[_AnswerNote]) -> list[Labels | None]:
+def _of_rows(answers: Sequence[_AnswerNote]) -> list[ExemplarLabels | None]:
     """Exemplars, one a row; empty if no row has one."""
     if not any(each.exemplar for each in answers):
         return []
-    rows: list[Labels | None] = []
+    rows: list[ExemplarLabels | None] = []
     for each in answers:
         rows += [each.exemplar, *[None] * (len(each.experts_used) - 1)]
     return rows

@@ -12,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from serving.metrics.definitions import Kind, Metric
-from serving.metrics.histograms import BatchHistogram, Labels
+from serving.metrics.histograms import BatchHistogram, ExemplarLabels
 from serving.metrics.measurements import Measurement
 
 Family = TypeVar("Family", Counter, Gauge)
@@ -43,7 +43,7 @@ class Families:
                 _child(self._counters[metric], labels).inc(value)
 
     def count(
-        self, metric: Metric, amount: float, *labels: str, exemplar: Labels | None = None
+        self, metric: Metric, amount: float, *labels: str, exemplar: ExemplarLabels | None = None
     ) -> None:
         """Add to a counter, for the request of this exemplar, if any."""
         its_labels = None if exemplar is None else dict(exemplar)
@@ -54,7 +54,7 @@ class Families:
         metric: Metric,
         values: NDArray[np.floating | np.integer],
         *labels: str,
-        exemplars: Sequence[Labels | None] = (),
+        exemplars: Sequence[ExemplarLabels | None] = (),
     ) -> None:
         """Add values [N] to a histogram of at most one label; exemplars [N], or none at all."""
         self._histograms[metric].observe(values, *labels, exemplars=exemplars)

@@ -16,8 +16,8 @@ from prometheus_client.samples import Exemplar
 
 from serving.metrics.definitions import Metric
 
-Labels = Mapping[str, str]
-"""Of an exemplar."""
+ExemplarLabels = Mapping[str, str]
+"""By which a metric points to a request."""
 
 
 class _Series:
@@ -54,7 +54,7 @@ class BatchHistogram(Collector):
         values: NDArray[np.floating | np.integer],
         label: str = "",
         *,
-        exemplars: Sequence[Labels | None] = (),
+        exemplars: Sequence[ExemplarLabels | None] = (),
     ) -> None:
         """Count finite values [N]; those of requests with an exemplar have it at their place."""
         places = self._metric.bucket_places(values)

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from serving.metrics import definitions as define
 from serving.metrics.families import Families
-from serving.metrics.histograms import Labels
+from serving.metrics.histograms import ExemplarLabels
 from serving.metrics.notes import Notes
 from serving.tracing.request_context import exemplar_of_request
 
@@ -20,7 +20,7 @@ class _RequestNote(NamedTuple):
     protocol: str
     code: str
     duration_s: float | None
-    exemplar: Labels | None
+    exemplar: ExemplarLabels | None
 
 
 class RequestMetrics:

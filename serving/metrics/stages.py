@@ -14,7 +14,7 @@ from serving.engine.reports import BatchReport
 from serving.metrics import definitions as define
 from serving.metrics.definitions import stage_label
 from serving.metrics.families import Families
-from serving.metrics.histograms import Labels
+from serving.metrics.histograms import ExemplarLabels
 from serving.metrics.notes import Notes
 from serving.tracing.request_context import exemplar_of_request
 
@@ -76,7 +76,7 @@ class StageMetrics:
         self._families.observe(define.STAGE_QUEUE_SECONDS, waited, stage)
         self._families.observe(define.STAGE_COMPUTE_SECONDS, seconds, stage)
 
-    def _add_up_decoded(self, decoded: Sequence[tuple[float, Labels | None]]) -> None:
+    def _add_up_decoded(self, decoded: Sequence[tuple[float, ExemplarLabels | None]]) -> None:
         if decoded:
             seconds, exemplars = zip(*decoded, strict=True)
             self._families.observe(define.DECODING_SECONDS, np.array(seconds), exemplars=exemplars)
