@@ -16,7 +16,8 @@ from serving.http.process import (
     serve_http,
     server_process,
 )
-from serving.metrics.registry import server_registry
+from serving.metrics.definitions import Server
+from serving.metrics.registry import Registry
 from serving.metrics.requests import RequestMetrics
 from serving.model.versions import ModelVersions
 from serving.settings import Settings
@@ -37,7 +38,7 @@ def serve(repository: Path, settings: Settings, console: Console) -> None:
 
 async def _serve(versions: ModelVersions, settings: Settings, console: Console) -> None:
     backends = TritonBackends(settings.triton, versions)
-    registry = server_registry()
+    registry = Registry(Server.FRONT)
     front = TritonFront(backends, settings, registry)
     listener = listen(settings.host, settings.port, "--port")
     with closing(front), recording(RequestMetrics(registry), settings) as recorder:

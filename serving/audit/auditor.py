@@ -22,11 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.audit.audited import AuditedImages, AuditWindow
-from serving.audit.metrics import DROP_REASONS, AuditMetrics
+from serving.audit.metrics import DROP_REASONS, image_measurements, initial_measurements
 from serving.audit.report import AuditReport, audit_report
 from serving.audit.sampler import BernoulliSampler
 from serving.engine.graphs import Engine, host
 from serving.engine.stages import run_stage, through_all_stages
+from serving.metrics import definitions as define
+from serving.metrics.registry import Registry
 from serving.model.routing import Routed
 from serving.model.shot_groups import shot_groups
 
@@ -75,14 +77,14 @@ class Auditor:
     """Audits what one version answers. Close it before the engine goes."""
 
     def __init__(
-        self, engine: Engine, share: float, quiet: Callable[[], bool], metrics: AuditMetrics
+        self, engine: Engine, share: float, quiet: Callable[[], bool], registry: Registry
     ) -> None:
         """`share` is between 0 and 1; `quiet` tells, on any thread, whether it may work now."""
         manifest = engine.manifest
         self.share = share
         self._engine = engine
         self._quiet = quiet
-        self._metrics = metrics
+        self._registry = registry
         self._groups = shot_groups(manifest.class_counts)
         self._newest = AuditWindow(NEWEST_KEPT if share else 0, manifest.num_experts)
         self._room = min(_MOST_WAITING, max(1, _MOST_WAITING_BYTES // _image_bytes(engine)))
@@ -90,7 +92,7 @@ class Auditor:
         self._counts: Counter[str] = Counter()
         self._changed = threading.Condition()
         self._closing = threading.Event()
-        metrics.serve(share, manifest.num_experts)
+        registry.record(initial_measurements(share, manifest.num_experts))
         if share:
             self._sampler = BernoulliSampler(share, Random())  # noqa: S311, no secret hangs on it
             self._thread = threading.Thread(target=self._work, name="ride-audit", daemon=True)
@@ -110,7 +112,7 @@ class Auditor:
                 int(routed.probabilities[row].argmax()),
             )
             self._count("sampled")
-            self._metrics.sampled()
+            self._registry.count(define.AUDIT_SAMPLED, 1)
             with self._changed:
                 has_room = len(self._waiting) < self._room and not self._closing.is_set()
                 if has_room:
@@ -165,7 +167,7 @@ class Auditor:
                 return
             self._newest.add(audited)
             self._count("audited")
-            self._metrics.audited(audited)
+            self._registry.record(image_measurements(audited))
 
     def _next(self) -> _Sample | None:
         with self._changed:
@@ -183,7 +185,7 @@ class Auditor:
             if not self._wait_until_quiet():
                 return None
             run = run_stage(self._engine, stage, inputs, state)
-            self._metrics.computed(run.seconds)
+            self._registry.count(define.AUDIT_COMPUTE_SECONDS, run.seconds)
             inputs = host(run.features)
             estimates.append(state.answers(rows).probabilities[0])
         predictions = np.argmax(estimates, axis=1)
@@ -205,7 +207,7 @@ class Auditor:
 
     def _drop(self, reason: str) -> None:
         self._count(reason)
-        self._metrics.dropped(reason)
+        self._registry.count(define.AUDIT_DROPPED, 1, reason)
 
     def _count(self, what: str) -> None:
         with self._changed:

@@ -4,29 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry
-
-from serving.audit.metrics import AUDIT_GAUGES, audit_measurements
+from serving.audit.metrics import audit_measurements
 from serving.dataplane.live_model import LiveModel
 from serving.dataplane.model_host import ModelHost
 from serving.engine.loop_lag import LoopLag
 from serving.metrics import definitions as define
 from serving.metrics.definitions import stage_label
-from serving.metrics.families import ObservableGauges
-from serving.metrics.measurements import DRIFT_GAUGES, Measurement, drift_measurements
-
-_GAUGES = (
-    define.LATENCY_OBJECTIVE,
-    define.EVENT_LOOP_LAG,
-    define.DEGRADATION_LEVEL,
-    define.QUEUE_DEPTH,
-    *DRIFT_GAUGES,
-    *AUDIT_GAUGES,
-)
+from serving.metrics.measurements import Measurement, drift_measurements
+from serving.metrics.registry import Registry
 
 
 def observe_gauges(
-    registry: CollectorRegistry,
+    registry: Registry,
     host: ModelHost,
     loop_lag: LoopLag,
     level: Callable[[LiveModel], int],
@@ -40,7 +29,7 @@ def observe_gauges(
         yield Measurement(define.DEGRADATION_LEVEL, level(host.live) if host.ready else 0)
         yield from _of_version(host.live) if host.ready else audit_measurements(None, 0)
 
-    ObservableGauges(registry, _GAUGES, read)
+    registry.read_when_scraped(read)
 
 
 def _of_version(live: LiveModel) -> Iterator[Measurement]:

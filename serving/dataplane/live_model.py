@@ -51,7 +51,7 @@ class LiveModel:
         self.own_rule = engine.rule()
         self._rule = lru_cache(_RULES_KEPT)(engine.rule)  # most requests want the same few
         self.drift = DriftWatch(expected_go_on(manifest), manifest.num_experts)
-        self.auditor = Auditor(engine, settings.audit_share, self._is_quiet, metrics.audit)
+        self.auditor = Auditor(engine, settings.audit_share, self._is_quiet, metrics.registry)
         self._users = 0
         self._retired: Callable[[], object] | None = None
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from serving.audit.metrics import AuditMetrics
 from serving.metrics.answers import AnswerMetrics
-from serving.metrics.registry import server_registry
+from serving.metrics.definitions import Server
+from serving.metrics.registry import Registry
 from serving.metrics.requests import RequestMetrics
 from serving.metrics.stages import StageMetrics
 
@@ -13,8 +13,7 @@ class EmbeddedMetrics:
     """What is counted, whichever version answers, all of it in one registry."""
 
     def __init__(self) -> None:
-        self.registry = server_registry()
+        self.registry = Registry(Server.EMBEDDED)
         self.requests = RequestMetrics(self.registry)
         self.answers = AnswerMetrics(self.registry)
         self.stages = StageMetrics(self.registry)
-        self.audit = AuditMetrics(self.registry)

@@ -12,7 +12,6 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
-from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from serving.dataplane.inference import InferenceModels
@@ -28,7 +27,7 @@ from serving.http.protocol_json import model_config, model_metadata, server_meta
 from serving.http.recorded import RecordedRequests
 from serving.http.repository import repository_router, statistics_router
 from serving.http.shared_memory import shared_memory_router
-from serving.metrics.registry import exposition
+from serving.metrics.registry import Registry
 from serving.metrics.request_recorder import RequestRecorder
 from serving.settings import Settings
 from serving.triton.front import TritonFront
@@ -141,13 +140,13 @@ def _protocol_router(models: InferenceModels) -> APIRouter:
     return router
 
 
-def _operator_router(registry: CollectorRegistry) -> APIRouter:
+def _operator_router(registry: Registry) -> APIRouter:
     router = APIRouter(tags=["operators"])
 
     @router.get("/metrics")
     async def metrics(request: Request) -> Response:
         """Metrics for Prometheus: OpenMetrics where the client accepts it, else the older text."""
-        found = exposition(registry, request.headers.get("accept", ""))
+        found = registry.exposition(request.headers.get("accept", ""))
         return Response(found.content, media_type=found.content_type)
 
     return router

@@ -110,7 +110,8 @@ class Counters:
         scores = np.concatenate([routed.router_scores for routed in answers])
         counts = ImageCounts.of(used, scores, self._costs)
         self._triton.record(answer_measurements(counts))
-        self._triton.record(version_measurements(counts, self._version))
+        runs = sum(counts.expert_runs)
+        self._triton.record(version_measurements(self._version, counts.images, runs))
         self._triton.record(own_rule_measurements(used[own_rule]))
         for metric, values, _, labels in answer_distributions(used, scores):
             self._triton.observe(metric, values, *labels)

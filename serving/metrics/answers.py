@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry
 
 from serving.metrics import definitions as define
-from serving.metrics.families import Families
 from serving.metrics.histograms import ExemplarLabels
 from serving.metrics.measurements import (
+    Measurement,
     answer_distributions,
     answer_measurements,
     model_measurements,
     own_rule_measurements,
-    version_measurements,
 )
-from serving.metrics.notes import Notes
+from serving.metrics.registry import Registry
 from serving.metrics.version_counts import VersionCounts
 from serving.model.image_counts import ImageCounts
 from serving.model.manifest import Manifest, MultiplyAdds
 from serving.model.routing import Float, Routed
-
-_OF_THE_SERVED = (define.MODEL_INFO, define.ROUTER_THRESHOLD, define.EXPECTED_GO_ON)
 
 
 class _AnswerNote(NamedTuple):
@@ -43,35 +39,21 @@ class AnswerMetrics:
     """Shows what is served, and counts what it answers. Any thread may observe."""
 
     def __init__(
-        self,
-        registry: CollectorRegistry,
-        served: Callable[[], Mapping[int, Manifest]] | None = None,
+        self, registry: Registry, ask: Callable[[], Mapping[int, Manifest]] | None = None
     ) -> None:
-        """`served` tells which versions are; without it, `serve` must be called."""
-        self._served = served
-        self._answers = Notes(registry, self._add_up)
-        self._own_rule = Notes(registry, self._add_up_own_rule)
+        """`ask` tells which versions are served; without it, `serve` must be called."""
+        self._registry = registry
+        self._ask = ask
+        self._served: Mapping[int, Manifest] = {}
         self._versions = VersionCounts(registry)
-        self._families = Families(
-            registry,
-            *_OF_THE_SERVED,
-            define.IMAGES,
-            define.DEGRADED,
-            define.EXPERTS_PER_IMAGE,
-            define.EXPERT_RUNS,
-            define.EXPERT_RUNS_AVOIDED,
-            define.MULTIPLY_ADDS,
-            define.MULTIPLY_ADDS_AVOIDED,
-            define.ROUTER_SCORE,
-            define.OWN_RULE_IMAGES,
-        )
+        self._answers = registry.notes(self._add_up)
+        self._own_rule = registry.notes(self._add_up_own_rule)
+        registry.read_when_scraped(self._show)
 
     def serve(self, served: Mapping[int, Manifest]) -> None:
         """Tell which versions are served from now on."""
-        self._families.clear(*_OF_THE_SERVED)
+        self._served = served
         self._versions.serve(served)
-        for version, manifest in sorted(served.items()):  # the newest has the last word
-            self._families.record(model_measurements(version, manifest))
 
     def observe(
         self,
@@ -87,15 +69,19 @@ class AnswerMetrics:
 
     def observe_degraded(self, images: int) -> None:
         """Count images that were answered at reduced cost."""
-        self._families.count(define.DEGRADED, images)
+        self._registry.count(define.DEGRADED, images)
 
     def observe_own_rule(self, experts_used: NDArray[np.int32]) -> None:
         """Count images [N] that were answered by the model's own rule."""
         self._own_rule.add(experts_used)
 
+    def _show(self) -> Iterator[Measurement]:
+        for version, manifest in sorted(self._served.items()):  # the newest has the last word
+            yield from model_measurements(version, manifest)
+
     def _add_up(self, answers: Sequence[_AnswerNote]) -> None:
-        if self._served is not None:
-            self.serve(self._served())
+        if self._ask is not None:
+            self.serve(self._ask())
         by_version = defaultdict(list)
         for answer in answers:
             by_version[answer.version, answer.costs].append(answer)
@@ -108,16 +94,16 @@ class AnswerMetrics:
         used = np.concatenate([each.experts_used for each in answers])
         scores = np.concatenate([each.router_scores for each in answers])
         counts = ImageCounts.of(used, scores, costs)
-        self._families.record(answer_measurements(counts))
-        self._versions.record(version, version_measurements(counts, version))
+        self._registry.record(answer_measurements(counts))
+        self._versions.count(version, counts.images, sum(counts.expert_runs))
         exemplars = _of_rows(answers)
         for metric, values, rows, labels in answer_distributions(used, scores):
             theirs = [exemplars[row] for row in rows.tolist()] if exemplars else ()
-            self._families.observe(metric, values, *labels, exemplars=theirs)
+            self._registry.observe(metric, values, *labels, exemplars=theirs)
 
     def _add_up_own_rule(self, experts_used: Sequence[NDArray[np.int32]]) -> None:
         if experts_used:
-            self._families.record(own_rule_measurements(np.concatenate(experts_used)))
+            self._registry.record(own_rule_measurements(np.concatenate(experts_used)))
 
 
 def _of_rows(answers: Sequence[_AnswerNote]) -> list[ExemplarLabels | None]:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
@@ -41,13 +40,12 @@ class _Series:
 class BatchHistogram(Collector):
     """Histograms of one name, with at most one label. Any thread may observe."""
 
-    def __init__(self, metric: Metric, registry: CollectorRegistry) -> None:
+    def __init__(self, metric: Metric) -> None:
         self._metric = metric
         self._series: dict[str, _Series] = {}
         self._lock = threading.Lock()
         if not metric.labels:
             self._find("")
-        registry.register(self)
 
     def observe(
         self,

@@ -18,8 +18,6 @@ from serving.model.image_counts import ImageCounts
 from serving.model.manifest import MODEL_NAME, Manifest
 from serving.model.routing import Float
 
-DRIFT_GAUGES = (define.GO_ON, define.DRIFT_EVIDENCE, define.DRIFT_DETECTED)
-
 
 class Measurement(NamedTuple):
     """A value of a gauge, or what a counter rises by; 0 makes it show."""
@@ -61,10 +59,13 @@ def answer_measurements(counts: ImageCounts) -> Iterator[Measurement]:
         yield Measurement(define.EXPERT_RUNS, runs, (str(expert),))
 
 
-def version_measurements(counts: ImageCounts, version: int) -> Iterator[Measurement]:
-    """What answers add to their version."""
-    yield Measurement(define.VERSION_IMAGES, counts.images, (str(version),))
-    yield Measurement(define.VERSION_EXPERT_RUNS, sum(counts.expert_runs), (str(version),))
+def version_measurements(version: int, images: int, runs: int) -> tuple[Measurement, ...]:
+    """What so many images and runs of experts on them add to their version."""
+    label = (str(version),)
+    return (
+        Measurement(define.VERSION_IMAGES, images, label),
+        Measurement(define.VERSION_EXPERT_RUNS, runs, label),
+    )
 
 
 def own_rule_measurements(experts_used: NDArray[np.int32]) -> Iterator[Measurement]:
@@ -86,7 +87,7 @@ def answer_distributions(
 
 
 def drift_measurements(stages: Sequence[StageDrift]) -> Iterator[Measurement]:
-    """The values of `DRIFT_GAUGES` as they are now."""
+    """How images behave now."""
     for drift in stages:
         stage = (stage_label(drift.stage),)
         if drift.observed.share is not None:

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from prometheus_client import CollectorRegistry
 
 from serving.metrics import definitions as define
-from serving.metrics.families import Families
 from serving.metrics.histograms import ExemplarLabels
-from serving.metrics.notes import Notes
+from serving.metrics.registry import Registry
 from serving.tracing.request_context import exemplar_of_request
 
 
@@ -26,9 +24,9 @@ class _RequestNote(NamedTuple):
 class RequestMetrics:
     """Counts and times requests. Any thread may observe."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._notes = Notes(registry, self._add_up)
-        self._families = Families(registry, define.REQUESTS, define.REQUEST_DURATION)
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._notes = registry.notes(self._add_up)
 
     def observe(self, protocol: str, code: str, duration_s: float | None) -> None:
         """Count a request, and its time if it has one that matters.
@@ -46,9 +44,9 @@ class RequestMetrics:
                 timed[protocol].append((duration_s, exemplar))
         for labels, exemplars in by_code.items():
             newest = next(filter(None, reversed(exemplars)), None)
-            self._families.count(define.REQUESTS, len(exemplars), *labels, exemplar=newest)
+            self._registry.count(define.REQUESTS, len(exemplars), *labels, exemplar=newest)
         for protocol, its_requests in timed.items():
             durations, theirs = zip(*its_requests, strict=True)
-            self._families.observe(
+            self._registry.observe(
                 define.REQUEST_DURATION, np.array(durations), protocol, exemplars=theirs
             )

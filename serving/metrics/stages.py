@@ -8,14 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry
 
 from serving.engine.reports import BatchReport
 from serving.metrics import definitions as define
 from serving.metrics.definitions import stage_label
-from serving.metrics.families import Families
 from serving.metrics.histograms import ExemplarLabels
-from serving.metrics.notes import Notes
+from serving.metrics.registry import Registry
 from serving.tracing.request_context import exemplar_of_request
 
 
@@ -30,18 +28,10 @@ class _BatchNote(NamedTuple):
 class StageMetrics:
     """Counts and times batches and decoding. Any thread may observe."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._batches = Notes(registry, self._add_up)
-        self._decoded = Notes(registry, self._add_up_decoded)
-        self._families = Families(
-            registry,
-            define.COMPUTE_SECONDS,
-            define.FULL_ENSEMBLE_SECONDS,
-            define.STAGE_BATCH_SIZE,
-            define.STAGE_QUEUE_SECONDS,
-            define.STAGE_COMPUTE_SECONDS,
-            define.DECODING_SECONDS,
-        )
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._batches = registry.notes(self._add_up)
+        self._decoded = registry.notes(self._add_up_decoded)
 
     def observe_batch(self, report: BatchReport, full_ensemble_s: float) -> None:
         """Count what a stage did.
@@ -70,13 +60,13 @@ class StageMetrics:
         rows = np.array([batch.rows for batch in batches])
         waited = np.concatenate([batch.queue_seconds for batch in batches])
         full_ensemble_s = sum(batch.full_ensemble_s for batch in batches)
-        self._families.count(define.COMPUTE_SECONDS, float(seconds.sum()))
-        self._families.count(define.FULL_ENSEMBLE_SECONDS, full_ensemble_s)
-        self._families.observe(define.STAGE_BATCH_SIZE, rows, stage)
-        self._families.observe(define.STAGE_QUEUE_SECONDS, waited, stage)
-        self._families.observe(define.STAGE_COMPUTE_SECONDS, seconds, stage)
+        self._registry.count(define.COMPUTE_SECONDS, float(seconds.sum()))
+        self._registry.count(define.FULL_ENSEMBLE_SECONDS, full_ensemble_s)
+        self._registry.observe(define.STAGE_BATCH_SIZE, rows, stage)
+        self._registry.observe(define.STAGE_QUEUE_SECONDS, waited, stage)
+        self._registry.observe(define.STAGE_COMPUTE_SECONDS, seconds, stage)
 
     def _add_up_decoded(self, decoded: Sequence[tuple[float, ExemplarLabels | None]]) -> None:
         if decoded:
             seconds, exemplars = zip(*decoded, strict=True)
-            self._families.observe(define.DECODING_SECONDS, np.array(seconds), exemplars=exemplars)
+            self._registry.observe(define.DECODING_SECONDS, np.array(seconds), exemplars=exemplars)

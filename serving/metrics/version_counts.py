@@ -5,40 +5,38 @@ What is replaced a hundred times a day must not leave a hundred series behind.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter
-
-from serving.metrics.definitions import VERSION_EXPERT_RUNS, VERSION_IMAGES, Metric
-from serving.metrics.measurements import Measurement
+from serving.metrics.measurements import version_measurements
+from serving.metrics.registry import Registry
 
 
 class VersionCounts:
-    """Any thread may record; versions change on one."""
+    """Any thread may use it."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._families = {
-            metric: Counter(metric.name, metric.help, metric.labels, registry=registry)
-            for metric in (VERSION_IMAGES, VERSION_EXPERT_RUNS)
-        }
-        self._kept: dict[int, dict[Metric, Counter]] = {}
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._lock = threading.Lock()
+        self._kept: dict[int, None] = {}
         """Those served last come last."""
 
     def serve(self, served: Iterable[int]) -> None:
         """Tell which versions are served from now on."""
         served = set(served)
-        for version in sorted(served):
-            label = str(version)
-            children = {metric: family.labels(label) for metric, family in self._families.items()}
-            self._kept[version] = self._kept.pop(version, children)
-        while len(self._kept) > len(served) + 1:
-            oldest = next(iter(self._kept))
-            del self._kept[oldest]
-            for family in self._families.values():
-                family.remove(str(oldest))
+        with self._lock:
+            for version in sorted(served):
+                self._kept.pop(version, None)
+                self._kept[version] = None
+                self._registry.record(version_measurements(version, 0, 0))
+            while len(self._kept) > len(served) + 1:
+                oldest = next(iter(self._kept))
+                del self._kept[oldest]
+                for metric, _, labels in version_measurements(oldest, 0, 0):
+                    self._registry.remove(metric, *labels)
 
-    def record(self, version: int, measurements: Iterable[Measurement]) -> None:
+    def count(self, version: int, images: int, runs: int) -> None:
         """Count answers; late ones of versions that are kept no more are left out."""
-        if kept := self._kept.get(version):
-            for metric, amount, _ in measurements:
-                kept[metric].inc(amount)
+        with self._lock:
+            if version in self._kept:
+                self._registry.record(version_measurements(version, images, runs))

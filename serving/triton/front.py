@@ -10,7 +10,6 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry
 
 from serving.dataplane.classification import (
     Classified,
@@ -22,6 +21,7 @@ from serving.images.decode import ImageLimits
 from serving.images.decoders import EncodedImage, ImageDecoders
 from serving.images.waiting_room import WaitingRoom
 from serving.metrics.answers import AnswerMetrics
+from serving.metrics.registry import Registry
 from serving.model.manifest import ImageSpec
 from serving.model.parameters import ClassifyParameters
 from serving.model.top_k import check_top_k
@@ -35,9 +35,7 @@ from serving.triton.backends import TritonBackends
 class TritonFront:
     """What stands in for the embedded model where Triton runs it."""
 
-    def __init__(
-        self, backends: TritonBackends, settings: Settings, registry: CollectorRegistry
-    ) -> None:
+    def __init__(self, backends: TritonBackends, settings: Settings, registry: Registry) -> None:
         self.settings = settings
         self.registry = registry
         self._metrics = AnswerMetrics(registry, lambda: backends.models)

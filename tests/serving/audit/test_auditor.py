@@ -9,12 +9,12 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry
 
 from serving.audit import auditor as auditing
 from serving.audit.auditor import Auditor
-from serving.audit.metrics import AuditMetrics
 from serving.engine.graphs import Engine
+from serving.metrics.definitions import Server
+from serving.metrics.registry import Registry
 from tests.waiting import wait_until
 
 Pixels = NDArray[np.uint8]
@@ -22,7 +22,7 @@ Pixels = NDArray[np.uint8]
 
 @contextmanager
 def auditor_of(engine: Engine, quiet: threading.Event, share: float = 1.0) -> Iterator[Auditor]:
-    auditor = Auditor(engine, share, quiet.is_set, AuditMetrics(CollectorRegistry()))
+    auditor = Auditor(engine, share, quiet.is_set, Registry(Server.EMBEDDED))
     try:
         yield auditor
     finally:

@@ -16,7 +16,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving.dataplane.metrics import EmbeddedMetrics
 from serving.engine.graphs import Engine
 from serving.metrics.definitions import ALL_METRICS, Server
-from serving.metrics.registry import exposition
 from serving.model.routing import Routed
 from serving.tracing.request_context import RequestContext, exemplar_of_request, working_for
 from tests.running_server import RunningServer
@@ -80,7 +79,7 @@ def test_known_images_are_counted_exactly(engine: Engine) -> None:
     routed = Routed(probabilities, np.array([1, 2, 3], dtype=np.int32), scores)
     for _ in range(2):
         metrics.answers.observe(routed, costs, 1)
-    found = samples(exposition(metrics.registry).content.decode())
+    found = samples(metrics.registry.exposition().content.decode())
     spent = 3 * costs.backbone + 3 * costs.experts[0] + 2 * costs.experts[1] + costs.experts[2]
     spent += 3 * costs.routers[0] + 2 * costs.routers[1]
     full = 3 * (costs.backbone + sum(costs.experts))
@@ -119,7 +118,7 @@ def test_a_full_ensemble_with_routers_avoids_nothing_rather_than_less(engine: En
         engine.manifest.multiply_adds,
         1,
     )
-    found = samples(exposition(metrics.registry).content.decode())
+    found = samples(metrics.registry.exposition().content.decode())
     assert found["ride_multiply_adds_avoided_total"] == 0
     assert found["ride_expert_runs_avoided_total"] == 0
 
@@ -221,7 +220,7 @@ def test_exemplars_point_to_the_request(engine: Engine, pixels: NDArray[np.uint8
         costs = engine.manifest.multiply_adds
         metrics.answers.observe(routed, costs, 1, exemplar_of_request())
     metrics.requests.observe("http", "200", 0.003)
-    text = exposition(metrics.registry, "application/openmetrics-text").content.decode()
+    text = metrics.registry.exposition("application/openmetrics-text").content.decode()
     found = {
         (sample.name, sample.labels.get("le", sample.labels.get("code"))): sample.exemplar
         for family in open_families(text)
@@ -257,7 +256,7 @@ def test_series_of_old_versions_go(engine: Engine) -> None:
         metrics.answers.observe(routed, engine.manifest.multiply_adds, version)
     metrics.answers.observe(routed, engine.manifest.multiply_adds, 2)
     metrics.answers.observe(routed, engine.manifest.multiply_adds, 4)
-    found = samples(exposition(metrics.registry).content.decode())
+    found = samples(metrics.registry.exposition().content.decode())
     kept = {
         name: value for name, value in found.items() if name.startswith("ride_version_images_t")
     }
