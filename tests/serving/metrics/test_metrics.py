@@ -15,7 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving.dataplane.metrics import EmbeddedMetrics
 from serving.engine.graphs import Engine
+from serving.metrics import definitions as define
 from serving.metrics.definitions import ALL_METRICS, Server
+from serving.metrics.measurements import Measurement
+from serving.metrics.registry import Registry
 from serving.model.routing import Routed
 from serving.tracing.request_context import RequestContext, exemplar_of_request, working_for
 from tests.running_server import RunningServer
@@ -241,6 +244,23 @@ def test_exemplars_point_to_the_request(engine: Engine, pixels: NDArray[np.uint8
 @pytest.mark.parametrize(("length", "kept"), [(118, True), (119, False), (100_000, False)])
 def test_a_long_request_id_is_no_exemplar(length: int, kept: bool) -> None:
     assert (RequestContext("x" * length).exemplar is not None) is kept
+
+
+def test_gauges_are_read_at_each_scrape_and_what_is_not_read_any_more_is_gone() -> None:
+    registry, depths = Registry(Server.EMBEDDED), {"expert_1": 3.0, "expert_2": 1.0}
+    registry.read_when_scraped(
+        lambda: [Measurement(define.QUEUE_DEPTH, depth, (at,)) for at, depth in depths.items()]
+    )
+
+    def shown() -> dict[str, float]:
+        found = samples(registry.exposition().content.decode())
+        return {name: value for name, value in found.items() if "queue_depth" in name}
+
+    first, second = (f"ride_queue_depth{{stage=expert_{stage}}}" for stage in (1, 2))
+    assert shown() == {first: 3, second: 1}
+    depths.update(expert_1=2.0)
+    del depths["expert_2"]
+    assert shown() == {first: 2}
 
 
 def test_series_of_old_versions_go(engine: Engine) -> None:
