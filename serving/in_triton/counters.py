@@ -28,7 +28,6 @@ from serving.metrics.measurements import (
     own_rule_measurements,
     version_measurements,
 )
-from serving.model.image_counts import ImageCounts
 from serving.model.manifest import Manifest
 from serving.model.routing import Routed
 
@@ -108,10 +107,8 @@ class Counters:
     def _hand_over_images(self, answers: Sequence[Routed], own_rule: NDArray[np.bool_]) -> None:
         used = np.concatenate([routed.experts_used for routed in answers])
         scores = np.concatenate([routed.router_scores for routed in answers])
-        counts = ImageCounts.of(used, scores, self._costs)
-        self._triton.record(answer_measurements(counts))
-        runs = sum(counts.expert_runs)
-        self._triton.record(version_measurements(self._version, counts.images, runs))
+        self._triton.record(answer_measurements(used, scores, self._costs))
+        self._triton.record(version_measurements(self._version, used))
         self._triton.record(own_rule_measurements(used[own_rule]))
         for metric, values, _, labels in answer_distributions(used, scores):
             self._triton.observe(metric, values, *labels)

@@ -20,7 +20,6 @@ from serving.metrics.measurements import (
 )
 from serving.metrics.registry import Registry
 from serving.metrics.version_counts import VersionCounts
-from serving.model.image_counts import ImageCounts
 from serving.model.manifest import Manifest, MultiplyAdds
 from serving.model.routing import Float, Routed
 
@@ -93,9 +92,8 @@ class AnswerMetrics:
     ) -> None:
         used = np.concatenate([each.experts_used for each in answers])
         scores = np.concatenate([each.router_scores for each in answers])
-        counts = ImageCounts.of(used, scores, costs)
-        self._registry.record(answer_measurements(counts))
-        self._versions.count(version, counts.images, sum(counts.expert_runs))
+        self._registry.record(answer_measurements(used, scores, costs))
+        self._versions.count(version, used)
         exemplars = _of_rows(answers)
         for metric, values, rows, labels in answer_distributions(used, scores):
             theirs = [exemplars[row] for row in rows.tolist()] if exemplars else ()

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from serving.metrics import definitions as define
 from serving.metrics.definitions import Metric, stage_label
 from serving.metrics.drift import StageDrift, expected_go_on
-from serving.model.image_counts import ImageCounts
-from serving.model.manifest import MODEL_NAME, Manifest
+from serving.model.manifest import MODEL_NAME, Manifest, MultiplyAdds
+from serving.model.multiply_adds import spent_on_answers
 from serving.model.routing import Float
 
 
@@ -49,22 +49,29 @@ def model_measurements(version: int, manifest: Manifest) -> Iterator[Measurement
         yield Measurement(define.EXPECTED_GO_ON, share, (stage_label(stage),))
 
 
-def answer_measurements(counts: ImageCounts) -> Iterator[Measurement]:
-    """What answers add, whichever version gave them."""
-    yield Measurement(define.IMAGES, counts.images)
-    yield Measurement(define.EXPERT_RUNS_AVOIDED, counts.expert_runs_avoided)
-    yield Measurement(define.MULTIPLY_ADDS, counts.multiply_adds)
-    yield Measurement(define.MULTIPLY_ADDS_AVOIDED, counts.multiply_adds_avoided)
-    for expert, runs in enumerate(counts.expert_runs, 1):
-        yield Measurement(define.EXPERT_RUNS, runs, (str(expert),))
+def answer_measurements(
+    experts_used: NDArray[np.int32], router_scores: Float, costs: MultiplyAdds
+) -> Iterator[Measurement]:
+    """What answers add, whichever version gave them: [N] and [N, K-1] of `Routed`.
+
+    "Avoided" compares each image with the full ensemble, which runs every expert and no router.
+    """
+    images, experts = len(experts_used), len(costs.experts)
+    spent = spent_on_answers(experts_used, router_scores, costs)
+    yield Measurement(define.IMAGES, images)
+    yield Measurement(define.EXPERT_RUNS_AVOIDED, images * experts - int(experts_used.sum()))
+    yield Measurement(define.MULTIPLY_ADDS, spent)
+    yield Measurement(define.MULTIPLY_ADDS_AVOIDED, max(0, images * costs.all_experts - spent))
+    for expert in range(1, experts + 1):
+        yield Measurement(define.EXPERT_RUNS, int((experts_used >= expert).sum()), (str(expert),))
 
 
-def version_measurements(version: int, images: int, runs: int) -> tuple[Measurement, ...]:
-    """What so many images and runs of experts on them add to their version."""
+def version_measurements(version: int, experts_used: NDArray[np.int32]) -> tuple[Measurement, ...]:
+    """What answers [N] add to their version; of none, what it begins with."""
     label = (str(version),)
     return (
-        Measurement(define.VERSION_IMAGES, images, label),
-        Measurement(define.VERSION_EXPERT_RUNS, runs, label),
+        Measurement(define.VERSION_IMAGES, len(experts_used), label),
+        Measurement(define.VERSION_EXPERT_RUNS, int(experts_used.sum()), label),
     )
 
 

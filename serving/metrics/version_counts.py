@@ -8,8 +8,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from serving.metrics.measurements import version_measurements
 from serving.metrics.registry import Registry
+
+_NONE = np.empty(0, dtype=np.int32)
 
 
 class VersionCounts:
@@ -28,15 +33,15 @@ class VersionCounts:
             for version in sorted(served):
                 self._kept.pop(version, None)
                 self._kept[version] = None
-                self._registry.record(version_measurements(version, 0, 0))
+                self._registry.record(version_measurements(version, _NONE))
             while len(self._kept) > len(served) + 1:
                 oldest = next(iter(self._kept))
                 del self._kept[oldest]
-                for metric, _, labels in version_measurements(oldest, 0, 0):
+                for metric, _, labels in version_measurements(oldest, _NONE):
                     self._registry.remove(metric, *labels)
 
-    def count(self, version: int, images: int, runs: int) -> None:
-        """Count answers; late ones of versions that are kept no more are left out."""
+    def count(self, version: int, experts_used: NDArray[np.int32]) -> None:
+        """Count answers [N]; late ones of versions that are kept no more are left out."""
         with self._lock:
             if version in self._kept:
-                self._registry.record(version_measurements(version, images, runs))
+                self._registry.record(version_measurements(version, experts_used))
