@@ -25,10 +25,10 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
-from prometheus_client import CollectorRegistry
 
 from benchmarks import drive
 from benchmarks.flags import seconds
@@ -36,10 +36,10 @@ from benchmarks.images import Images, read_images
 from benchmarks.process import cpu_seconds
 from benchmarks.servers.contender import CHECKOUT, Contender, Running, running
 from benchmarks.servers.ride import PNG_WAY, WAYS, with_flags
+from serving.dataplane.metrics import EmbeddedMetrics
 from serving.engine.graphs import Engine, load_engine
-from serving.engine.scheduler import BatchReport
+from serving.engine.reports import BatchReport
 from serving.metrics.drift import DriftWatch, expected_go_on
-from serving.metrics.registry import StageMetrics
 from serving.model.routing import Routed
 
 CLIENTS = 32
@@ -47,6 +47,8 @@ SCRAPE_EVERY_S = 0.2
 SHARES = (0.0, 0.01)
 _REPOSITORY = CHECKOUT / "model_repository"
 _OBJECTIVE_MS = 1_000.0
+_COUNTED = 1_024
+"""Images; a multiple of the notes that are added up at once, so that none is left over."""
 _OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 _PATIENT = "--latency-objective-ms=600000"  # no answer is made cheaper
 _PNG = next(way for way in WAYS if way.name == "ride-png")
@@ -101,26 +103,25 @@ def counting_seconds(engine: Engine, images: Images, repeats: int = 3) -> float:
         np.empty(0, dtype=np.int32),
         np.empty((0, manifest.num_experts - 1), dtype=np.float32),
     )
-    metrics = StageMetrics(CollectorRegistry())
-    metrics.serve({engine.version: manifest})
+    metrics = EmbeddedMetrics()
+    metrics.answers.serve({engine.version: manifest})
     watch = DriftWatch(expected_go_on(manifest), manifest.num_experts)
     waited = np.array([0.001])
     least = float("inf")
     for _ in range(repeats):
         began = time.thread_time()
-        for answer in answers:
+        for answer in islice(cycle(answers), _COUNTED):
             used = int(answer.experts_used[0])
             for stage in range(1, used + 1):
-                done = answer if stage == used else nobody
-                report = BatchReport(stage, 1, waited, 0.001, done)
-                metrics.observe_batch(report, manifest.multiply_adds, engine.version, 0.002)
-            metrics.observe_decoding(0.001)
-            metrics.observe_own_rule(answer.experts_used)
+                report = BatchReport(stage, 1, waited, 0.001, nobody)
+                metrics.stages.observe_batch(report, 0.002)
+            metrics.answers.observe(answer, manifest.multiply_adds, engine.version)
+            metrics.stages.observe_decoding(0.001)
+            metrics.answers.observe_own_rule(answer.experts_used)
             watch.observe(answer.experts_used)
-            metrics.observe_request("http", "200", 0.003)
-        metrics.add_up()
+            metrics.requests.observe("http", "200", 0.003)
         least = min(least, time.thread_time() - began)
-    return least / len(answers)
+    return least / _COUNTED
 
 
 def audited(share: float, images: Images, rate: float, seconds: float) -> str:

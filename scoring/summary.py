@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scoring.parts import Part
-from serving.model.image_counts import ImageCounts
 from serving.model.manifest import Manifest
+from serving.model.multiply_adds import spent_on_answers
 from serving.model.shot_groups import GROUPS, shot_groups
 
 
@@ -52,7 +52,7 @@ class RowCounts:
             images=n,
             errors=Counter(str(fault.kind) for fault in part.faults.values()),
             experts_used=tuple(np.bincount(used, minlength=manifest.num_experts + 1)[1:].tolist()),
-            multiply_adds=ImageCounts.of(used, scores, manifest.multiply_adds).multiply_adds,
+            multiply_adds=spent_on_answers(used, scores, manifest.multiply_adds),
             labels=_by_class(labels),
             labelled=_by_class(known[known >= 0]),
             correct=_by_class(right),

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from serving.dataplane.dataplane import DataPlane
+from serving.dataplane.metrics import EmbeddedMetrics
 from serving.dataplane.model_host import ModelHost
 from serving.http.process import (
     SHUTDOWN_GRACE_S,
@@ -22,7 +22,6 @@ from serving.http.process import (
     serve_http,
     server_process,
 )
-from serving.metrics.registry import StageMetrics
 from serving.settings import Settings
 
 
@@ -34,7 +33,7 @@ def build_data_plane(repository: Path, settings: Settings) -> DataPlane:
         SettingsError: if the execution provider does not work on this machine.
         InferenceError: if a graph fails while it is warmed up.
     """
-    metrics = StageMetrics(CollectorRegistry())
+    metrics = EmbeddedMetrics()
     return DataPlane(ModelHost(repository, settings, metrics), settings, metrics)
 
 
@@ -70,7 +69,7 @@ async def _serve(plane: DataPlane, console: Console) -> None:
 
     settings = plane.settings
     async with AsyncExitStack() as stack:
-        recorder = stack.enter_context(recording(plane.metrics, settings))
+        recorder = stack.enter_context(recording(plane.metrics.requests, settings))
         listener = stack.enter_context(listen(settings.host, settings.port, "--port"))
         grpc_port = None
         if settings.grpc_port is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from grafana_foundation_sdk.builders import (
     bargauge,
@@ -39,6 +40,7 @@ _COLUMNS = 24
 _GRAPH_ROWS, _STAT_ROWS = 8, 4
 
 Panel = timeseries.Panel | stat.Panel | heatmap.Panel | bargauge.Panel
+AnyPanel = TypeVar("AnyPanel", timeseries.Panel, stat.Panel, heatmap.Panel, bargauge.Panel)
 
 
 @dataclass(frozen=True)
@@ -73,17 +75,12 @@ def one_number(
 ) -> stat.Panel:
     """The newest value in large digits, over its course."""
     return (
-        stat.Panel()
-        .title(title)
-        .description(description)
-        .datasource(DATA_SOURCE)
+        _framed(stat.Panel(), title, description, columns, _STAT_ROWS)
         .with_target(_target(Query(query), 0))
         .unit(unit)
         .thresholds(_thresholds(steps))
         .graph_mode(BigValueGraphMode.AREA)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-        .height(_STAT_ROWS)
-        .span(columns)
     )
 
 
@@ -100,10 +97,7 @@ def graph(
 ) -> timeseries.Panel:
     """Lines over time, from `least` to `most` where these are known."""
     panel = (
-        timeseries.Panel()
-        .title(title)
-        .description(description)
-        .datasource(DATA_SOURCE)
+        _framed(timeseries.Panel(), title, description, columns)
         .unit(unit)
         .line_width(1)
         .fill_opacity(0 if stacked is StackingMode.NONE else 40)
@@ -116,8 +110,6 @@ def graph(
             .show_legend(True)
             .calcs(["mean", "lastNotNull"])
         )
-        .height(_GRAPH_ROWS)
-        .span(columns)
     )
     if least is not None:
         panel.min(least)
@@ -146,18 +138,13 @@ def bars(
 ) -> bargauge.Panel:
     """One bar a series, of the whole range that the dashboard shows."""
     return (
-        bargauge.Panel()
-        .title(title)
-        .description(description)
-        .datasource(DATA_SOURCE)
+        _framed(bargauge.Panel(), title, description, columns)
         .with_target(_target(query, 0).instant())
         .unit(unit)
         .min(0)
         .max(1)
         .orientation(VizOrientation.HORIZONTAL)
         .thresholds(_thresholds(()))
-        .height(_GRAPH_ROWS)
-        .span(columns)
     )
 
 
@@ -166,10 +153,7 @@ def buckets(
 ) -> heatmap.Panel:
     """How a histogram's values spread over time; `query` is its buckets' rates by `le`."""
     return (
-        heatmap.Panel()
-        .title(title)
-        .description(description)
-        .datasource(DATA_SOURCE)
+        _framed(heatmap.Panel(), title, description, columns)
         .with_target(_target(Query(query, "{{le}}"), 0).format(PromQueryFormat.HEATMAP))
         .color(
             heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Blues").steps(32)
@@ -177,9 +161,14 @@ def buckets(
         .y_axis(heatmap.YAxisConfig().unit(unit))
         .cell_gap(1)
         .show_legend()
-        .height(_GRAPH_ROWS)
-        .span(columns)
     )
+
+
+def _framed(
+    panel: AnyPanel, title: str, description: str, columns: int, rows: int = _GRAPH_ROWS
+) -> AnyPanel:
+    framed = panel.title(title).description(description).datasource(DATA_SOURCE)
+    return framed.height(rows).span(columns)
 
 
 def _target(query: Query, place: int) -> prometheus.Dataquery:

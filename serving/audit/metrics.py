@@ -1,90 +1,67 @@
-"""Prometheus metrics of the audit."""
+"""What the audit shows and counts, as metrics. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Gauge
-
-from serving.audit.outcomes import Outcomes
+from serving.audit.audited import AuditedImages
 from serving.audit.report import accuracy_lost_by_group, agreement_by_group
 from serving.metrics import definitions as define
-from serving.metrics.families import counter, gauge
+from serving.metrics.definitions import Metric
+from serving.metrics.measurements import Measurement
 from serving.model.proportion import Mean, Proportion
 from serving.model.shot_groups import GROUPS
 
 DROP_REASONS = ("full", "failed", "closed")
 
 
-class AuditMetrics:
-    """Counts what was audited, whichever version answered. Any thread may count."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.share = gauge(define.AUDIT_SHARE, registry)
-        self.sampled = counter(define.AUDIT_SAMPLED, registry)
-        self.dropped = counter(define.AUDIT_DROPPED, registry)
-        self.compute_seconds = counter(define.AUDIT_COMPUTE_SECONDS, registry)
-        self._waiting = gauge(define.AUDIT_WAITING, registry)
-        self._images = counter(define.AUDIT_IMAGES, registry)
-        self._agreements = counter(define.AUDIT_AGREEMENTS, registry)
-        self._accuracy_lost = counter(define.AUDIT_ACCURACY_LOST, registry)
-        self._stopped = counter(define.AUDIT_STOPPED, registry)
-        self._missed_help = counter(define.AUDIT_MISSED_HELP, registry)
-        self._flips = counter(define.AUDIT_FLIPS, registry)
-        self._runs = counter(define.AUDIT_EXPERT_RUNS, registry)
-        self._wasted_runs = counter(define.AUDIT_WASTED_EXPERT_RUNS, registry)
-        self._agreement = gauge(define.AUDIT_AGREEMENT, registry)
-        self._accuracy_lost_ratio = gauge(define.AUDIT_ACCURACY_LOST_RATIO, registry)
-        for reason in DROP_REASONS:
-            self.dropped.labels(reason)
-        for group in GROUPS:
-            for family in (self._images, self._agreements, self._accuracy_lost):
-                family.labels(group)
-
-    def serve(self, num_experts: int) -> None:
-        """Show what counts zero so far, of a model of so many experts."""
-        for expert in range(1, num_experts + 1):
-            self._stopped.labels(str(expert))
-            if expert < num_experts:
-                self._missed_help.labels(str(expert))
-            if expert > 1:
-                self._flips.labels(str(expert))
-
-    def observe(self, outcome: Outcomes) -> None:
-        """Count one image's outcome."""
-        group, used = GROUPS[outcome.groups[0]], str(outcome.experts_used[0])
-        self._images.labels(group).inc()
-        self._agreements.labels(group).inc(int(outcome.agreed[0]))
-        self._accuracy_lost.labels(group).inc(float(outcome.accuracy_lost[0]))
-        self._stopped.labels(used).inc()
-        if outcome.missed_help[0]:
-            self._missed_help.labels(used).inc()
-        for expert, flipped in enumerate(outcome.flips[0], 2):
-            self._flips.labels(str(expert)).inc(int(flipped))
-        self._runs.inc(int(outcome.experts_used[0]))
-        self._wasted_runs.inc(int(outcome.wasted_experts[0]))
-
-    def show(self, newest: Outcomes | None, waiting: int) -> None:
-        """The state of things as it is now, for the next scrape; None while nothing is served."""
-        self._waiting.set(waiting)
-        self._agreement.clear()
-        self._accuracy_lost_ratio.clear()
-        if newest is None:
-            return
-        for group, agreement in agreement_by_group(newest).items():
-            _set(self._agreement, group, agreement.share, agreement)
-        for group, lost in accuracy_lost_by_group(newest).items():
-            _set(self._accuracy_lost_ratio, group, lost.mean, lost)
+def initial_measurements(share: float, num_experts: int) -> Iterator[Measurement]:
+    """The share of images that is sampled, and what counts zero so far."""
+    yield Measurement(define.AUDIT_SHARE, share)
+    for reason in DROP_REASONS:
+        yield Measurement(define.AUDIT_DROPPED, 0, (reason,))
+    for group in GROUPS:
+        yield Measurement(define.AUDIT_IMAGES, 0, (group,))
+        yield Measurement(define.AUDIT_AGREEMENTS, 0, (group,))
+        yield Measurement(define.AUDIT_ACCURACY_LOST, 0, (group,))
+    for expert in range(1, num_experts + 1) if share else ():
+        yield Measurement(define.AUDIT_STOPPED, 0, (str(expert),))
+        if expert < num_experts:
+            yield Measurement(define.AUDIT_MISSED_HELP, 0, (str(expert),))
+        if expert > 1:
+            yield Measurement(define.AUDIT_FLIPS, 0, (str(expert),))
 
 
-def _set(family: Gauge, group: str, estimate: float | None, interval: Proportion | Mean) -> None:
-    if estimate is None:  # no image, no figure
+def image_measurements(image: AuditedImages) -> Iterator[Measurement]:
+    """What an audited image adds."""
+    group, used = (GROUPS[image.groups[0]],), (str(image.experts_used[0]),)
+    yield Measurement(define.AUDIT_IMAGES, 1, group)
+    yield Measurement(define.AUDIT_AGREEMENTS, int(image.agreed[0]), group)
+    yield Measurement(define.AUDIT_ACCURACY_LOST, float(image.accuracy_lost[0]), group)
+    yield Measurement(define.AUDIT_STOPPED, 1, used)
+    if image.missed_help[0]:
+        yield Measurement(define.AUDIT_MISSED_HELP, 1, used)
+    for expert, flipped in enumerate(image.flips[0], 2):
+        yield Measurement(define.AUDIT_FLIPS, int(flipped), (str(expert),))
+    yield Measurement(define.AUDIT_EXPERT_RUNS, int(image.experts_used[0]))
+    yield Measurement(define.AUDIT_WASTED_EXPERT_RUNS, int(image.wasted_experts[0]))
+
+
+def audit_measurements(newest: AuditedImages | None, waiting: int) -> Iterator[Measurement]:
+    """How things are now; None while nothing is served."""
+    yield Measurement(define.AUDIT_WAITING, waiting)
+    if newest is None:
         return
-    for bound, value in _bounds(estimate, interval):
-        family.labels(group, bound).set(value)
+    for group, agreement in agreement_by_group(newest).items():
+        yield from _interval(define.AUDIT_AGREEMENT, group, agreement.share, agreement)
+    for group, lost in accuracy_lost_by_group(newest).items():
+        yield from _interval(define.AUDIT_ACCURACY_LOST_RATIO, group, lost.mean, lost)
 
 
-def _bounds(estimate: float, interval: Proportion | Mean) -> Iterator[tuple[str, float]]:
-    yield "estimate", estimate
-    yield "lower", interval.low
-    yield "upper", interval.high
+def _interval(
+    metric: Metric, group: str, estimate: float | None, interval: Proportion | Mean
+) -> Iterator[Measurement]:
+    if estimate is not None:  # no image, no figure
+        yield Measurement(metric, estimate, (group, "estimate"))
+        yield Measurement(metric, interval.low, (group, "lower"))
+        yield Measurement(metric, interval.high, (group, "upper"))

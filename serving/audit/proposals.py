@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.audit.samples import AuditSamples
+from serving.audit.samples import CalibrationSet
 from serving.errors import AuditError
 from serving.model.curves import Curve, CurvePoint
 from serving.model.manifest import MultiplyAdds, Stops
@@ -47,7 +47,7 @@ class Proposal:
 class Proposals:
     """Chooses and measures thresholds on one set of audited images."""
 
-    def __init__(self, samples: AuditSamples, costs: MultiplyAdds) -> None:
+    def __init__(self, samples: CalibrationSet, costs: MultiplyAdds) -> None:
         """Search one half of the images.
 
         Raises:
@@ -65,15 +65,8 @@ class Proposals:
             )
         # The server gives no order, but a ring of the newest has one.
         order = np.random.default_rng(0).permutation(images)
-        shuffled = AuditSamples(
-            samples.version,
-            samples.thresholds,
-            samples.scores[:, order],
-            samples.agrees[:, order],
-        )
         self._costs = costs
-        chosen_on = shuffled.part(slice(images // 2))
-        self._test = shuffled.part(slice(images // 2, None))
+        chosen_on, self._test = (samples.part(half) for half in np.split(order, [images // 2]))
         self._curve: Curve = frontier("audit", chosen_on.scores, chosen_on.agrees, costs)
 
     def in_force(self) -> Proposal:

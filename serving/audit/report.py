@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audit.outcomes import Outcomes
+from serving.audit.audited import AuditedImages
 from serving.model.proportion import Mean, Proportion
 from serving.model.shot_groups import GROUPS
 
@@ -54,16 +54,16 @@ class AuditReport:
     expert_runs: int
 
 
-def audit_report(outcomes: Outcomes) -> AuditReport:
-    """The figures of some outcomes, none included."""
-    missed, wasted, flips = outcomes.missed_help, outcomes.wasted_experts, outcomes.flips
-    experts, everyone = outcomes.num_experts, np.ones(len(outcomes), dtype=bool)
+def audit_report(images: AuditedImages) -> AuditReport:
+    """The figures of some images, none included."""
+    missed, wasted, flips = images.missed_help, images.wasted_experts, images.flips
+    experts, everyone = images.num_experts, np.ones(len(images), dtype=bool)
     return AuditReport(
-        images=len(outcomes),
-        agreement=agreement_by_group(outcomes),
-        accuracy_lost=accuracy_lost_by_group(outcomes),
+        images=len(images),
+        agreement=agreement_by_group(images),
+        accuracy_lost=accuracy_lost_by_group(images),
         stops=[
-            StopReport(expert, _share(missed, outcomes.experts_used == expert))
+            StopReport(expert, _share(missed, images.experts_used == expert))
             for expert in range(1, experts)
         ],
         flips=[
@@ -72,25 +72,25 @@ def audit_report(outcomes: Outcomes) -> AuditReport:
         ],
         wasted=_share(wasted > 0, everyone),
         wasted_expert_runs=int(wasted.sum()),
-        expert_runs=int(outcomes.experts_used.sum()),
+        expert_runs=int(images.experts_used.sum()),
     )
 
 
-def agreement_by_group(outcomes: Outcomes) -> dict[str, Proportion]:
+def agreement_by_group(images: AuditedImages) -> dict[str, Proportion]:
     """Images whose answer was the full ensemble's, `all` and by shot group."""
-    agreed = outcomes.agreed
-    return {group: _share(agreed, of) for group, of in _members(outcomes).items()}
+    agreed = images.agreed
+    return {group: _share(agreed, of) for group, of in _members(images).items()}
 
 
-def accuracy_lost_by_group(outcomes: Outcomes) -> dict[str, Mean]:
+def accuracy_lost_by_group(images: AuditedImages) -> dict[str, Mean]:
     """The accuracy that routing is expected to cost, `all` and by shot group."""
-    lost = outcomes.accuracy_lost.astype(np.float64)
-    return {group: _mean(lost[of]) for group, of in _members(outcomes).items()}
+    lost = images.accuracy_lost.astype(np.float64)
+    return {group: _mean(lost[of]) for group, of in _members(images).items()}
 
 
-def _members(outcomes: Outcomes) -> dict[str, NDArray[np.bool_]]:
-    everyone = np.ones(len(outcomes), dtype=bool)
-    groups = {group: outcomes.groups == place for place, group in enumerate(GROUPS)}
+def _members(images: AuditedImages) -> dict[str, NDArray[np.bool_]]:
+    everyone = np.ones(len(images), dtype=bool)
+    groups = {group: images.groups == place for place, group in enumerate(GROUPS)}
     return {"all": everyone, **groups}
 
 

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from urllib.request import urlopen
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from serving.errors import AuditError
@@ -39,8 +40,8 @@ class _Body(BaseModel):
 
 
 @dataclass(frozen=True)
-class AuditSamples:
-    """Of N images and a model of K experts.
+class CalibrationSet:
+    """N audited images of a model of K experts, as far as thresholds are chosen on them.
 
     Attributes:
         version: of the model.
@@ -54,14 +55,14 @@ class AuditSamples:
     scores: Float
     agrees: Right
 
-    def part(self, rows: slice) -> AuditSamples:
+    def part(self, rows: NDArray[np.int64]) -> CalibrationSet:
         """Some of the images."""
-        return AuditSamples(
+        return CalibrationSet(
             self.version, self.thresholds, self.scores[:, rows], self.agrees[:, rows]
         )
 
 
-def read_samples(source: str) -> AuditSamples:
+def read_samples(source: str) -> CalibrationSet:
     """From a server's address, the address of its audit, or a file of what that answered.
 
     Raises:
@@ -106,7 +107,7 @@ def _read(path: Path) -> bytes:
         raise AuditError(f"{path} can't be read: {error.strerror}") from None
 
 
-def _checked(body: _Body, source: str) -> AuditSamples:
+def _checked(body: _Body, source: str) -> CalibrationSet:
     samples, routers = body.samples, len(body.thresholds)
     if samples is None:
         raise AuditError(f"{source} holds no images: ask for {AUDIT_PATH}?samples=true")
@@ -119,4 +120,4 @@ def _checked(body: _Body, source: str) -> AuditSamples:
     scores = np.array(samples.router_scores, dtype=np.float32).reshape(rows, routers)
     predictions = np.array(samples.predictions, dtype=np.int32).reshape(rows, routers + 1)
     agrees = predictions == predictions[:, -1:]
-    return AuditSamples(int(body.version), tuple(body.thresholds), scores.T, agrees.T)
+    return CalibrationSet(int(body.version), tuple(body.thresholds), scores.T, agrees.T)

@@ -7,12 +7,14 @@ behind them (`stage_1`, `stage_2`, ..) are listed too, for their statistics, and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from serving.dataplane.tensors import Datatype, TensorSpec, answer_tensors
-from serving.engine.graphs import Engine
 from serving.errors import InvalidRequest, ModelNotFound
 from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME, Manifest
+
+if TYPE_CHECKING:
+    from serving.engine.graphs import Engine  # in front of Triton there is no runtime
 
 
 @dataclass(frozen=True)

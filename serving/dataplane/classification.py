@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from serving.images.decoders import EncodedImage
-from serving.metrics.registry import Exposition
+from serving.metrics.registry import Registry
 from serving.model.manifest import Manifest
 from serving.model.parameters import CostParameters
 from serving.model.routing import Routed
@@ -95,8 +95,9 @@ class ImagePlane(Protocol):
             RideError: if there is none.
         """
 
-    def exposition(self, accept: str) -> Exposition:
-        """The metrics, as Prometheus scrapes them."""
+    @property
+    def registry(self) -> Registry:
+        """Of all its metrics."""
 
 
 def classified(

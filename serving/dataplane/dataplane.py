@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from serving.dataplane.catalogue import ModelDescription, require_client_model
 from serving.dataplane.classification import Answer, Classified, classified
+from serving.dataplane.gauges import observe_gauges
 from serving.dataplane.inference import EXTENSIONS, InferRequest, InferResponse, response_of
 from serving.dataplane.live_model import LiveModel
+from serving.dataplane.metrics import EmbeddedMetrics
 from serving.dataplane.model_host import ModelHost
 from serving.dataplane.shared_memory import EXTENSION as SHARED_MEMORY
 from serving.dataplane.shared_memory import SharedMemoryRegions
@@ -33,7 +35,7 @@ from serving.errors import InvalidRequest, Overloaded
 from serving.images.decode import ImageLimits
 from serving.images.decoders import EncodedImage, ImageDecoders
 from serving.images.waiting_room import WaitingRoom
-from serving.metrics.registry import Exposition, StageMetrics
+from serving.metrics.registry import Registry
 from serving.metrics.statistics import Stopwatch
 from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME
 from serving.model.parameters import (
@@ -52,7 +54,7 @@ from serving.tracing.request_context import note_answer
 class DataPlane:
     """Answers requests with whichever version is live, and tells what there is."""
 
-    def __init__(self, host: ModelHost, settings: Settings, metrics: StageMetrics) -> None:
+    def __init__(self, host: ModelHost, settings: Settings, metrics: EmbeddedMetrics) -> None:
         self.host = host
         self.settings = settings
         self.metrics = metrics
@@ -65,7 +67,13 @@ class DataPlane:
         limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self.decoders = ImageDecoders(limits, settings.threads)
         self.room = WaitingRoom(settings.max_images_per_request, settings.max_waiting_images)
-        metrics.set_objective(settings.latency_objective_s)
+        observe_gauges(
+            metrics.registry,
+            host,
+            self.loop_lag,
+            lambda live: self.load(live).level,
+            settings.latency_objective_s,
+        )
 
     def close(self) -> None:
         """Let running work end and stop all threads."""
@@ -108,6 +116,11 @@ class DataPlane:
     def ready(self) -> bool:
         """Whether a version is served."""
         return self.host.ready
+
+    @property
+    def registry(self) -> Registry:
+        """Of all its metrics."""
+        return self.metrics.registry
 
     @property
     def served(self) -> ModelVersion:
@@ -179,20 +192,6 @@ class DataPlane:
         require_client_model(name)
         await self.host.unload()
 
-    def exposition(self, accept: str) -> Exposition:
-        """The metrics, as Prometheus scrapes them."""
-        lag_s = self.loop_lag.seconds
-        if self.host.ready:
-            live = self.host.live
-            self.metrics.observe_load(live.scheduler.queue_depths, self.load(live).level, lag_s)
-            self.metrics.observe_drift(live.drift.stages())
-            self.metrics.audit.show(live.auditor.outcomes(), live.auditor.waiting)
-        else:
-            self.metrics.observe_load((), 0, lag_s)
-            self.metrics.observe_drift(())
-            self.metrics.audit.show(None, 0)
-        return self.metrics.exposition(accept)
-
 
 @dataclass
 class AdmittedRequest:
@@ -256,7 +255,7 @@ class AdmittedRequest:
         plane = self.plane
         with self._stopwatch() as stopwatch, plane.room.admit(len(images)):
             pixels = await plane.decoders.decode(images, self.live.engine.manifest.image)
-            plane.metrics.observe_decoding(stopwatch.decoded())
+            plane.metrics.stages.observe_decoding(stopwatch.decoded())
             return await self._routed(pixels, stopwatch)
 
     async def _answer_pixels(self, images: NDArray[np.uint8]) -> Answer:

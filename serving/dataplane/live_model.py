@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from serving.audit.auditor import Auditor
 from serving.dataplane.catalogue import Catalogue
+from serving.dataplane.metrics import EmbeddedMetrics
 from serving.engine.full_ensemble import FullEnsembleEstimate
 from serving.engine.graphs import Engine, load_engine
 from serving.engine.overload import Allowed, GearLadder, OverloadControl
 from serving.engine.provider import Provider
-from serving.engine.scheduler import BatchReport, Scheduler
+from serving.engine.reports import BatchReport
+from serving.engine.scheduler import Scheduler
 from serving.engine.stage_costs import measure_costs
 from serving.metrics.drift import DriftWatch, expected_go_on
-from serving.metrics.registry import StageMetrics
 from serving.metrics.statistics import Statistics
 from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME
 from serving.model.parameters import CostParameters
@@ -33,7 +34,7 @@ _RULES_KEPT = 256
 class LiveModel:
     """A loaded, warm version. It closes itself once it is retired and nobody uses it any more."""
 
-    def __init__(self, engine: Engine, settings: Settings, metrics: StageMetrics) -> None:
+    def __init__(self, engine: Engine, settings: Settings, metrics: EmbeddedMetrics) -> None:
         manifest = engine.manifest
         self.engine = engine
         self.catalogue = Catalogue(engine)
@@ -51,7 +52,7 @@ class LiveModel:
         self.own_rule = engine.rule()
         self._rule = lru_cache(_RULES_KEPT)(engine.rule)  # most requests want the same few
         self.drift = DriftWatch(expected_go_on(manifest), manifest.num_experts)
-        self.auditor = Auditor(engine, settings.audit_share, self._is_quiet, metrics.audit)
+        self.auditor = Auditor(engine, settings.audit_share, self._is_quiet, metrics.registry)
         self._users = 0
         self._retired: Callable[[], object] | None = None
 
@@ -70,9 +71,9 @@ class LiveModel:
         how it does.
         """
         if allowed.degraded:
-            self.metrics.observe_degraded(len(images))
+            self.metrics.answers.observe_degraded(len(images))
         if allowed.rule == self.own_rule:
-            self.metrics.observe_own_rule(routed.experts_used)
+            self.metrics.answers.observe_own_rule(routed.experts_used)
             self.drift.observe(routed.experts_used)
             self.auditor.consider(images, routed)
 
@@ -111,12 +112,14 @@ class LiveModel:
     def _count(self, report: BatchReport) -> None:
         self.statistics.observe_batch(report)
         full_s = self._full_ensemble.observe(report.stage, report.rows, report.seconds)
-        costs = self.engine.manifest.multiply_adds
-        self.metrics.observe_batch(report, costs, self.engine.version, full_s)
+        self.metrics.stages.observe_batch(report, full_s)
+        if len(report.done):
+            costs, version = self.engine.manifest.multiply_adds, self.engine.version
+            self.metrics.answers.observe(report.done, costs, version, report.exemplar)
 
 
 def load_live_model(
-    repository: Path, version: int | None, settings: Settings, metrics: StageMetrics
+    repository: Path, version: int | None, settings: Settings, metrics: EmbeddedMetrics
 ) -> LiveModel:
     """Load a version (the latest unless one is named), try it out and warm it up.
 

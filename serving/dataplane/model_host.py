@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.dataplane.live_model import LiveModel, load_live_model
+from serving.dataplane.metrics import EmbeddedMetrics
 from serving.errors import ModelControlRefused, ModelNotFound, RideError
-from serving.metrics.registry import StageMetrics
 from serving.model.repository import latest_version, versions
 from serving.settings import ModelControl, Settings
 
@@ -33,7 +33,7 @@ class VersionState:
 class ModelHost:
     """Holds the version that new requests go to. All methods belong to the event loop's thread."""
 
-    def __init__(self, repository: Path, settings: Settings, metrics: StageMetrics) -> None:
+    def __init__(self, repository: Path, settings: Settings, metrics: EmbeddedMetrics) -> None:
         """Load the repository's latest version; see `load_live_model` for what it raises."""
         self.repository = repository
         self._settings = settings
@@ -41,7 +41,7 @@ class ModelHost:
         self._loading = asyncio.Lock()
         self._failed: tuple[int, str] | None = None
         self._live: LiveModel | None = load_live_model(repository, None, settings, metrics)
-        metrics.serve({self._live.engine.version: self._live.engine.manifest})
+        metrics.answers.serve({self._live.engine.version: self._live.engine.manifest})
 
     @property
     def ready(self) -> bool:
@@ -125,7 +125,7 @@ class ModelHost:
             load_live_model, self.repository, version, self._settings, self._metrics
         )
         old, self._live, self._failed = self._live, new, None
-        self._metrics.serve({new.engine.version: new.engine.manifest})
+        self._metrics.answers.serve({new.engine.version: new.engine.manifest})
         if old is not None:
             self._retire(old)
         logger.info("serving version %s after %.1f s", new.version, time.perf_counter() - start)

@@ -36,9 +36,10 @@ from serving.engine.jobs import (
     note_steps,
     resolve,
 )
+from serving.engine.reports import BatchReport
 from serving.engine.stage_costs import StageCosts
 from serving.errors import DeadlineExceeded, InferenceError, Overloaded, RideError
-from serving.model.routing import Routed, RoutingRule, RoutingState, Rows
+from serving.model.routing import RoutingRule, RoutingState, Rows
 
 logger = logging.getLogger(__name__)
 
@@ -49,27 +50,6 @@ _RUN_MEMORY = 0.02
 
 _ARRIVAL_MEMORY = 0.1
 """Weight of the newest request in the moving average of the time between images."""
-
-
-@dataclass(frozen=True)
-class BatchReport:
-    """What a worker did with a batch, for whoever counts.
-
-    Attributes:
-        stage: from 1.
-        rows: of the batch.
-        queue_seconds: fp64 [rows], how long each waited for this stage.
-        seconds: that the stage's graph took.
-        done: the answers of the rows that went no further.
-        exemplar: of the request of the first of these, if it has one.
-    """
-
-    stage: int
-    rows: int
-    queue_seconds: NDArray[np.float64]
-    seconds: float
-    done: Routed
-    exemplar: dict[str, str] | None = None
 
 
 @dataclass(order=True, slots=True)

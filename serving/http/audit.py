@@ -9,8 +9,8 @@ import orjson
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
+from serving.audit.audited import AuditedImages
 from serving.audit.auditor import AuditState
-from serving.audit.outcomes import Outcomes
 from serving.dataplane.dataplane import DataPlane
 from serving.dataplane.live_model import LiveModel
 from serving.metrics.drift import StageDrift
@@ -47,12 +47,12 @@ class SamplesBody:
     experts_used: list[int]
 
     @classmethod
-    def of(cls, outcomes: Outcomes) -> SamplesBody:
+    def of(cls, images: AuditedImages) -> SamplesBody:
         """As lists."""
         return cls(
-            outcomes.router_scores.tolist(),
-            outcomes.predictions.tolist(),
-            outcomes.experts_used.tolist(),
+            images.router_scores.tolist(),
+            images.predictions.tolist(),
+            images.experts_used.tolist(),
         )
 
 
@@ -78,7 +78,7 @@ class AuditBody:
             confidence=CONFIDENCE,
             audit=live.auditor.state(),
             drift=[DriftBody.of(stage) for stage in live.drift.stages()],
-            samples=SamplesBody.of(live.auditor.outcomes()) if samples else None,
+            samples=SamplesBody.of(live.auditor.audited()) if samples else None,
         )
 
 

@@ -70,7 +70,7 @@ def _metrics_router(plane: ImagePlane) -> APIRouter:
     @router.get("/metrics")
     async def metrics(request: Request) -> Response:
         """Metrics for Prometheus: OpenMetrics where the client accepts it, else the older text."""
-        found = plane.exposition(request.headers.get("accept", ""))
+        found = plane.registry.exposition(request.headers.get("accept", ""))
         return Response(found.content, media_type=found.content_type)
 
     return router

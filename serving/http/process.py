@@ -16,8 +16,8 @@ from rich.console import Console
 from starlette.types import ASGIApp
 
 from serving.errors import SettingsError
-from serving.metrics.registry import Metrics
 from serving.metrics.request_recorder import RequestRecorder
+from serving.metrics.requests import RequestMetrics
 from serving.settings import Settings
 from serving.tracing.logs import LogFormat, log_to_standard_error
 
@@ -34,7 +34,7 @@ def server_process(log_format: LogFormat) -> Iterator[None]:
 
 
 @contextmanager
-def recording(metrics: Metrics, settings: Settings) -> Iterator[RequestRecorder]:
+def recording(metrics: RequestMetrics, settings: Settings) -> Iterator[RequestRecorder]:
     """What is kept of requests, as the settings say; at the end the last spans are sent.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The metrics of metric_definitions.py in Triton's own /metrics.
+"""The metrics of serving/metrics/definitions.py in Triton's own /metrics.
 
 Each increment is a message between two processes, which takes longer than all that is counted of an
 image. So what happened is only noted here; twice a second a thread of its own adds it up and hands
@@ -19,10 +19,16 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from serving.metrics import definitions as define
-from serving.metrics.definitions import Metric, stage_label
-from serving.metrics.drift import expected_go_on
-from serving.model.image_counts import ImageCounts
-from serving.model.manifest import MODEL_NAME, Manifest
+from serving.metrics.definitions import Kind, Metric, stage_label
+from serving.metrics.measurements import (
+    Measurement,
+    answer_distributions,
+    answer_measurements,
+    model_measurements,
+    own_rule_measurements,
+    version_measurements,
+)
+from serving.model.manifest import Manifest
 from serving.model.routing import Routed
 
 _SECONDS_BETWEEN = 0.5
@@ -40,27 +46,19 @@ class _Notes:
     stages: list[tuple[int, int, float]] = field(default_factory=list)
     """Stage, images, seconds."""
     requests: Counter[str] = field(default_factory=Counter)
-    """By outcome."""
+    """By code."""
 
 
 class Counters:
     """Counts of one instance of the model; Triton adds those of all instances up."""
 
     def __init__(self, version: int, manifest: Manifest) -> None:
-        self._version = str(version)
+        self._version = version
         self._costs = manifest.multiply_adds
         self._notes = _Notes()
         self._lock = threading.Lock()
         self._triton = _TritonMetrics()
-        self._triton.set(define.MODEL_INFO, 1, MODEL_NAME, self._version)
-        for expert in range(1, manifest.num_experts + 1):
-            self._triton.count(define.EXPERT_RUNS, 0, str(expert))
-            self._triton.count(define.OWN_RULE_IMAGES, 0, str(expert))
-        for router, threshold in enumerate(manifest.thresholds, 1):
-            self._triton.set(define.ROUTER_THRESHOLD, threshold, str(router))
-        for stage, expected in enumerate(expected_go_on(manifest), 1):
-            share = expected.on / expected.reached
-            self._triton.set(define.EXPECTED_GO_ON, share, stage_label(stage))
+        self._triton.record(model_measurements(version, manifest))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._hand_over_regularly, daemon=True)
         self._thread.start()
@@ -83,7 +81,7 @@ class Counters:
             self._notes.own_rule.append(own_rule)
 
     def observe_requests(self, codes: Iterable[str]) -> None:
-        """Note the outcomes of requests, of a fixed set, so that labels stay bounded."""
+        """Note the codes of requests, of a fixed set, so that labels stay bounded."""
         with self._lock:
             self._notes.requests.update(codes)
 
@@ -109,21 +107,11 @@ class Counters:
     def _hand_over_images(self, answers: Sequence[Routed], own_rule: NDArray[np.bool_]) -> None:
         used = np.concatenate([routed.experts_used for routed in answers])
         scores = np.concatenate([routed.router_scores for routed in answers])
-        counts = ImageCounts.of(used, scores, self._costs)
-        triton = self._triton
-        triton.count(define.IMAGES, counts.images)
-        triton.count(define.EXPERT_RUNS_AVOIDED, counts.expert_runs_avoided)
-        triton.count(define.MULTIPLY_ADDS, counts.multiply_adds)
-        triton.count(define.MULTIPLY_ADDS_AVOIDED, counts.multiply_adds_avoided)
-        for expert, runs in enumerate(counts.expert_runs, 1):
-            triton.count(define.EXPERT_RUNS, runs, str(expert))
-        triton.count(define.VERSION_IMAGES, counts.images, self._version)
-        triton.count(define.VERSION_EXPERT_RUNS, sum(counts.expert_runs), self._version)
-        for experts, images in enumerate(np.bincount(used[own_rule])[1:].tolist(), 1):
-            triton.count(define.OWN_RULE_IMAGES, images, str(experts))
-        triton.observe(define.EXPERTS_PER_IMAGE, used)
-        for router, given in enumerate(counts.router_scores, 1):
-            triton.observe(define.ROUTER_SCORE, given, str(router))
+        self._triton.record(answer_measurements(used, scores, self._costs))
+        self._triton.record(version_measurements(self._version, used))
+        self._triton.record(own_rule_measurements(used[own_rule]))
+        for metric, values, _, labels in answer_distributions(used, scores):
+            self._triton.observe(metric, values, *labels)
 
 
 def _named(metric: Metric, labels: tuple[str, ...]) -> Labels:
@@ -137,10 +125,14 @@ class _TritonMetrics:
         self._families: dict[str, Any] = {}
         self._metrics: dict[tuple[str, frozenset[tuple[str, str]]], Any] = {}
 
-    def set(self, metric: Metric, value: float, *labels: str) -> None:
-        """Set a gauge, for as long as this lives."""
-        kind = pb_utils.MetricFamily.GAUGE
-        self._metric(metric.name, metric, _named(metric, labels), kind).set(value)
+    def record(self, measurements: Iterable[Measurement]) -> None:
+        """Set gauges, for as long as this lives, and add to counters."""
+        for metric, value, labels in measurements:
+            if metric.kind is Kind.COUNTER:
+                self.count(metric, value, *labels)
+            else:
+                named, gauge = _named(metric, labels), pb_utils.MetricFamily.GAUGE
+                self._metric(metric.name, metric, named, gauge).set(value)
 
     def count(self, metric: Metric, amount: float, *labels: str) -> None:
         """Add to a counter; one that has counted nothing is there all the same."""

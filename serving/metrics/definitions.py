@@ -1,14 +1,14 @@
 """Names, meanings, labels, units and buckets of all metrics, and which server has which.
 
-One dashboard serves all engines because they take these from here; docs/metrics.md is made of them.
-Standard library and numpy only: Triton's Python reads this too.
+One table, long as it is: one dashboard serves all engines because they take these from here, and
+docs/metrics.md is made of them. No Prometheus client: Triton's Python reads this too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,349 +86,245 @@ class Metric:
         return np.array([*self.buckets, np.inf])
 
 
+_counter = partial(Metric, Kind.COUNTER)
+_gauge = partial(Metric, Kind.GAUGE)
+_histogram = partial(Metric, Kind.HISTOGRAM)
+_images = partial(_counter, unit="images")
+_ratio = partial(_gauge, unit="ratio")
+
 # What was answered, and what that saved.
-IMAGES = Metric(Kind.COUNTER, "ride_images", "Images classified.", (), _ALL, "images")
-DEGRADED = Metric(
-    Kind.COUNTER,
+IMAGES = _images("ride_images", "Images classified.", servers=_ALL)
+DEGRADED = _images(
     "ride_images_degraded",
     "Images classified at reduced cost, because the server had too much to do.",
-    (),
-    _OURS,
-    "images",
+    servers=_OURS,
 )
-VERSION_IMAGES = Metric(
-    Kind.COUNTER,
+VERSION_IMAGES = _images(
     "ride_version_images",
     "Images classified by a version: those served and the newest before them.",
-    ("version",),
-    _ALL,
-    "images",
+    labels=("version",),
+    servers=_ALL,
 )
-VERSION_EXPERT_RUNS = Metric(
-    Kind.COUNTER,
+VERSION_EXPERT_RUNS = _images(
     "ride_version_expert_runs",
     "Experts that a version ran on images; over ride_version_images_total, its mean.",
-    ("version",),
-    _ALL,
-    "images",
+    labels=("version",),
+    servers=_ALL,
 )
-EXPERTS_PER_IMAGE = Metric(
-    Kind.HISTOGRAM,
+EXPERTS_PER_IMAGE = _histogram(
     "ride_experts_per_image",
     "Experts that an image took; the mean is the headline.",
-    (),
-    _ALL,
-    "experts",
-    tuple(float(experts) for experts in range(1, 9)),
+    unit="experts",
+    servers=_ALL,
+    buckets=tuple(float(experts) for experts in range(1, 9)),
 )
-EXPERT_RUNS = Metric(
-    Kind.COUNTER,
-    "ride_expert_runs",
-    "Images that each expert ran on.",
-    ("expert",),
-    _ALL,
-    "images",
+EXPERT_RUNS = _images(
+    "ride_expert_runs", "Images that each expert ran on.", labels=("expert",), servers=_ALL
 )
-EXPERT_RUNS_AVOIDED = Metric(
-    Kind.COUNTER,
+EXPERT_RUNS_AVOIDED = _images(
     "ride_expert_runs_avoided",
     "Runs of an expert on an image that the full ensemble would have done in addition.",
-    (),
-    _ALL,
-    "images",
+    servers=_ALL,
 )
-MULTIPLY_ADDS = Metric(
-    Kind.COUNTER, "ride_multiply_adds", "Multiply-adds spent on images.", (), _ALL, "operations"
+MULTIPLY_ADDS = _counter(
+    "ride_multiply_adds", "Multiply-adds spent on images.", unit="operations", servers=_ALL
 )
-MULTIPLY_ADDS_AVOIDED = Metric(
-    Kind.COUNTER,
+MULTIPLY_ADDS_AVOIDED = _counter(
     "ride_multiply_adds_avoided",
     "Multiply-adds that the full ensemble would have spent in addition.",
-    (),
-    _ALL,
-    "operations",
+    unit="operations",
+    servers=_ALL,
 )
-COMPUTE_SECONDS = Metric(
-    Kind.COUNTER,
+COMPUTE_SECONDS = _counter(
     "ride_compute_seconds",
     "Measured time in which graphs ran on images.",
-    (),
-    _ENGINES,
-    "seconds",
+    unit="seconds",
+    servers=_ENGINES,
 )
-FULL_ENSEMBLE_SECONDS = Metric(
-    Kind.COUNTER,
+FULL_ENSEMBLE_SECONDS = _counter(
     "ride_full_ensemble_compute_seconds",
     "Estimated time in which the full ensemble would have run on the same images; less "
     "ride_compute_seconds_total, what routing saved.",
-    (),
-    _EMBEDDED,
-    "seconds",
+    unit="seconds",
 )
-ROUTER_SCORE = Metric(
-    Kind.HISTOGRAM,
+ROUTER_SCORE = _histogram(
     "ride_router_score",
     "Scores that routers gave; above the threshold an image goes on.",
-    ("router",),
-    _ALL,
-    "ratio",
-    tuple(tenth / 10 for tenth in range(1, 11)),
+    unit="ratio",
+    labels=("router",),
+    servers=_ALL,
+    buckets=tuple(tenth / 10 for tenth in range(1, 11)),
 )
-ROUTER_THRESHOLD = Metric(
-    Kind.GAUGE,
+ROUTER_THRESHOLD = _ratio(
     "ride_router_threshold",
     "The model's own threshold of each router.",
-    ("router",),
-    _ALL,
-    "ratio",
+    labels=("router",),
+    servers=_ALL,
 )
-MODEL_INFO = Metric(
-    Kind.GAUGE,
-    "ride_model_info",
-    "Always 1; tells what is served.",
-    ("model", "version"),
-    _ALL,
+MODEL_INFO = _gauge(
+    "ride_model_info", "Always 1; tells what is served.", labels=("model", "version"), servers=_ALL
 )
 
 # Where time goes.
-REQUESTS = Metric(
-    Kind.COUNTER, "ride_requests", "Requests answered.", ("protocol", "code"), _ALL, "requests"
+REQUESTS = _counter(
+    "ride_requests",
+    "Requests answered.",
+    unit="requests",
+    labels=("protocol", "code"),
+    servers=_ALL,
 )
-REQUEST_DURATION = Metric(
-    Kind.HISTOGRAM,
+REQUEST_DURATION = _histogram(
     "ride_request_duration_seconds",
     "Time from a request's arrival to its answer; GET requests over HTTP are left out.",
-    ("protocol",),
-    _OURS,
-    "seconds",
-    (*_SECONDS, 10.0),
+    unit="seconds",
+    labels=("protocol",),
+    servers=_OURS,
+    buckets=(*_SECONDS, 10.0),
 )
-DECODING_SECONDS = Metric(
-    Kind.HISTOGRAM,
+DECODING_SECONDS = _histogram(
     "ride_decoding_seconds",
     "Time in which a request's image files became tensors, the wait for a thread included.",
-    (),
-    _EMBEDDED,
-    "seconds",
-    _SECONDS,
+    unit="seconds",
+    buckets=_SECONDS,
 )
-STAGE_BATCH_SIZE = Metric(
-    Kind.HISTOGRAM,
+STAGE_BATCH_SIZE = _histogram(
     "ride_stage_batch_size",
     "Images that a stage ran together.",
-    ("stage",),
-    _ENGINES,
-    "images",
-    tuple(float(2**power) for power in range(9)),
+    unit="images",
+    labels=("stage",),
+    servers=_ENGINES,
+    buckets=tuple(float(2**power) for power in range(9)),
 )
-STAGE_QUEUE_SECONDS = Metric(
-    Kind.HISTOGRAM,
+STAGE_QUEUE_SECONDS = _histogram(
     "ride_stage_queue_seconds",
     "Time that an image waited for a stage.",
-    ("stage",),
-    _EMBEDDED,
-    "seconds",
-    _SECONDS,
+    unit="seconds",
+    labels=("stage",),
+    buckets=_SECONDS,
 )
-STAGE_COMPUTE_SECONDS = Metric(
-    Kind.HISTOGRAM,
+STAGE_COMPUTE_SECONDS = _histogram(
     "ride_stage_compute_seconds",
     "Time that a batch took in a stage's graphs.",
-    ("stage",),
-    _ENGINES,
-    "seconds",
-    _SECONDS,
+    unit="seconds",
+    labels=("stage",),
+    servers=_ENGINES,
+    buckets=_SECONDS,
 )
-QUEUE_DEPTH = Metric(
-    Kind.GAUGE,
-    "ride_queue_depth",
-    "Images that wait for a stage.",
-    ("stage",),
-    _EMBEDDED,
-    "images",
+QUEUE_DEPTH = _gauge(
+    "ride_queue_depth", "Images that wait for a stage.", unit="images", labels=("stage",)
 )
-EVENT_LOOP_LAG = Metric(
-    Kind.GAUGE,
+EVENT_LOOP_LAG = _gauge(
     "ride_event_loop_lag_seconds",
     "How far the event loop is behind: requests wait there before anybody has seen them.",
-    (),
-    _EMBEDDED,
-    "seconds",
+    unit="seconds",
 )
-DEGRADATION_LEVEL = Metric(
-    Kind.GAUGE,
+DEGRADATION_LEVEL = _gauge(
     "ride_degradation_level",
     "0 while answers cost what was asked for; each level is a cheaper gear of the model.",
 )
-LATENCY_OBJECTIVE = Metric(
-    Kind.GAUGE,
+LATENCY_OBJECTIVE = _gauge(
     "ride_latency_objective_seconds",
     "The latency that overload control works for (--latency-objective-ms).",
-    (),
-    _EMBEDDED,
-    "seconds",
+    unit="seconds",
 )
 
 # Whether images still behave as they did when the model was measured.
-OWN_RULE_IMAGES = Metric(
-    Kind.COUNTER,
+OWN_RULE_IMAGES = _images(
     "ride_own_rule_images",
     "Images answered by the model's own thresholds, as no request or load changed them, by the "
     "number of experts that they took.",
-    ("experts",),
-    _ALL,
-    "images",
+    labels=("experts",),
+    servers=_ALL,
 )
-EXPECTED_GO_ON = Metric(
-    Kind.GAUGE,
+EXPECTED_GO_ON = _ratio(
     "ride_expected_go_on_ratio",
     "Of the images that reached a stage when the model was measured, the share that went on.",
-    ("stage",),
-    _ALL,
-    "ratio",
+    labels=("stage",),
+    servers=_ALL,
 )
-GO_ON = Metric(
-    Kind.GAUGE,
+GO_ON = _ratio(
     "ride_go_on_ratio",
     "The same of images answered lately by the model's own thresholds.",
-    ("stage",),
-    _EMBEDDED,
-    "ratio",
+    labels=("stage",),
 )
-DRIFT_EVIDENCE = Metric(
-    Kind.GAUGE,
+DRIFT_EVIDENCE = _ratio(
     "ride_drift_evidence_ratio",
     "Evidence that the share that goes on has changed, as a share of what raises the alarm.",
-    ("stage",),
-    _EMBEDDED,
-    "ratio",
+    labels=("stage",),
 )
-DRIFT_DETECTED = Metric(
-    Kind.GAUGE,
+DRIFT_DETECTED = _gauge(
     "ride_drift_detected",
     "1 while the evidence of a change is enough for an alarm, else 0.",
-    ("stage",),
+    labels=("stage",),
 )
 
 # The shadow audit: answered images that the full ensemble saw as well.
-AUDIT_SHARE = Metric(
-    Kind.GAUGE,
+AUDIT_SHARE = _ratio(
     "ride_audit_share_ratio",
     "Share of answered images that is drawn for the audit (--audit-share).",
-    (),
-    _EMBEDDED,
-    "ratio",
 )
-AUDIT_SAMPLED = Metric(
-    Kind.COUNTER, "ride_audit_sampled", "Images drawn for the audit.", (), _EMBEDDED, "images"
-)
-AUDIT_DROPPED = Metric(
-    Kind.COUNTER,
+AUDIT_SAMPLED = _images("ride_audit_sampled", "Images drawn for the audit.")
+AUDIT_DROPPED = _images(
     "ride_audit_dropped",
     "Images drawn and never audited: no room (`full`), a failure (`failed`), or their version "
     "was closed first (`closed`).",
-    ("reason",),
-    _EMBEDDED,
-    "images",
+    labels=("reason",),
 )
-AUDIT_WAITING = Metric(
-    Kind.GAUGE,
-    "ride_audit_waiting",
-    "Images drawn that wait for an idle moment.",
-    (),
-    _EMBEDDED,
-    "images",
+AUDIT_WAITING = _gauge(
+    "ride_audit_waiting", "Images drawn that wait for an idle moment.", unit="images"
 )
-AUDIT_COMPUTE_SECONDS = Metric(
-    Kind.COUNTER,
+AUDIT_COMPUTE_SECONDS = _counter(
     "ride_audit_compute_seconds",
     "Measured time in which graphs ran for the audit; in no other metric.",
-    (),
-    _EMBEDDED,
-    "seconds",
+    unit="seconds",
 )
-AUDIT_IMAGES = Metric(
-    Kind.COUNTER,
+AUDIT_IMAGES = _images(
     "ride_audit_images",
     "Images audited, by the shot group of the full ensemble's answer.",
-    ("group",),
-    _EMBEDDED,
-    "images",
+    labels=("group",),
 )
-AUDIT_AGREEMENTS = Metric(
-    Kind.COUNTER,
-    "ride_audit_agreements",
-    "Those whose answer was the full ensemble's.",
-    ("group",),
-    _EMBEDDED,
-    "images",
+AUDIT_AGREEMENTS = _images(
+    "ride_audit_agreements", "Those whose answer was the full ensemble's.", labels=("group",)
 )
-AUDIT_ACCURACY_LOST = Metric(
-    Kind.COUNTER,
+AUDIT_ACCURACY_LOST = _images(
     "ride_audit_accuracy_lost",
     "Sum of the full ensemble's probability of its own answer less that of the given one; over "
     "ride_audit_images_total, the accuracy that routing is expected to cost.",
-    ("group",),
-    _EMBEDDED,
-    "images",
+    labels=("group",),
 )
-AUDIT_STOPPED = Metric(
-    Kind.COUNTER,
+AUDIT_STOPPED = _images(
     "ride_audit_stopped",
     "Images audited, by the last expert that they had taken.",
-    ("expert",),
-    _EMBEDDED,
-    "images",
+    labels=("expert",),
 )
-AUDIT_MISSED_HELP = Metric(
-    Kind.COUNTER,
+AUDIT_MISSED_HELP = _images(
     "ride_audit_missed_help",
     "Those that stopped at this expert although further experts would have changed the answer.",
-    ("expert",),
-    _EMBEDDED,
-    "images",
+    labels=("expert",),
 )
-AUDIT_FLIPS = Metric(
-    Kind.COUNTER,
+AUDIT_FLIPS = _images(
     "ride_audit_flips",
     "Images audited whose answer changed, or would have, when this expert joined.",
-    ("expert",),
-    _EMBEDDED,
-    "images",
+    labels=("expert",),
 )
-AUDIT_EXPERT_RUNS = Metric(
-    Kind.COUNTER,
-    "ride_audit_expert_runs",
-    "Experts that the audited images had taken when they were answered.",
-    (),
-    _EMBEDDED,
-    "images",
+AUDIT_EXPERT_RUNS = _images(
+    "ride_audit_expert_runs", "Experts that the audited images had taken when they were answered."
 )
-AUDIT_WASTED_EXPERT_RUNS = Metric(
-    Kind.COUNTER,
+AUDIT_WASTED_EXPERT_RUNS = _images(
     "ride_audit_wasted_expert_runs",
     "Those after which nothing changed: the answer was the full ensemble's already, and stayed.",
-    (),
-    _EMBEDDED,
-    "images",
 )
-AUDIT_AGREEMENT = Metric(
-    Kind.GAUGE,
+AUDIT_AGREEMENT = _ratio(
     "ride_audit_agreement_ratio",
     "Share of the newest audited images that agree with the full ensemble, with its confidence "
     "interval (95 %); group `all` is all of them.",
-    ("group", "bound"),
-    _EMBEDDED,
-    "ratio",
+    labels=("group", "bound"),
 )
-AUDIT_ACCURACY_LOST_RATIO = Metric(
-    Kind.GAUGE,
+AUDIT_ACCURACY_LOST_RATIO = _ratio(
     "ride_audit_accuracy_lost_ratio",
     "Accuracy that routing is expected to cost, of the newest audited images, with its "
     "confidence interval (95 %).",
-    ("group", "bound"),
-    _EMBEDDED,
-    "ratio",
+    labels=("group", "bound"),
 )
 
 ALL_METRICS = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

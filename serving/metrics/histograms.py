@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
@@ -16,8 +15,8 @@ from prometheus_client.samples import Exemplar
 
 from serving.metrics.definitions import Metric
 
-Labels = Mapping[str, str]
-"""Of an exemplar."""
+ExemplarLabels = Mapping[str, str]
+"""By which a metric points to a request."""
 
 
 class _Series:
@@ -41,19 +40,19 @@ class _Series:
 class BatchHistogram(Collector):
     """Histograms of one name, with at most one label. Any thread may observe."""
 
-    def __init__(self, metric: Metric, registry: CollectorRegistry) -> None:
+    def __init__(self, metric: Metric) -> None:
         self._metric = metric
         self._series: dict[str, _Series] = {}
         self._lock = threading.Lock()
         if not metric.labels:
             self._find("")
-        registry.register(self)
 
     def observe(
         self,
         values: NDArray[np.floating | np.integer],
         label: str = "",
-        exemplars: Sequence[Labels | None] = (),
+        *,
+        exemplars: Sequence[ExemplarLabels | None] = (),
     ) -> None:
         """Count finite values [N]; those of requests with an exemplar have it at their place."""
         places = self._metric.bucket_places(values)

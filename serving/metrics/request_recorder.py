@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from serving.metrics.registry import Metrics
+from serving.metrics.requests import RequestMetrics
 from serving.tracing.request_context import RequestContext, working_for
 from serving.tracing.request_ids import REQUEST_ID, request_id
 from serving.tracing.timeline import Attribute
@@ -27,7 +27,7 @@ class RequestRecorder:
     """Counts and times requests, logs and traces them where that is switched on."""
 
     def __init__(
-        self, metrics: Metrics, tracer: Tracer | None = None, *, access_log: bool = False
+        self, metrics: RequestMetrics, tracer: Tracer | None = None, *, access_log: bool = False
     ) -> None:
         self.metrics = metrics
         self.tracer = tracer
@@ -115,7 +115,7 @@ class RequestRecord:
         end = time.monotonic()
         duration_s = end - self._start
         timed = duration_s if self._brings_work else None
-        self._recorder.metrics.observe_request(self._protocol, self._code, timed)
+        self._recorder.metrics.observe(self._protocol, self._code, timed)
         if self._span is not None:
             self._end_span(self._span, end)
         if self._recorder.access_log:
@@ -136,13 +136,13 @@ class RequestRecord:
         span.end(self._span_name, attributes, end, failed=self._failed)
 
     def _of_images(self) -> dict[str, Attribute]:
-        outcome = self.request.outcome
-        if outcome.experts_used is None:
+        routing = self.request.routing
+        if routing.experts_used is None:
             return {}
         return {
-            "images": len(outcome.experts_used),
-            "experts": int(outcome.experts_used.sum()),
-            "degraded": outcome.degraded,
+            "images": len(routing.experts_used),
+            "experts": int(routing.experts_used.sum()),
+            "degraded": routing.degraded,
         }
 
     def _log(self, duration_s: float) -> None:

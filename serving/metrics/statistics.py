@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from serving.engine.scheduler import BatchReport
+from serving.engine.reports import BatchReport
 from serving.model.repository import graph_model
 
 _NS = 1e9

@@ -5,42 +5,43 @@ What is replaced a hundred times a day must not leave a hundred series behind.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter
+import numpy as np
+from numpy.typing import NDArray
 
-from serving.metrics import definitions as define
-from serving.metrics.families import counter
+from serving.metrics.measurements import version_measurements
+from serving.metrics.registry import Registry
+
+_NONE = np.empty(0, dtype=np.int32)
 
 
 class VersionCounts:
-    """Any thread may observe; versions change on one."""
+    """Any thread may use it."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._families = (
-            counter(define.VERSION_IMAGES, registry),
-            counter(define.VERSION_EXPERT_RUNS, registry),
-        )
-        self._kept: dict[int, tuple[Counter, Counter]] = {}
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._lock = threading.Lock()
+        self._kept: dict[int, None] = {}
         """Those served last come last."""
 
     def serve(self, served: Iterable[int]) -> None:
         """Tell which versions are served from now on."""
         served = set(served)
-        images, runs = self._families
-        for version in sorted(served):
-            label = str(version)
-            children = (images.labels(label), runs.labels(label))
-            self._kept[version] = self._kept.pop(version, children)
-        while len(self._kept) > len(served) + 1:
-            oldest = next(iter(self._kept))
-            del self._kept[oldest]
-            for family in self._families:
-                family.remove(str(oldest))
+        with self._lock:
+            for version in sorted(served):
+                self._kept.pop(version, None)
+                self._kept[version] = None
+                self._registry.record(version_measurements(version, _NONE))
+            while len(self._kept) > len(served) + 1:
+                oldest = next(iter(self._kept))
+                del self._kept[oldest]
+                for metric, _, labels in version_measurements(oldest, _NONE):
+                    self._registry.remove(metric, *labels)
 
-    def observe(self, version: int, images: int, runs: int) -> None:
-        """Count answers; late ones of versions that are kept no more are left out."""
-        if kept := self._kept.get(version):
-            its_images, its_runs = kept
-            its_images.inc(images)
-            its_runs.inc(runs)
+    def count(self, version: int, experts_used: NDArray[np.int32]) -> None:
+        """Count answers [N]; late ones of versions that are kept no more are left out."""
+        with self._lock:
+            if version in self._kept:
+                self._registry.record(version_measurements(version, experts_used))

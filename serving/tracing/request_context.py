@@ -23,8 +23,8 @@ _LONGEST_EXEMPLAR = 128
 """Characters of names and values together; OpenMetrics allows no more."""
 
 
-class Outcome:
-    """What came of a request, as far as it is known.
+class RoutingSummary:
+    """How a request's images were routed, as far as it is known.
 
     Attributes:
         experts_used: int32 [N], of its images, once they are answered.
@@ -45,14 +45,14 @@ class RequestContext:
         trace_id: 32 hexadecimal digits, if the request is part of a sampled trace.
         trace: what a server that is asked on its behalf is told.
         timeline: where its steps are noted; None if it is not traced here.
-        outcome: what came of it.
+        routing: of its images.
     """
 
     request_id: str
     trace_id: str | None = None
     trace: TraceContext | None = None
     timeline: Timeline | None = None
-    outcome: Outcome = field(default_factory=Outcome)
+    routing: RoutingSummary = field(default_factory=RoutingSummary)
 
     @cached_property
     def exemplar(self) -> dict[str, str] | None:
@@ -99,4 +99,4 @@ def note_answer(experts_used: NDArray[np.int32], *, degraded: bool) -> None:
     """The current request's images, N of them, are answered."""
     request = _current.get()
     if request is not None:
-        request.outcome.experts_used, request.outcome.degraded = experts_used, degraded
+        request.routing.experts_used, request.routing.degraded = experts_used, degraded

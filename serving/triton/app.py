@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from serving.http.front_app import create_front_app
@@ -17,7 +16,9 @@ from serving.http.process import (
     serve_http,
     server_process,
 )
-from serving.metrics.registry import Metrics
+from serving.metrics.definitions import Server
+from serving.metrics.registry import Registry
+from serving.metrics.requests import RequestMetrics
 from serving.model.versions import ModelVersions
 from serving.settings import Settings
 from serving.triton.backends import TritonBackends
@@ -37,9 +38,10 @@ def serve(repository: Path, settings: Settings, console: Console) -> None:
 
 async def _serve(versions: ModelVersions, settings: Settings, console: Console) -> None:
     backends = TritonBackends(settings.triton, versions)
-    front = TritonFront(backends, settings, Metrics(CollectorRegistry()))
+    registry = Registry(Server.FRONT)
+    front = TritonFront(backends, settings, registry)
     listener = listen(settings.host, settings.port, "--port")
-    with closing(front), recording(front.metrics, settings) as recorder:
+    with closing(front), recording(RequestMetrics(registry), settings) as recorder:
         async with backends:
             served = f"ride in front of Triton ({backends.state})"
             announce(console, listener, served, "none here; Triton serves it itself")

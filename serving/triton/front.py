@@ -16,7 +16,8 @@ from serving.errors import DeadlineExceeded, NoBackend
 from serving.images.decode import ImageLimits
 from serving.images.decoders import EncodedImage, ImageDecoders
 from serving.images.waiting_room import WaitingRoom
-from serving.metrics.registry import Exposition, Metrics
+from serving.metrics.answers import AnswerMetrics
+from serving.metrics.registry import Registry
 from serving.model.manifest import ImageSpec
 from serving.model.parameters import NO_PARAMETERS, CostParameters
 from serving.model.top_k import check_top_k
@@ -30,9 +31,10 @@ from serving.triton.backends import TritonBackends
 class TritonFront:
     """What stands in for the embedded model where Triton runs it."""
 
-    def __init__(self, backends: TritonBackends, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, backends: TritonBackends, settings: Settings, registry: Registry) -> None:
         self.settings = settings
-        self.metrics = metrics
+        self.registry = registry
+        self._metrics = AnswerMetrics(registry, lambda: backends.models)
         self._backends = backends
         limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._decoders = ImageDecoders(limits, settings.threads)
@@ -59,11 +61,6 @@ class TritonFront:
             raise NoBackend("no Triton server is ready; try again in a moment")
         newest = max(models)
         return ModelVersion(newest, models[newest])
-
-    def exposition(self, accept: str) -> Exposition:
-        """The metrics, as Prometheus scrapes them."""
-        self.metrics.serve(self._backends.models)
-        return self.metrics.exposition(accept)
 
     @contextmanager
     def admit(self, *, parameters: CostParameters) -> Iterator[_AdmittedImages]:
@@ -113,11 +110,11 @@ class TritonFront:
     def _observe(self, model: ModelVersion, answer: Answer, parameters: CostParameters) -> None:
         manifest, routed = model.manifest, answer.routed
         costs, exemplar = manifest.multiply_adds, exemplar_of_request()
-        self.metrics.observe_images(routed, costs, model.number, exemplar)
+        self._metrics.observe(routed, costs, model.number, exemplar)
         if answer.degraded:
-            self.metrics.observe_degraded(len(routed))
+            self._metrics.observe_degraded(len(routed))
         elif parameters.rule(manifest) == NO_PARAMETERS.rule(manifest):
-            self.metrics.observe_own_rule(routed.experts_used)
+            self._metrics.observe_own_rule(routed.experts_used)
         note_answer(routed.experts_used, degraded=answer.degraded)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from monitoring.outcomes import FAULTS, REFUSALS
+from monitoring.status_codes import FAULTS, REFUSALS
 from tests.checkout import ROOT
 from tests.monitoring.conftest import NO_PROMETHEUS, PanelQuery
 from tests.monitoring.running_prometheus import CONFIGURATION, RunningPrometheus, find

@@ -25,6 +25,12 @@ def test_the_server_imports_no_torch_nor_anything_else_of_training() -> None:
     assert not loaded & set(TRAINING_ONLY)
 
 
+def test_in_front_of_triton_no_runtime_is_imported() -> None:
+    loaded = modules_after("import serving.triton.app")
+    assert {"serving.metrics.notes", "serving.engine.provider"} <= loaded
+    assert not loaded & {"onnxruntime", "serving.engine.scheduler", "serving.engine.graphs"}
+
+
 def test_tracing_costs_no_import_where_it_is_off() -> None:
     loaded = modules_after("import serving.app, serving.triton.app, serving.grpc.server")
     assert not loaded & {"serving.tracing.spans", "opentelemetry.sdk", "opentelemetry.exporter"}

@@ -6,7 +6,7 @@ from grafana_foundation_sdk.models import units
 
 from monitoring.grafana.panels import Panel, Query, graph, runbook
 from monitoring.grafana.promql import mean, now, part_of, quantile, rate
-from monitoring.outcomes import FAULTS, REFUSALS, SUCCESSES
+from monitoring.status_codes import FAULTS, REFUSALS, SUCCESSES
 from serving.metrics import definitions as define
 
 TITLE = "Load, degradation and errors"

@@ -6,7 +6,7 @@ from grafana_foundation_sdk.models import units
 
 from monitoring.grafana.panels import Panel, Step, one_number, runbook
 from monitoring.grafana.promql import increase, mean, now, part_of, quantile, rate
-from monitoring.outcomes import FAULTS, REFUSALS
+from monitoring.status_codes import FAULTS, REFUSALS
 from serving.metrics import definitions as define
 
 TITLE = "Overview"

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry
 
 from serving.audit import auditor as auditing
 from serving.audit.auditor import Auditor
-from serving.audit.metrics import AuditMetrics
 from serving.engine.graphs import Engine
+from serving.metrics.definitions import Server
+from serving.metrics.registry import Registry
 from tests.waiting import wait_until
 
 Pixels = NDArray[np.uint8]
@@ -22,31 +22,31 @@ Pixels = NDArray[np.uint8]
 
 @contextmanager
 def auditor_of(engine: Engine, quiet: threading.Event, share: float = 1.0) -> Iterator[Auditor]:
-    auditor = Auditor(engine, share, quiet.is_set, AuditMetrics(CollectorRegistry()))
+    auditor = Auditor(engine, share, quiet.is_set, Registry(Server.EMBEDDED))
     try:
         yield auditor
     finally:
         auditor.close()
 
 
-def test_outcomes_are_what_the_engine_says(engine: Engine, pixels: Pixels) -> None:
+def test_audited_images_are_what_the_engine_says(engine: Engine, pixels: Pixels) -> None:
     quiet = threading.Event()
     quiet.set()
     routed = engine.classify(pixels, engine.rule())
     with auditor_of(engine, quiet) as auditor:
         auditor.consider(pixels, routed)
         wait_until(lambda: auditor.state().audited == len(pixels))
-        outcomes = auditor.outcomes()
+        audited = auditor.audited()
     for prefix in range(1, engine.manifest.num_experts + 1):
         rule = engine.rule(max_experts=prefix, threshold=0.0)
         answers = engine.classify(pixels, rule).probabilities.argmax(axis=1)
-        assert outcomes.predictions[:, prefix - 1].tolist() == answers.tolist()
-    assert outcomes.experts_used.tolist() == routed.experts_used.tolist()
-    assert outcomes.answers.tolist() == routed.probabilities.argmax(axis=1).tolist()
-    assert ((outcomes.router_scores >= 0) & (outcomes.router_scores <= 1)).all()
-    np.testing.assert_allclose(outcomes.router_scores[:, 0], routed.router_scores[:, 0], atol=1e-5)
-    assert (outcomes.accuracy_lost[outcomes.agreed] == 0).all()
-    assert (outcomes.accuracy_lost[~outcomes.agreed] > 0).all()
+        assert audited.predictions[:, prefix - 1].tolist() == answers.tolist()
+    assert audited.experts_used.tolist() == routed.experts_used.tolist()
+    assert audited.answers.tolist() == routed.probabilities.argmax(axis=1).tolist()
+    assert ((audited.router_scores >= 0) & (audited.router_scores <= 1)).all()
+    np.testing.assert_allclose(audited.router_scores[:, 0], routed.router_scores[:, 0], atol=1e-5)
+    assert (audited.accuracy_lost[audited.agreed] == 0).all()
+    assert (audited.accuracy_lost[~audited.agreed] > 0).all()
 
 
 def test_nothing_runs_under_load_and_what_has_no_room_is_counted(

@@ -54,7 +54,7 @@ def infer(plane: DataPlane, pixels: Pixels, **parameters: object) -> InferRespon
 
 
 def counted(plane: DataPlane, name: str) -> float:
-    text = plane.exposition("").content.decode()
+    text = plane.registry.exposition("").content.decode()
     return sum(
         sample.value
         for family in text_string_to_metric_families(text)

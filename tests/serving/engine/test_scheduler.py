@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from serving.engine.graphs import Engine
 from serving.engine.jobs import Urgency
-from serving.engine.scheduler import BatchReport, Scheduler
+from serving.engine.reports import BatchReport
+from serving.engine.scheduler import Scheduler
 from serving.engine.stage_costs import StageCosts
 from serving.errors import DeadlineExceeded, InferenceError, Overloaded
 from serving.model.routing import Routed, RoutingRule

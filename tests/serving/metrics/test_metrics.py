@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from serving.dataplane.metrics import EmbeddedMetrics
 from serving.engine.graphs import Engine
+from serving.metrics import definitions as define
 from serving.metrics.definitions import ALL_METRICS, Server
-from serving.metrics.registry import Metrics, StageMetrics
+from serving.metrics.measurements import Measurement
+from serving.metrics.registry import Registry
 from serving.model.routing import Routed
 from serving.tracing.request_context import RequestContext, exemplar_of_request, working_for
 from tests.running_server import RunningServer
@@ -72,14 +75,14 @@ def test_metrics_have_the_names_of_the_dashboards(
 def test_known_images_are_counted_exactly(engine: Engine) -> None:
     """Three images that took 1, 2 and 3 experts, and asked 1, 2 and 2 routers."""
     costs = engine.manifest.multiply_adds
-    metrics = Metrics(CollectorRegistry())
-    metrics.serve({1: engine.manifest})
+    metrics = EmbeddedMetrics()
+    metrics.answers.serve({1: engine.manifest})
     scores = np.array([[0.05, np.nan], [0.95, 0.15], [0.95, 0.25]], dtype=np.float32)
     probabilities = np.full((3, engine.manifest.num_classes), 0.01, dtype=np.float32)
     routed = Routed(probabilities, np.array([1, 2, 3], dtype=np.int32), scores)
     for _ in range(2):
-        metrics.observe_images(routed, costs, 1)
-    found = samples(metrics.exposition().content.decode())
+        metrics.answers.observe(routed, costs, 1)
+    found = samples(metrics.registry.exposition().content.decode())
     spent = 3 * costs.backbone + 3 * costs.experts[0] + 2 * costs.experts[1] + costs.experts[2]
     spent += 3 * costs.routers[0] + 2 * costs.routers[1]
     full = 3 * (costs.backbone + sum(costs.experts))
@@ -110,15 +113,15 @@ def test_known_images_are_counted_exactly(engine: Engine) -> None:
 
 
 def test_a_full_ensemble_with_routers_avoids_nothing_rather_than_less(engine: Engine) -> None:
-    metrics = Metrics(CollectorRegistry())
+    metrics = EmbeddedMetrics()
     probabilities = np.full((1, engine.manifest.num_classes), 0.01, dtype=np.float32)
     scores = np.array([[0.9, 0.9]], dtype=np.float32)
-    metrics.observe_images(
+    metrics.answers.observe(
         Routed(probabilities, np.array([3], dtype=np.int32), scores),
         engine.manifest.multiply_adds,
         1,
     )
-    found = samples(metrics.exposition().content.decode())
+    found = samples(metrics.registry.exposition().content.decode())
     assert found["ride_multiply_adds_avoided_total"] == 0
     assert found["ride_expert_runs_avoided_total"] == 0
 
@@ -211,16 +214,16 @@ def test_who_accepts_openmetrics_gets_it(server: RunningServer) -> None:
 
 
 def test_exemplars_point_to_the_request(engine: Engine, pixels: NDArray[np.uint8]) -> None:
-    metrics, request = StageMetrics(CollectorRegistry()), RequestContext("one-of-many", "ab" * 16)
-    metrics.serve({1: engine.manifest})
+    metrics, request = EmbeddedMetrics(), RequestContext("one-of-many", "ab" * 16)
+    metrics.answers.serve({1: engine.manifest})
     routed = engine.classify(pixels[:3], engine.rule())
     with working_for(request):
-        metrics.observe_request("http", "500", 0.2)
-        metrics.observe_decoding(0.003)
+        metrics.requests.observe("http", "500", 0.2)
+        metrics.stages.observe_decoding(0.003)
         costs = engine.manifest.multiply_adds
-        metrics.observe_images(routed, costs, 1, exemplar_of_request())
-    metrics.observe_request("http", "200", 0.003)
-    text = metrics.exposition("application/openmetrics-text").content.decode()
+        metrics.answers.observe(routed, costs, 1, exemplar_of_request())
+    metrics.requests.observe("http", "200", 0.003)
+    text = metrics.registry.exposition("application/openmetrics-text").content.decode()
     found = {
         (sample.name, sample.labels.get("le", sample.labels.get("code"))): sample.exemplar
         for family in open_families(text)
@@ -243,20 +246,37 @@ def test_a_long_request_id_is_no_exemplar(length: int, kept: bool) -> None:
     assert (RequestContext("x" * length).exemplar is not None) is kept
 
 
+def test_gauges_are_read_at_each_scrape_and_what_is_not_read_any_more_is_gone() -> None:
+    registry, depths = Registry(Server.EMBEDDED), {"expert_1": 3.0, "expert_2": 1.0}
+    registry.read_when_scraped(
+        lambda: [Measurement(define.QUEUE_DEPTH, depth, (at,)) for at, depth in depths.items()]
+    )
+
+    def shown() -> dict[str, float]:
+        found = samples(registry.exposition().content.decode())
+        return {name: value for name, value in found.items() if "queue_depth" in name}
+
+    first, second = (f"ride_queue_depth{{stage=expert_{stage}}}" for stage in (1, 2))
+    assert shown() == {first: 3, second: 1}
+    depths.update(expert_1=2.0)
+    del depths["expert_2"]
+    assert shown() == {first: 2}
+
+
 def test_series_of_old_versions_go(engine: Engine) -> None:
     """Those served and the newest before them stay; late answers of others bring nothing back."""
-    metrics = Metrics(CollectorRegistry())
+    metrics = EmbeddedMetrics()
     routed = Routed(
         np.full((1, 2), 0.5, dtype=np.float32),
         np.array([1], dtype=np.int32),
         np.array([[0.1, np.nan]], dtype=np.float32),
     )
     for version in range(1, 6):
-        metrics.serve({version: engine.manifest})
-        metrics.observe_images(routed, engine.manifest.multiply_adds, version)
-    metrics.observe_images(routed, engine.manifest.multiply_adds, 2)
-    metrics.observe_images(routed, engine.manifest.multiply_adds, 4)
-    found = samples(metrics.exposition().content.decode())
+        metrics.answers.serve({version: engine.manifest})
+        metrics.answers.observe(routed, engine.manifest.multiply_adds, version)
+    metrics.answers.observe(routed, engine.manifest.multiply_adds, 2)
+    metrics.answers.observe(routed, engine.manifest.multiply_adds, 4)
+    found = samples(metrics.registry.exposition().content.decode())
     kept = {
         name: value for name, value in found.items() if name.startswith("ride_version_images_t")
     }

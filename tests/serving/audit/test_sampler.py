@@ -1,4 +1,4 @@
-"""The lot: every image has the same chance, however requests are cut."""
+"""The sampler: every image has the same chance, however requests are cut."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.audit.sampling import Lot
+from serving.audit.sampler import BernoulliSampler
 
 
 @given(
@@ -18,22 +18,22 @@ from serving.audit.sampling import Lot
 def test_who_is_drawn_does_not_depend_on_requests(
     share: float, seed: int, requests: list[int]
 ) -> None:
-    whole = list(Lot(share, Random(seed)).draw(sum(requests)))
-    lot, found, before = Lot(share, Random(seed)), [], 0
+    whole = list(BernoulliSampler(share, Random(seed)).sample(sum(requests)))
+    sampler, found, before = BernoulliSampler(share, Random(seed)), [], 0
     for images in requests:
-        found += [before + place for place in lot.draw(images)]
+        found += [before + place for place in sampler.sample(images)]
         before += images
     assert found == whole
 
 
 def test_every_place_is_drawn_as_often() -> None:
     share, repeats, places = 0.1, 3_000, 20
-    lot, counts = Lot(share, Random(0)), np.zeros(places)
+    sampler, counts = BernoulliSampler(share, Random(0)), np.zeros(places)
     for _ in range(repeats):
-        counts[list(lot.draw(places))] += 1
+        counts[list(sampler.sample(places))] += 1
     deviation = math.sqrt(repeats * share * (1 - share))
     assert np.abs(counts - repeats * share).max() < 4 * deviation
 
 
 def test_everything_is_drawn_when_the_share_is_1() -> None:
-    assert list(Lot(1.0, Random(0)).draw(5)) == [0, 1, 2, 3, 4]
+    assert list(BernoulliSampler(1.0, Random(0)).sample(5)) == [0, 1, 2, 3, 4]

@@ -17,8 +17,8 @@ from serving.model.routing import Float
 
 
 @dataclass(frozen=True)
-class Outcomes:
-    """Of N audited images of a model of K experts.
+class AuditedImages:
+    """N audited images of a model of K experts.
 
     Attributes:
         router_scores: fp32 [N, K-1], of all routers, those that were not asked then included.
@@ -38,7 +38,7 @@ class Outcomes:
     accuracy_lost: Float
 
     @classmethod
-    def empty(cls, rows: int, num_experts: int) -> Outcomes:
+    def empty(cls, rows: int, num_experts: int) -> AuditedImages:
         """Room for so many images."""
         return cls(
             router_scores=np.zeros((rows, num_experts - 1), dtype=np.float32),
@@ -52,11 +52,11 @@ class Outcomes:
     def __len__(self) -> int:
         return len(self.answers)
 
-    def rows(self, chosen: slice) -> Outcomes:
+    def rows(self, chosen: slice) -> AuditedImages:
         """A copy of some of them."""
-        return Outcomes(*(array[chosen].copy() for array in self._arrays()))
+        return AuditedImages(*(array[chosen].copy() for array in self._arrays()))
 
-    def put(self, row: int, other: Outcomes) -> None:
+    def put(self, row: int, other: AuditedImages) -> None:
         """Overwrite a row with another's only one."""
         for mine, theirs in zip(self._arrays(), other._arrays(), strict=True):
             mine[row] = theirs[0]
@@ -96,22 +96,22 @@ class Outcomes:
         return tuple(getattr(self, field.name) for field in fields(self))
 
 
-class NewestOutcomes:
-    """The outcomes of the newest images, so many at most. Any thread may use it."""
+class AuditWindow:
+    """The newest audited images, so many at most. Any thread may use it."""
 
     def __init__(self, capacity: int, num_experts: int) -> None:
         self.capacity = capacity
-        self._outcomes = Outcomes.empty(capacity, num_experts)
+        self._images = AuditedImages.empty(capacity, num_experts)
         self._added = 0
         self._lock = threading.Lock()
 
-    def add(self, outcome: Outcomes) -> None:
-        """Take in one image's."""
+    def add(self, image: AuditedImages) -> None:
+        """Take in one image."""
         with self._lock:
-            self._outcomes.put(self._added % self.capacity, outcome)
+            self._images.put(self._added % self.capacity, image)
             self._added += 1
 
-    def all(self) -> Outcomes:
+    def all(self) -> AuditedImages:
         """A copy, in no particular order."""
         with self._lock:
-            return self._outcomes.rows(slice(min(self._added, self.capacity)))
+            return self._images.rows(slice(min(self._added, self.capacity)))

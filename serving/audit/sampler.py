@@ -1,4 +1,4 @@
-"""Draws images by lot, each with the same chance, whatever it shows. Pure but for its generator."""
+"""Samples images, each with the same chance, whatever it shows. Pure but for its generator."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from random import Random
 
 
-class Lot:
-    """Every image is drawn with probability `share`, independently of all others.
+class BernoulliSampler:
+    """Every image is sampled with probability `share`, independently of all others.
 
     Instead of a number for each image, it draws how many to leave out until the next (a geometric
-    distribution), so an image that is not drawn costs a subtraction.
+    distribution), so an image that is not sampled costs a subtraction.
     """
 
     def __init__(self, share: float, generator: Random) -> None:
@@ -20,8 +20,8 @@ class Lot:
         self._generator = generator
         self._left_out = self._gap()
 
-    def draw(self, images: int) -> Iterator[int]:
-        """The places of those drawn among the next images."""
+    def sample(self, images: int) -> Iterator[int]:
+        """The places of those sampled among the next images."""
         place = self._left_out
         while place < images:
             yield place
@@ -29,5 +29,5 @@ class Lot:
         self._left_out = place - images
 
     def _gap(self) -> int:
-        """How many images are left out before the next one is drawn."""
+        """How many images are left out before the next sample."""
         return int(math.log(1.0 - self._generator.random()) / self._log_miss)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.audit.outcomes import NewestOutcomes, Outcomes
+from serving.audit.audited import AuditedImages, AuditWindow
 from serving.audit.report import audit_report
 from serving.model.shot_groups import GROUPS, shot_groups
 
@@ -21,15 +21,15 @@ def images(draw: st.DrawFn) -> list[Image]:
     return draw(st.lists(st.tuples(prefix, st.integers(1, EXPERTS)), max_size=30))
 
 
-def outcomes_of(found: list[Image]) -> Outcomes:
-    outcomes = Outcomes.empty(len(found), EXPERTS)
+def audited_of(found: list[Image]) -> AuditedImages:
+    audited = AuditedImages.empty(len(found), EXPERTS)
     for row, (predictions, used) in enumerate(found):
-        outcomes.predictions[row] = predictions
-        outcomes.experts_used[row] = used
-        outcomes.answers[row] = predictions[used - 1]
-        outcomes.groups[row] = predictions[-1]  # class 0 has many images, 1 medium, 2 few
-        outcomes.accuracy_lost[row] = predictions[used - 1] != predictions[-1]
-    return outcomes
+        audited.predictions[row] = predictions
+        audited.experts_used[row] = used
+        audited.answers[row] = predictions[used - 1]
+        audited.groups[row] = predictions[-1]  # class 0 has many images, 1 medium, 2 few
+        audited.accuracy_lost[row] = predictions[used - 1] != predictions[-1]
+    return audited
 
 
 def wasted(predictions: list[int], used: int) -> int:
@@ -40,7 +40,7 @@ def wasted(predictions: list[int], used: int) -> int:
 
 @given(images())
 def test_figures_are_what_their_names_say(found: list[Image]) -> None:
-    report = audit_report(outcomes_of(found))
+    report = audit_report(audited_of(found))
     assert report.images == len(found)
     agreed = [(p, used) for p, used in found if p[used - 1] == p[-1]]
     assert (report.agreement["all"].count, report.agreement["all"].of) == (len(agreed), len(found))
@@ -64,18 +64,18 @@ def test_figures_are_what_their_names_say(found: list[Image]) -> None:
 
 
 def test_a_model_of_one_expert_agrees_with_itself() -> None:
-    outcomes = Outcomes.empty(3, 1)
-    outcomes.experts_used[:] = 1
-    report = audit_report(outcomes)
+    audited = AuditedImages.empty(3, 1)
+    audited.experts_used[:] = 1
+    report = audit_report(audited)
     assert report.agreement["all"].share == 1
     assert (report.stops, report.flips, report.wasted_expert_runs) == ([], [], 0)
 
 
 def test_the_newest_are_kept() -> None:
-    newest = NewestOutcomes(3, EXPERTS)
+    newest = AuditWindow(3, EXPERTS)
     assert len(newest.all()) == 0
     for used in (1, 2, 3, 4):
-        newest.add(outcomes_of([([0, 0, 0, 0], used)]))
+        newest.add(audited_of([([0, 0, 0, 0], used)]))
     assert sorted(newest.all().experts_used.tolist()) == [2, 3, 4]
 
 
