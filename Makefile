@@ -24,7 +24,7 @@ monitoring-test: $(DEV_ENV)/installed prometheus
 	$(DEV_ENV)/bin/pytest tests/monitoring
 
 triton: $(SERVE_ENV)/installed
-	$(SERVE_ENV)/bin/python -m benchmarks.local_triton model_repository $(TRITON_FLAGS)
+	$(SERVE_ENV)/bin/python -m benchmarks.tools model_repository $(TRITON_FLAGS)
 
 lint: $(DEV_ENV)/installed
 	$(DEV_ENV)/bin/ruff format --check .
@@ -78,7 +78,7 @@ prometheus:
 
 # A real Triton for tests, into .tools: for Linux on x86-64; elsewhere its tests are skipped.
 triton-environment: $(DEV_ENV)/installed
-	$(DEV_ENV)/bin/python -m benchmarks.local_triton --install-only
+	$(DEV_ENV)/bin/python -m benchmarks.tools --install-only
 
 # Python 3.11 or newer that can make virtual environments (Debian ships that part separately).
 python:

@@ -13,7 +13,7 @@ from benchmarks.errors import LoadFailed, LoadTimedOut
 from benchmarks.http_load import HttpReport, Target
 from benchmarks.images import Images, write_input_data
 from benchmarks.process import cpu_seconds, resident_bytes
-from benchmarks.servers.contender import HttpWay, ProtocolWay, Running
+from benchmarks.servers.server import HttpWay, ProtocolWay, Running
 
 _TRIAL_REQUESTS = 200
 _TRIAL_TIMEOUT_S, _TIMEOUT_S, _SLOWEST = 60.0, 30.0, 4.0

@@ -18,8 +18,8 @@ from benchmarks import drive
 from benchmarks.errors import LoadFailed
 from benchmarks.images import Images, random_images
 from benchmarks.plan import Plan
-from benchmarks.servers.contender import HttpWay, running
 from benchmarks.servers.ride import PIXELS_WAY, WAYS, with_flags
+from benchmarks.servers.server import HttpWay, running
 from export.graphs import split_model
 from export.repository import publish, staged_version
 from serving.model.manifest import ImageSpec, Manifest

@@ -20,14 +20,14 @@ from benchmarks.errors import BenchmarkError, LoadFailed
 from benchmarks.plan import Plan
 from benchmarks.process import machine, resident_bytes
 from benchmarks.servers.catalogue import CONTENDERS
-from benchmarks.servers.contender import (
+from benchmarks.servers.ride import PIXELS_WAY, PNG_WAY, WAYS, with_flags
+from benchmarks.servers.server import (
     CHECKOUT,
     Contender,
     Running,
     environment_for,
     running,
 )
-from benchmarks.servers.ride import PIXELS_WAY, PNG_WAY, WAYS, with_flags
 
 Data = dict[str, Any]
 

@@ -16,7 +16,7 @@ from benchmarks.page import page
 from benchmarks.plan import Plan
 from benchmarks.sections import Data, all_sections
 from benchmarks.servers.catalogue import CONTENDERS
-from benchmarks.servers.contender import environment_for
+from benchmarks.servers.server import environment_for
 from benchmarks.store import Section, Store, circumstances, write_whole
 from serving.model.manifest import latest_version
 from serving.model.manifest_json import load_manifest

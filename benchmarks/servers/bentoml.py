@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.environments import ORT
 from benchmarks.images import Images
-from benchmarks.servers.contender import CHECKOUT, Contender, HttpWay, Place
+from benchmarks.servers.server import CHECKOUT, Contender, HttpWay, Place
 from benchmarks.start import Start
 
 _BOUNDARY = "ride-benchmark-boundary"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.servers import bentoml, fastapi_torch, litserve, mlserver, ray_serve, triton
-from benchmarks.servers.contender import Contender
+from benchmarks.servers.server import Contender
 
 CONTENDERS: dict[str, Contender] = {
     contender.name: contender

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.servers.contender import CHECKOUT, Contender, HttpWay, Place
 from benchmarks.servers.ride import files
+from benchmarks.servers.server import CHECKOUT, Contender, HttpWay, Place
 from benchmarks.start import Start
 
 

@@ -7,7 +7,7 @@ import json
 
 from benchmarks.environments import ORT
 from benchmarks.images import Images
-from benchmarks.servers.contender import Contender, HttpWay, Place
+from benchmarks.servers.server import Contender, HttpWay, Place
 from benchmarks.start import Start
 
 

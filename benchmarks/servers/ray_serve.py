@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.environments import ORT
-from benchmarks.servers.contender import Contender, HttpWay, Place
 from benchmarks.servers.ride import files
+from benchmarks.servers.server import Contender, HttpWay, Place
 from benchmarks.start import Start
 
 

@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 
 from benchmarks.images import Images
-from benchmarks.servers.contender import Contender, HttpWay, Place, ProtocolWay
+from benchmarks.servers.server import Contender, HttpWay, Place, ProtocolWay
 from benchmarks.start import Start
 
 _READY = "/v2/health/ready"

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.audit_truth import Truth, lines
 from benchmarks.errors import BenchmarkError
 from benchmarks.images import TEST_IMAGES
+from benchmarks.studies.audit_truth import Truth, lines
 
 IMAGES = 60
 

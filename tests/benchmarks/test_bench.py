@@ -17,8 +17,8 @@ from benchmarks.images import read_images
 from benchmarks.perf_analyzer import unsupported
 from benchmarks.plan import Plan
 from benchmarks.servers.catalogue import CONTENDERS
-from benchmarks.servers.contender import Contender, running
 from benchmarks.servers.ride import PNG_WAY
+from benchmarks.servers.server import Contender, running
 from benchmarks.session import bench_session, choose
 from benchmarks.start import Start
 from benchmarks.store import Store

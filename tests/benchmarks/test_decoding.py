@@ -7,7 +7,16 @@ import re
 import numpy as np
 import pytest
 
-from benchmarks.decoding import SPECS, Upload, encoded, lines, main, photograph, served, trained
+from benchmarks.studies.decoding import (
+    SPECS,
+    Upload,
+    encoded,
+    lines,
+    main,
+    photograph,
+    served,
+    trained,
+)
 
 FIGURES = re.compile(r" +(\d+\.\d)((?: +\d+\.\d{3} +\(\d+\.\d{3}\)){2})$")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.graph_speed import fastest, rows
+from benchmarks.studies.graph_speed import fastest, rows
 from serving.engine.graphs import load_engine
 
 

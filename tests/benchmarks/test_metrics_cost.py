@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.images import read_images
-from benchmarks.metrics_cost import counting_seconds
-from benchmarks.servers.contender import CHECKOUT
+from benchmarks.servers.server import CHECKOUT
+from benchmarks.studies.metrics_cost import counting_seconds
 from serving.engine.graphs import Engine, load_engine
 
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 from rich.console import Console
 
-from benchmarks.results import ROWS, Row, main, table
+from benchmarks.studies.results import ROWS, Row, main, table
 from ride import app
 from ride import main as ride
 from training.checkpoint import Position, Stage, save_checkpoint

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.images import TEST_IMAGES
-from benchmarks.scoring import REPOSITORY, RawScoring, Speed, main, median, timed_in_turns
+from benchmarks.studies.scoring import REPOSITORY, RawScoring, Speed, main, median, timed_in_turns
 from serving.engine.graphs import load_engine
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import training_speed
-from benchmarks.training_speed import main, measure
+from benchmarks.studies import training_speed
+from benchmarks.studies.training_speed import main, measure
 from training.config import DataConfig, OptimiserConfig, Precision
 from training.device import Machine
 from training.presets import preset

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.scoring import main as measure
+from benchmarks.studies.scoring import main as measure
 from scoring.errors import RayError
 from scoring.parts import Kept
 from scoring.reading import ShardTask

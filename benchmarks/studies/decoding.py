@@ -1,7 +1,7 @@
 """What it costs to make a model's input of an uploaded image, by kind and size of the image.
 
-    python -m benchmarks.decoding
-    python -m benchmarks.decoding --seconds 3
+    python -m benchmarks.studies.decoding
+    python -m benchmarks.studies.decoding --seconds 3
 
 Each image goes through `serving.images.decode.decode_image`, all the way from bytes to a tensor,
 on one thread, for a model of 32 x 32 pixels and for one of 224 x 224. Behind it, in brackets, is

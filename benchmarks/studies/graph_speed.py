@@ -4,7 +4,7 @@ The bare graphs in ONNX Runtime with one thread, as the server opens them. Runs 
 turns, so that a shared machine is as slow for one as for the other; the fastest run counts, as what
 other programs add is never negative.
 
-    python benchmarks/graph_speed.py model_repository int8_repository
+    python benchmarks/studies/graph_speed.py model_repository int8_repository
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Train and measure the rows of docs/results.md, as anyone would by hand.
 
-    python benchmarks/results.py --data DATA --runs runs                  every row
-    python benchmarks/results.py --data DATA --runs runs --row ride-3     one
-    python benchmarks/results.py --list                                   names and commands
+    python benchmarks/studies/results.py --data DATA --runs runs                  every row
+    python benchmarks/studies/results.py --data DATA --runs runs --row ride-3     one
+    python benchmarks/studies/results.py --list                                   names and commands
 
 Each row is a run of `ride train`, `ride route` where thresholds are chosen for a budget, and
 `ride evaluate`, in a folder of its own. Rows that are finished are not trained again and rows that

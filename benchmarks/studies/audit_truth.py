@@ -1,7 +1,7 @@
 """Whether the audit of a running server finds what is true of all images.
 
-    python -m benchmarks.audit_truth TEST.parquet
-    python -m benchmarks.audit_truth TEST.parquet --share 0.1 --rounds 5
+    python -m benchmarks.studies.audit_truth TEST.parquet
+    python -m benchmarks.studies.audit_truth TEST.parquet --share 0.1 --rounds 5
 
 The file is a labelled set with PNG bytes in `img` and classes in `fine_label`, as CIFAR-100 is
 published. A server that audits a share of it gets every image. Beside what it then says of
@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from benchmarks.errors import BenchmarkError
 from benchmarks.images import Images, read_images
 from benchmarks.process import machine
-from benchmarks.servers.contender import CHECKOUT, Running, running
 from benchmarks.servers.ride import WAYS, with_flags
+from benchmarks.servers.server import CHECKOUT, Running, running
 from serving.engine.graphs import Engine, load_engine
 from serving.model.shot_groups import GROUPS, shot_groups
 

@@ -1,6 +1,6 @@
 """Where Triton's time goes: BLS against all experts as one graph, calls of each stage, /dev/shm.
 
-    python -m benchmarks.triton_report model_repository
+    python -m benchmarks.studies.triton_report model_repository
 
 Two Tritons of this machine (benchmarks/local_triton) are asked in turns: a shared machine is then
 as slow for one as for the other. perf_analyzer asks over gRPC, with the real images of
@@ -26,7 +26,7 @@ from benchmarks import drive
 from benchmarks.drive import Point
 from benchmarks.images import Images, read_images
 from benchmarks.process import machine
-from benchmarks.servers.contender import Contender, Running, environment_for, running
+from benchmarks.servers.server import Contender, Running, environment_for, running
 from benchmarks.servers.triton import BLS, ONE_GRAPH
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 that is where Triton puts it

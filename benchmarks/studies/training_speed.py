@@ -1,8 +1,8 @@
 """How fast a preset trains on this machine, and what share of its peak that is.
 
-    python benchmarks/training_speed.py
-    python benchmarks/training_speed.py --preset cifar100-lt --image-size 24 --compile
-    torchrun --nproc-per-node 2 benchmarks/training_speed.py
+    python benchmarks/studies/training_speed.py
+    python benchmarks/studies/training_speed.py --preset cifar100-lt --image-size 24 --compile
+    torchrun --nproc-per-node 2 benchmarks/studies/training_speed.py
 
 Steps are those of `ride train`, on random images: loading, augmentation, forward, backward, update
 and moving average. The peak is what one large matrix product reaches in the same number format on

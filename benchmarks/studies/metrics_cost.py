@@ -1,7 +1,7 @@
 """What metrics and the audit cost the server.
 
-    python -m benchmarks.metrics_cost
-    python -m benchmarks.metrics_cost --seconds 3 --rounds 1
+    python -m benchmarks.studies.metrics_cost
+    python -m benchmarks.studies.metrics_cost --seconds 3 --rounds 1
 
 Three questions, answered on the bundled model with PNG files of the test images:
 
@@ -34,8 +34,8 @@ from benchmarks import drive
 from benchmarks.flags import seconds
 from benchmarks.images import Images, read_images
 from benchmarks.process import cpu_seconds
-from benchmarks.servers.contender import CHECKOUT, Contender, Running, running
 from benchmarks.servers.ride import PNG_WAY, WAYS, with_flags
+from benchmarks.servers.server import CHECKOUT, Contender, Running, running
 from serving.engine.graphs import Engine, load_engine
 from serving.engine.scheduler import BatchReport
 from serving.metrics.drift import DriftWatch, expected_go_on

@@ -5,9 +5,9 @@ other: `ride score` with routing, `ride score` with all experts, and a loop over
 that does the routed work, decoding included, with as many threads and the same batches, its images
 in memory and its answers dropped. The median of all rounds counts.
 
-    python -m benchmarks.scoring --data DATA
-    python -m benchmarks.scoring --data DATA --repeat 100
-    python -m benchmarks.scoring --data DATA --ray 5 --rounds 3
+    python -m benchmarks.studies.scoring --data DATA
+    python -m benchmarks.studies.scoring --data DATA --repeat 100
+    python -m benchmarks.studies.scoring --data DATA --ray 5 --rounds 3
 
 DATA is a folder with CIFAR-100's `test.parquet`. With `--repeat`, `ride score` runs once over that
 file so many times over, and its resident memory is shown as it goes. With `--ray`, `ride score`
