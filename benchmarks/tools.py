@@ -1,50 +1,74 @@
-"""Start the local Triton and tell where it listens, until Ctrl-C."""
+"""The programs that tests and measurements need: how to get one, and a Triton to try things on."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
+from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, NoReturn
 
-from benchmarks.errors import ToolMissing
-from benchmarks.local_triton.install import install, unsupported
+import typer
+
+from benchmarks import perf_analyzer
+from benchmarks.checkout import BUNDLED
+from benchmarks.local_triton import install as triton
 from benchmarks.local_triton.launch import Ports, triton_start
 from benchmarks.ports import free_ports
+from benchmarks.servers.server import is_ready
+
+_Port = Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")]
 
 
-def main() -> None:
-    """Read the flags, start, wait."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("repository", type=Path, nargs="?", default=Path("model_repository"))
-    for name in ("http", "grpc", "metrics"):
-        parser.add_argument(f"--{name}-port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument(
-        "--install-only", action="store_true", help="download it, where it can run, and stop"
-    )
-    options, flags = parser.parse_known_args()
-    if options.install_only and (reason := unsupported()):
-        print(reason)
-        return
-    try:
-        python = install()
-    except ToolMissing as error:
-        sys.exit(str(error))
-    if options.install_only:
-        print(python)
-        return
-    free = free_ports(3)
-    ports = Ports(
-        options.http_port or free[0], options.grpc_port or free[1], options.metrics_port or free[2]
-    )
-    sys.exit(_serve(python, options.repository.resolve(), ports, flags))
+class Program(StrEnum):
+    """What can be installed."""
+
+    PERF_ANALYZER = "perf-analyzer"
+    TRITON = "triton"
+
+
+def install(
+    program: Annotated[Program, typer.Argument(help="Triton takes about 500 MB.")],
+) -> Iterator[str]:
+    """Install a program that measures into .tools and say where it is.
+
+    Where it can't run the reason is printed, which is no failure.
+    """
+    source = perf_analyzer if program is Program.PERF_ANALYZER else triton
+    yield source.unsupported() or str(source.install())
+
+
+def local_triton(
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL_REPOSITORY TRITON_FLAGS",
+            help="What to serve, the bundled model if it is left out, and flags for Triton.",
+        ),
+    ] = None,
+    http_port: _Port = 0,
+    grpc_port: _Port = 0,
+    metrics_port: _Port = 0,
+) -> NoReturn:
+    """Start a Triton without Docker and tell where it listens, until Ctrl-C.
+
+    It is installed when it is first needed. Flags that are not known here go to Triton.
+
+    Example: python -m benchmarks local-triton my_repository --grpc-port 8001
+    """
+    flags = list(given or ())
+    named = bool(flags) and not flags[0].startswith("-")
+    repository = Path(flags.pop(0)) if named else BUNDLED
+    ports = [
+        wanted or free
+        for wanted, free in zip((http_port, grpc_port, metrics_port), free_ports(3), strict=True)
+    ]
+    raise typer.Exit(_serve(triton.install(), repository.resolve(), Ports(*ports), flags))
 
 
 def _serve(python: Path, repository: Path, ports: Ports, flags: list[str]) -> int:
@@ -61,21 +85,13 @@ def _serve(python: Path, repository: Path, ports: Ports, flags: list[str]) -> in
 def _announce(process: subprocess.Popen[bytes], ports: Ports) -> None:
     """Say where it listens, once it is ready: below all that Triton prints."""
     url = f"http://127.0.0.1:{ports.http}"
-    while process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=5):  # noqa: S310 our own address
-                break
-        except (OSError, urllib.error.URLError):
-            time.sleep(0.1)
-    else:
-        return
+    while not is_ready(f"{url}/v2/health/ready"):
+        if process.poll() is not None:
+            return
+        time.sleep(0.1)
     print(
         f"\nTriton is ready.\n  HTTP     {url}\n  gRPC     127.0.0.1:{ports.grpc}\n"
         f"  metrics  http://127.0.0.1:{ports.metrics}/metrics\n"
         f"Try: ride serve --triton 127.0.0.1:{ports.grpc}",
         flush=True,
     )
-
-
-if __name__ == "__main__":
-    main()
