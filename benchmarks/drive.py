@@ -12,7 +12,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.errors import LoadFailed, LoadTimedOut
-from benchmarks.http_load import HttpReport, closed_loop
+from benchmarks.http_load import ClosedLoop, HttpReport, load_http
 from benchmarks.images import SampleImages, write_input_data
 from benchmarks.perf_analyzer import PerfReport, run_perf_analyzer
 from benchmarks.process import cpu_seconds, resident_bytes
@@ -113,17 +113,15 @@ class _Load:
 
     def _ask(self, requests: int, timeout_s: float) -> PerfReport | HttpReport:
         if isinstance(self.way, HttpWay):
-            endpoint, bodies = self.way.endpoint(self.server), self.way.bodies(self.images)
-            report = closed_loop(
-                endpoint, bodies, requests=requests, clients=self.clients, timeout_s=timeout_s
-            )
+            loop = ClosedLoop(requests, self.clients, timeout_s)
+            report = load_http(self.way.endpoint(self.server), self.way.bodies(self.images), loop)
             if report.answered < requests:
                 raise LoadFailed(f"not all of {requests} requests were answered: {report.statuses}")
             return report
         model, protocol = self.way.model, self.way.protocol
         with tempfile.TemporaryDirectory() as folder:
             data = Path(folder) / "images.json"
-            write_input_data(self.images, data, "image", batched=self.way.batched)
+            write_input_data(self.images, data, batched=self.way.batched)
             port = self.server.grpc_port if protocol == "grpc" else self.server.port
             flags = ["--input-data", str(data), *self.way.flags]
             address = f"127.0.0.1:{port}"

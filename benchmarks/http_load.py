@@ -16,20 +16,21 @@ import asyncio
 import collections
 import math
 import random
+import resource
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import httptools
 import numpy as np
+import uvloop
 
 from benchmarks.program import in_own_process
 
 _REFUSED = (429, 503)
 _GRACE_S = 30
 _MOST_CONNECTIONS = 4_000
-_FAILED = "the HTTP load generator failed"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,29 @@ class Endpoint:
     port: int
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ClosedLoop:
+    """`clients` connections send `requests` requests, each one after the other."""
+
+    requests: int
+    clients: int
+    timeout_s: float = 300
+
+
+@dataclass(frozen=True)
+class OpenLoop:
+    """Requests at random moments for `duration_s`; answers within `objective_ms` are counted."""
+
+    requests_per_s: float
+    duration_s: float
+    objective_ms: float
+
+    @property
+    def timeout_s(self) -> float:
+        """With time for the last answers, and for a process to start."""
+        return self.duration_s + _GRACE_S + 30
 
 
 @dataclass(frozen=True)
@@ -79,47 +103,20 @@ class HttpReport:
         return self.answered_per_s
 
 
-def closed_loop(
-    endpoint: Endpoint,
-    bodies: Sequence[bytes],
-    *,
-    requests: int,
-    clients: int,
-    timeout_s: float = 300,
+def load_http(
+    endpoint: Endpoint, bodies: Sequence[bytes], loop: ClosedLoop | OpenLoop
 ) -> HttpReport:
-    """`clients` connections send `requests` requests, each one after the other.
+    """Send bodies in turn, in a process of its own.
 
     Raises:
         LoadFailed: if the generator ended with an error or took too long.
     """
-    task = (endpoint, bodies, requests, clients)
-    return in_own_process(_closed, *task, failed=_FAILED, timeout_s=timeout_s)
-
-
-def open_loop(
-    endpoint: Endpoint,
-    bodies: Sequence[bytes],
-    *,
-    requests_per_s: float,
-    duration_s: float,
-    objective_ms: float,
-) -> HttpReport:
-    """Requests at random moments for `duration_s`; answers within `objective_ms` are counted.
-
-    Raises:
-        LoadFailed: if the generator ended with an error or took too long.
-    """
-    task = (endpoint, bodies, requests_per_s, duration_s, objective_ms)
-    timeout_s = duration_s + _GRACE_S + 30
-    return in_own_process(_open, *task, failed=_FAILED, timeout_s=timeout_s)
+    failed, timeout_s = "the HTTP load generator failed", loop.timeout_s
+    return in_own_process(_generate, endpoint, bodies, loop, failed=failed, timeout_s=timeout_s)
 
 
 def allow_many_files() -> None:
     """Raise this process's limit of open files, and of those it starts, as far as is allowed."""
-    try:
-        import resource  # noqa: PLC0415 not on Windows
-    except ModuleNotFoundError:
-        return
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -148,24 +145,20 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            self.close()
+            self._close()
 
     def on_message_complete(self) -> None:
-        if not self._parser.should_keep_alive():
-            self.close_quietly()
         self._answer(self._parser.get_status_code())
+        if not self._parser.should_keep_alive():
+            self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 asyncio's signature
-        self.closed = True
-        self._answer(-1)
+        self._close()
 
-    def close_quietly(self) -> None:
+    def _close(self) -> None:
         self.closed = True
         if self._transport is not None:
             self._transport.close()
-
-    def close(self) -> None:
-        self.close_quietly()
         self._answer(-1)
 
     def _answer(self, status: int) -> None:
@@ -173,7 +166,7 @@ class _Connection(asyncio.Protocol):
             self._answered.set_result(status)
 
 
-class _Load:
+class _Generator:
     """Sends requests and keeps what came of each."""
 
     def __init__(self, endpoint: Endpoint, bodies: Sequence[bytes]) -> None:
@@ -247,57 +240,37 @@ class _Load:
         return connection
 
 
-def _closed(endpoint: Endpoint, bodies: Sequence[bytes], requests: int, clients: int) -> HttpReport:
-    return _reported(_Load(endpoint, bodies), lambda load: load.closed(requests, clients))
-
-
-def _open(
-    endpoint: Endpoint,
-    bodies: Sequence[bytes],
-    requests_per_s: float,
-    duration_s: float,
-    objective_ms: float,
+def _generate(
+    endpoint: Endpoint, bodies: Sequence[bytes], loop: ClosedLoop | OpenLoop
 ) -> HttpReport:
-    def ask(load: _Load) -> Coroutine[Any, Any, int]:
-        return load.open(requests_per_s, duration_s)
-
-    return _reported(_Load(endpoint, bodies), ask, duration_s, objective_ms)
-
-
-def _reported(
-    load: _Load,
-    ask: Callable[[_Load], Coroutine[Any, Any, int]],
-    duration_s: float | None = None,
-    objective_ms: float = math.inf,
-) -> HttpReport:
-    """Ask, for a given time or until all is answered, and count."""
     allow_many_files()
-    try:
-        import uvloop  # noqa: PLC0415 not on Windows
-
-        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    except ModuleNotFoundError:
-        runner = asyncio.Runner()
+    generator = _Generator(endpoint, bodies)
     cpu, start = time.process_time(), time.perf_counter()
-    with runner:
-        due = runner.run(ask(load))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        if isinstance(loop, OpenLoop):
+            due = runner.run(generator.open(loop.requests_per_s, loop.duration_s))
+        else:
+            due = runner.run(generator.closed(loop.requests, loop.clients))
     elapsed = time.perf_counter() - start  # answers may come after the last request
-    latencies_ms = np.array(load.latencies_s or [0.0]) * 1e3
+    asked, objective_ms = elapsed, math.inf
+    if isinstance(loop, OpenLoop):
+        asked, objective_ms = loop.duration_s, loop.objective_ms
+    latencies_ms = np.array(generator.latencies_s or [0.0]) * 1e3
     p50, p90, p99 = (float(value) for value in np.percentile(latencies_ms, [50, 90, 99]))
-    answered = load.statuses[200]
-    refused = sum(load.statuses[status] for status in _REFUSED)
+    answered = generator.statuses[200]
+    refused = sum(generator.statuses[status] for status in _REFUSED)
     good = int((latencies_ms <= objective_ms).sum()) if answered else 0
     return HttpReport(
-        offered_per_s=due / (duration_s or elapsed),
+        offered_per_s=due / asked,
         answered=answered,
         refused=refused,
-        failed=sum(load.statuses.values()) - answered - refused,
+        failed=sum(generator.statuses.values()) - answered - refused,
         answered_per_s=answered / elapsed,
-        within_objective_per_s=good / (duration_s or elapsed),
+        within_objective_per_s=good / asked,
         mean_ms=float(latencies_ms.mean()),
         p50_ms=p50,
         p90_ms=p90,
         p99_ms=p99,
         generator_cpu_s=time.process_time() - cpu,
-        statuses={str(status): count for status, count in load.statuses.items()},
+        statuses={str(status): count for status, count in generator.statuses.items()},
     )

@@ -75,24 +75,15 @@ def decode(file: bytes) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
 
 
-def write_input_data(
-    images: SampleImages, file: Path, tensor: str, batch: int = 1, *, batched: bool = False
-) -> None:
-    """Write the file that perf_analyzer's `--input-data` takes: `batch` images a request.
+def write_input_data(images: SampleImages, file: Path, *, batched: bool) -> None:
+    """Write the file that perf_analyzer's `--input-data` takes: an image a request.
 
     The shape includes the batch where the model's `max_batch_size` is 0; a `batched` model has
     another and takes one image a row.
     """
-    count = len(images)
-    requests = [np.arange(i, i + batch) % count for i in range(0, count, batch)]
-    _, height, width, channels = images.pixels.shape
+    shape = images.pixels.shape[1:] if batched else (1, *images.pixels.shape[1:])
     rows = [
-        {
-            tensor: {
-                "b64": base64.b64encode(images.pixels[request].tobytes()).decode(),
-                "shape": [height, width, channels] if batched else [batch, height, width, channels],
-            }
-        }
-        for request in requests
+        {"image": {"b64": base64.b64encode(image.tobytes()).decode(), "shape": shape}}
+        for image in images.pixels
     ]
     file.write_text(json.dumps({"data": rows}))

@@ -53,18 +53,10 @@ NVIDIA's perf_analyzer, whose images/s here are clients over mean latency, every
 def page(store: Store) -> str:
     """The whole page."""
     data: Sections = {name: section.data for name, section in store.sections.items()}
-    parts = [
-        _INTRODUCTION,
-        *_circumstances(store),
-        *_goals(data),
-        *_raw(data),
-        *_this_server(data),
-        *_load(data),
-        *_memory(data),
-        *_servers(data),
-        *_int8(data),
-        *_growth(data),
-    ]
+    parts = [_INTRODUCTION, *_circumstances(store), *_goals(data)]
+    for name, write in _PARTS.items():
+        if name in data or write is _servers:
+            parts += write(data)
     return "\n".join(parts)
 
 
@@ -103,8 +95,6 @@ def _goals(data: Sections) -> Iterator[str]:
 
 
 def _raw(data: Sections) -> Iterator[str]:
-    if "raw" not in data:
-        return
     yield "## Bare ONNX Runtime\n"
     yield "No server: each thread has sessions of its own and takes one image at a time.\n"
     rows = [
@@ -119,8 +109,6 @@ def _paused(pause_ms: float) -> str:
 
 
 def _this_server(data: Sections) -> Iterator[str]:
-    if "this-server" not in data:
-        return
     bare = raw_result(data, "routed")
     yield "## This server\n"
     yield (
@@ -148,8 +136,6 @@ def _point_cells(point: Mapping[str, Any], bare: Mapping[str, Any] | None) -> li
 
 
 def _load(data: Sections) -> Iterator[str]:
-    if "load" not in data:
-        return
     load = data["load"]
     yield "## Under load\n"
     yield (
@@ -173,8 +159,6 @@ def _load(data: Sections) -> Iterator[str]:
 
 
 def _memory(data: Sections) -> Iterator[str]:
-    if "memory" not in data:
-        return
     memory = data["memory"]
     yield "## Memory\n"
     yield (
@@ -217,8 +201,6 @@ def _servers(data: Sections) -> Iterator[str]:
 
 
 def _int8(data: Sections) -> Iterator[str]:
-    if "int8" not in data:
-        return
     measured = data["int8"]
     bare = measured["raw"]
     yield "## int8\n"
@@ -233,8 +215,6 @@ def _int8(data: Sections) -> Iterator[str]:
 
 
 def _growth(data: Sections) -> Iterator[str]:
-    if "growth" not in data:
-        return
     yield "## How it grows\n"
     yield (
         "A ResNet-32 with three experts and random weights whose routers send every image on, so "
@@ -250,3 +230,14 @@ def _growth(data: Sections) -> Iterator[str]:
             continue
         rows.append([row["size"], row["batch"], *cells(_GROWTH_COLUMNS, row)])
     yield table(columns, rows)
+
+
+_PARTS = {
+    "raw": _raw,
+    "this-server": _this_server,
+    "load": _load,
+    "memory": _memory,
+    "other servers": _servers,
+    "int8": _int8,
+    "growth": _growth,
+}

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.errors import ServerFailed
 
 PROC = Path("/proc")
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _INSTRUCTION_SETS = (
     "avx2",
     "avx512f",

@@ -5,12 +5,21 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.errors import BenchmarkError, LoadFailed, LoadTimedOut
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Start:
+    """A command, and what its environment has besides this one's."""
+
+    command: list[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def run(

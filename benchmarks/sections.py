@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks import drive
 from benchmarks.errors import BenchmarkError, LoadFailed
-from benchmarks.http_load import open_loop
+from benchmarks.http_load import OpenLoop, load_http
 from benchmarks.plan import Plan
 from benchmarks.process import hardware, resident_bytes
 from benchmarks.program import in_own_process
@@ -113,13 +113,8 @@ def load(plan: Plan) -> Data:
 
 def _open(plan: Plan, server: Running, rate: float) -> Data:
     before = drive.metrics(server)
-    report = open_loop(
-        PIXELS_WAY.endpoint(server),
-        PIXELS_WAY.bodies(plan.images),
-        requests_per_s=rate,
-        duration_s=plan.duration_s,
-        objective_ms=plan.objective_ms,
-    )
+    loop = OpenLoop(rate, plan.duration_s, plan.objective_ms)
+    report = load_http(PIXELS_WAY.endpoint(server), PIXELS_WAY.bodies(plan.images), loop)
     return {
         **asdict(report),
         "mean_experts": drive.mean_experts(before, drive.metrics(server)),

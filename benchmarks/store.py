@@ -8,7 +8,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -120,7 +119,7 @@ def provenance(command: str) -> Provenance:
         commit=_commit(),
         command=command,
         versions=versions,
-        load_before=os.getloadavg()[0] if sys.platform != "win32" else 0.0,
+        load_before=os.getloadavg()[0],
     )
 
 

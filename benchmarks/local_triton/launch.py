@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.checkout import CHECKOUT
 from benchmarks.local_triton.install import make_backends, site_packages, triton_folder
-from benchmarks.start import Start
+from benchmarks.program import Start
 
 _SHARED_MEMORY_BYTES = 16 * 2**20
 """Of each instance of a Python model, in steps of as much: what does not fit grows it."""

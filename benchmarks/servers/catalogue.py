@@ -9,10 +9,10 @@ import sys
 from benchmarks.checkout import CHECKOUT
 from benchmarks.environments import ORT
 from benchmarks.images import SampleImages
+from benchmarks.program import Start
 from benchmarks.servers import triton
 from benchmarks.servers.ride import files
 from benchmarks.servers.server import HttpWay, LaunchContext, ServerSpec
-from benchmarks.start import Start
 
 _PILLOW = "pillow==13.0.0"
 _JSON = {"Content-Type": "application/json"}

@@ -6,8 +6,8 @@ import sys
 from dataclasses import replace
 
 from benchmarks.images import SampleImages
+from benchmarks.program import Start
 from benchmarks.servers.server import HttpWay, LaunchContext, ProtocolWay, ServerSpec
-from benchmarks.start import Start
 
 _READY = "/v2/health/ready"
 PATIENT = "--latency-objective-ms=600000"

@@ -26,8 +26,7 @@ from benchmarks.http_load import Endpoint, allow_many_files
 from benchmarks.images import SampleImages
 from benchmarks.perf_analyzer import Protocol
 from benchmarks.ports import free_ports
-from benchmarks.program import last_line
-from benchmarks.start import Start
+from benchmarks.program import Start, last_line
 
 REPOSITORY_VARIABLE = "RIDE_BENCH_REPOSITORY"
 _START_TIMEOUT_S = 120

@@ -11,8 +11,8 @@ from tritonclient.grpc import model_config_pb2 as config
 
 from benchmarks.local_triton.install import REQUIREMENTS
 from benchmarks.local_triton.launch import Ports, triton_start
+from benchmarks.program import Start
 from benchmarks.servers.server import LaunchContext, ProtocolWay, ServerSpec
-from benchmarks.start import Start
 from serving.model.manifest import GRAPH_FILE, latest_version
 from serving.model.manifest_json import load_manifest
 

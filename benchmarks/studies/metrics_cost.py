@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from benchmarks import drive
 from benchmarks.checkout import BUNDLED
 from benchmarks.flags import Rounds, Seconds
-from benchmarks.http_load import open_loop
+from benchmarks.http_load import OpenLoop, load_http
 from benchmarks.images import SampleImages, read_images
 from benchmarks.process import cpu_seconds
 from benchmarks.servers.ride import PATIENT, PNG, PNG_WAY, with_flags
@@ -28,7 +29,6 @@ from serving.model.routing import Routed
 CLIENTS = 32
 SCRAPE_EVERY_S = 0.2
 SHARES = (0.0, 0.01)
-_OBJECTIVE_MS = 1_000.0
 _OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 
 
@@ -77,19 +77,14 @@ def counting_seconds(
 ) -> float:
     """Processor time of all that is counted of a request with one image, on average."""
     routed, manifest = engine.classify(images.pixels, engine.rule()), engine.manifest
-    answers = [
-        Routed(
-            routed.probabilities[row : row + 1],
-            routed.experts_used[row : row + 1],
-            routed.router_scores[row : row + 1],
+
+    def answer_of(rows: slice) -> Routed:
+        return Routed(
+            routed.probabilities[rows], routed.experts_used[rows], routed.router_scores[rows]
         )
-        for row in range(len(images))
-    ]
-    nobody = Routed(
-        np.empty((0, manifest.num_classes), dtype=np.float32),
-        np.empty(0, dtype=np.int32),
-        np.empty((0, manifest.num_experts - 1), dtype=np.float32),
-    )
+
+    answers = [answer_of(slice(row, row + 1)) for row in range(len(images))]
+    nobody = answer_of(slice(0))
     metrics = StageMetrics(registry)
     metrics.serve({engine.version: manifest})
     watch = DriftWatch(expected_go_on(manifest), manifest.num_experts)
@@ -117,13 +112,8 @@ def _audited(share: float, images: SampleImages, rate: float, seconds: float) ->
     with running(with_flags(PNG, PATIENT, f"--audit-share={share}"), BUNDLED) as server:
         drive.closed(server, PNG_WAY, images, clients=4, duration_s=min(1, seconds))  # warm
         before = cpu_seconds(server.pid)
-        report = open_loop(
-            PNG_WAY.endpoint(server),
-            PNG_WAY.bodies(images),
-            requests_per_s=rate,
-            duration_s=seconds,
-            objective_ms=_OBJECTIVE_MS,
-        )
+        loop = OpenLoop(rate, seconds, objective_ms=math.inf)
+        report = load_http(PNG_WAY.endpoint(server), PNG_WAY.bodies(images), loop)
         cpu_s, metrics = cpu_seconds(server.pid) - before, drive.metrics(server)
     return (
         f"p50 {report.p50_ms:.1f} ms, p99 {report.p99_ms:.1f} ms, "

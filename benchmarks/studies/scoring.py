@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,9 +23,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.checkout import BUNDLED
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError, ServerFailed
 from benchmarks.flags import Rounds
-from benchmarks.process import PROC, hardware, parse_memory
+from benchmarks.process import hardware, resident_bytes
 from benchmarks.raw import open_session
 from benchmarks.turns import in_turns, median
 from scoring.parts import Kept
@@ -221,7 +222,8 @@ def _memory_lines(images: Path, repeat: int) -> Iterator[str]:
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             started = time.monotonic()
             while process.poll() is None:
-                samples.append(_resident_mib(process.pid))
+                with suppress(ServerFailed):  # it ended meanwhile
+                    samples.append(resident_bytes(process.pid) / 2**20)
                 time.sleep(_SAMPLE_EVERY_S)
             took = time.monotonic() - started
         if process.returncode:
@@ -233,10 +235,3 @@ def _memory_lines(images: Path, repeat: int) -> Iterator[str]:
     fifths = np.array_split(samples[min(5, len(samples) - 1) :], 5)
     most = ", ".join(f"{max(fifth, default=0):.0f}" for fifth in fifths)
     yield f"resident MiB, the most in each fifth of the time: {most} (goal: {MOST_RESIDENT_MIB})"
-
-
-def _resident_mib(pid: int) -> float:
-    try:
-        return parse_memory((PROC / str(pid) / "status").read_text()) / 2**20
-    except OSError:  # it ended meanwhile
-        return 0.0

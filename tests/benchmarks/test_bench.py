@@ -16,11 +16,11 @@ from benchmarks.errors import BenchmarkError, ServerFailed
 from benchmarks.images import read_images
 from benchmarks.perf_analyzer import unsupported
 from benchmarks.plan import Plan
+from benchmarks.program import Start
 from benchmarks.servers.catalogue import OTHER_SERVERS
 from benchmarks.servers.ride import PNG_WAY, WAYS
 from benchmarks.servers.server import ServerSpec, running
 from benchmarks.session import bench_session, choose
-from benchmarks.start import Start
 from benchmarks.store import Store
 
 Ride = Callable[..., "subprocess.CompletedProcess[str]"]
