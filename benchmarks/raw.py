@@ -27,6 +27,7 @@ from serving.model.routing import softmax
 Classify = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], int]]
 """One image, uint8 [1, H, W, 3], to its probabilities [1, C] and how many experts it took."""
 
+_TRIAL_IMAGES = 200
 WORKS = ("routed", "all-experts", "one-graph")
 
 
@@ -119,19 +120,34 @@ def run_bare(
     work: str,
     repository: Path,
     images: SampleImages,
-    count: int,
     threads: int,
+    count: int | None = None,
     pause_ms: float = 0.0,
+    duration_s: float = 0.0,
 ) -> BareResult:
     """Classify `count` images, cycling through `images`, by `threads` threads.
 
-    In a process of its own the processor time is the work's alone.
+    Without a count, a trial says how many whole passes take about `duration_s`. In a process of its
+    own the processor time is the work's alone.
     """
     classifiers = [load_classifier(work, repository) for _ in range(threads)]
     rows = [images.pixels[i : i + 1] for i in range(len(images))]
     for classify in classifiers:  # the first runs allocate
         for row in rows[:20]:
             classify(row)
+    if count is None:
+        trial = _timed(work, classifiers, rows, min(_TRIAL_IMAGES, len(rows)), 0.0)
+        count = images.passes(trial.images_per_s * duration_s)
+    return _timed(work, classifiers, rows, count, pause_ms)
+
+
+def _timed(
+    work: str,
+    classifiers: list[Classify],
+    rows: list[NDArray[np.uint8]],
+    count: int,
+    pause_ms: float,
+) -> BareResult:
     numbers = iter(range(count))  # its `next` is atomic, so threads may share it
     taken: list[tuple[float, int]] = []
 
@@ -144,14 +160,14 @@ def run_bare(
             taken.append((time.perf_counter() - start, used))
 
     cpu, start = time.process_time(), time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(len(classifiers)) as pool:
         list(pool.map(run, classifiers))
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     durations, experts = np.array(taken).T
     p50, p99 = np.percentile(durations, [50, 99])
     return BareResult(
         work=work,
-        threads=threads,
+        threads=len(classifiers),
         images=len(taken),
         images_per_s=len(taken) / wall,
         cpu_ms_per_image=cpu / len(taken) * 1e3,

@@ -25,7 +25,6 @@ from benchmarks.servers.server import HttpWay, ProtocolWay, Running, ServerSpec,
 
 Data = dict[str, Any]
 
-_TRIAL_IMAGES = 200
 _BARE_TIMEOUT_S = 600
 _MODERATE, _TOO_MUCH = 0.7, 3.0
 _MOST_CLIENTS = 64
@@ -42,23 +41,20 @@ def raw(plan: Plan) -> Data:
     results = []
     for work, threads in dict.fromkeys(points):
         plan.say(f"bare ONNX Runtime, {work}, {threads} threads")
-        results.append(_bare_for_a_while(plan, work, threads))
+        results.append(_bare(plan, work, threads))
     # What one client at a time can hope for: processors that rested are slower at first.
     results.append(_bare(plan, "routed", 1, len(plan.images), pause_ms=_PAUSE_MS))
     return {"results": results}
 
 
-def _bare_for_a_while(plan: Plan, work: str, threads: int) -> Data:
-    """In whole passes that take about as long as a point of a table."""
-    trial = _bare(plan, work, threads, min(_TRIAL_IMAGES, len(plan.images)))
-    images = plan.images.passes(trial["images_per_s"] * plan.duration_s)
-    return _bare(plan, work, threads, images)
-
-
-def _bare(plan: Plan, work: str, threads: int, images: int, pause_ms: float = 0.0) -> Data:
-    task = (work, plan.repository, plan.images, images, threads, pause_ms)
+def _bare(
+    plan: Plan, work: str, threads: int, images: int | None = None, pause_ms: float = 0.0
+) -> Data:
+    """Of so many images, or of as many as take about as long as a point of a table."""
+    task = (work, plan.repository, plan.images, threads)
+    run = partial(run_bare, count=images, pause_ms=pause_ms, duration_s=plan.duration_s)
     failed = "bare ONNX Runtime failed"
-    return asdict(in_own_process(run_bare, *task, failed=failed, timeout_s=_BARE_TIMEOUT_S))
+    return asdict(in_own_process(run, *task, failed=failed, timeout_s=_BARE_TIMEOUT_S))
 
 
 def this_server(plan: Plan) -> Data:
@@ -180,7 +176,7 @@ def _int8(plan: Plan) -> Data:
     """The int8 export: bare ONNX Runtime, and this server over gRPC."""
     assert plan.int8 is not None
     quantised = replace(plan, repository=plan.int8)
-    bare = _bare_for_a_while(quantised, "routed", hardware().cores)
+    bare = _bare(quantised, "routed", hardware().cores)
     return {"raw": bare, **_this_server(quantised, WAYS[0])}
 
 

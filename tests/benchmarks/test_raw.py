@@ -36,7 +36,7 @@ def test_the_answers_are_the_engines(
 
 
 def test_threads_share_the_images(repository: Path, engine: Engine, images: SampleImages) -> None:
-    result = run_bare("routed", repository, images, 2 * len(images), threads=2)
+    result = run_bare("routed", repository, images, threads=2, count=2 * len(images))
     used = engine.classify(images.pixels, engine.rule()).experts_used
     assert result.images == 2 * len(images)
     assert result.mean_experts == pytest.approx(float(used.mean()))
