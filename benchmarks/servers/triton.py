@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tritonclient.grpc import model_config_pb2 as config
-
 from benchmarks.local_triton.install import REQUIREMENTS
 from benchmarks.local_triton.launch import Ports, triton_start
 from benchmarks.program import Start
@@ -19,6 +17,17 @@ from serving.model.manifest_json import load_manifest
 _READY = "/v2/health/ready"
 _SETTINGS = "dynamic batching, Python-based ONNX Runtime backend; gRPC"
 
+_ONE_GRAPH_CONFIG = """\
+backend: "onnxruntime"
+max_batch_size: 1024
+input {{ name: "image" data_type: TYPE_UINT8 dims: [{height}, {width}, 3] }}
+output {{ name: "probabilities" data_type: TYPE_FP32 dims: [{classes}] }}
+instance_group {{ count: {cores} kind: KIND_CPU }}
+dynamic_batching {{}}
+parameters {{ key: "intra_op_thread_count" value {{ string_value: "1" }} }}
+"""
+"""One thread for each operator, as the stages have it."""
+
 
 def _start_ride(context: LaunchContext) -> Start:
     return _start(context, context.repository)
@@ -26,7 +35,6 @@ def _start_ride(context: LaunchContext) -> Start:
 
 def _start_one_graph(context: LaunchContext) -> Start:
     from benchmarks.one_graph import merge_experts  # noqa: PLC0415 needs onnx
-    from export.config_pbtxt import BACKEND, as_text, instance_group  # noqa: PLC0415 needs torch
 
     version = latest_version(context.repository)
     manifest = load_manifest(context.repository, version)
@@ -34,28 +42,13 @@ def _start_one_graph(context: LaunchContext) -> Start:
     (model / "1").mkdir(parents=True)
     merged = merge_experts(context.repository, version)
     (model / "1" / GRAPH_FILE).write_bytes(merged.SerializeToString())
-    spec = manifest.image
-    described = config.ModelConfig(
-        name=model.name,
-        backend=BACKEND,
-        max_batch_size=1024,
-        input=[
-            config.ModelInput(
-                name="image",
-                data_type=config.TYPE_UINT8,
-                dims=[spec.height, spec.width, 3],
-            )
-        ],
-        output=[
-            config.ModelOutput(
-                name="probabilities", data_type=config.TYPE_FP32, dims=[manifest.num_classes]
-            )
-        ],
-        instance_group=[instance_group(context.cores)],
-        dynamic_batching=config.ModelDynamicBatching(),
+    config = _ONE_GRAPH_CONFIG.format(
+        height=manifest.image.height,
+        width=manifest.image.width,
+        classes=manifest.num_classes,
+        cores=context.cores,
     )
-    described.parameters["intra_op_thread_count"].string_value = "1"  # as the stages have it
-    (model / "config.pbtxt").write_text(as_text(described))
+    (model / "config.pbtxt").write_text(config)
     return _start(context, model.parent)
 
 
