@@ -24,7 +24,7 @@ monitoring-test: $(DEV_ENV)/installed prometheus
 	$(DEV_ENV)/bin/pytest tests/monitoring
 
 triton: $(SERVE_ENV)/installed
-	$(SERVE_ENV)/bin/python -m benchmarks.local_triton model_repository $(TRITON_FLAGS)
+	$(SERVE_ENV)/bin/python -m benchmarks local-triton model_repository $(TRITON_FLAGS)
 
 lint: $(DEV_ENV)/installed
 	$(DEV_ENV)/bin/ruff format --check .
@@ -52,7 +52,7 @@ $(DEV_ENV)/installed: pyproject.toml constraints.txt | python
 # The load generator that tests and `ride bench` use, into .tools; as root on Debian also the library
 # that it needs. It is for Linux on x86-64; elsewhere its tests are skipped.
 perf-analyzer: $(DEV_ENV)/installed
-	$(DEV_ENV)/bin/python -m benchmarks.perf_analyzer
+	$(DEV_ENV)/bin/python -m benchmarks install perf-analyzer
 
 # The browser of the console's tests; as root on Debian it is installed, elsewhere they are skipped.
 chromium:
@@ -78,7 +78,7 @@ prometheus:
 
 # A real Triton for tests, into .tools: for Linux on x86-64; elsewhere its tests are skipped.
 triton-environment: $(DEV_ENV)/installed
-	$(DEV_ENV)/bin/python -m benchmarks.local_triton --install-only
+	$(DEV_ENV)/bin/python -m benchmarks install triton
 
 # Python 3.11 or newer that can make virtual environments (Debian ships that part separately).
 python:

@@ -94,7 +94,7 @@ def bench(
     """
     from benchmarks.images import read_images
     from benchmarks.plan import Plan
-    from benchmarks.servers.catalogue import CONTENDERS
+    from benchmarks.servers.catalogue import OTHER_SERVERS
     from benchmarks.session import bench_session
 
     every = _QUICK_EVERY if quick else 1
@@ -111,7 +111,7 @@ def bench(
     bench_session(
         plan,
         output,
-        servers=_names(servers or ("none" if quick else "all"), list(CONTENDERS)),
+        servers=_names(servers or ("none" if quick else "all"), list(OTHER_SERVERS)),
         growth=not quick if growth is None else growth,
         only=only or [],
         resume=resume,

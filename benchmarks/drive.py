@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 import urllib.request
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import http_load, perf_analyzer
+from prometheus_client.parser import text_string_to_metric_families
+
 from benchmarks.errors import LoadFailed, LoadTimedOut
-from benchmarks.http_load import HttpReport, Target
-from benchmarks.images import Images, write_input_data
+from benchmarks.http_load import ClosedLoop, HttpReport, load_http
+from benchmarks.images import SampleImages, write_input_data
+from benchmarks.perf_analyzer import PerfReport, run_perf_analyzer
 from benchmarks.process import cpu_seconds, resident_bytes
-from benchmarks.servers.contender import HttpWay, ProtocolWay, Running
+from benchmarks.servers.server import HttpWay, ProtocolWay, Running
 
 _TRIAL_REQUESTS = 200
 _TRIAL_TIMEOUT_S, _TIMEOUT_S, _SLOWEST = 60.0, 30.0, 4.0
@@ -49,7 +52,7 @@ class Point:
 def closed(
     server: Running,
     way: HttpWay | ProtocolWay,
-    images: Images,
+    images: SampleImages,
     *,
     clients: int,
     duration_s: float,
@@ -66,18 +69,18 @@ def closed(
         LoadFailed: if a request failed, or the load generator did.
         ServerFailed: if the server's process ended.
     """
+    load = _Load(server, way, images, clients)
     if trial is None:
         trial = min(_TRIAL_REQUESTS, len(images))
-    asked, _ = _ask_twice(server, way, images, trial, clients, _TRIAL_TIMEOUT_S)
+    asked, _ = load.with_cost(trial, _TRIAL_TIMEOUT_S)
     if requests is None:
-        enough = max(asked.per_s * duration_s, _LEAST_REQUESTS_A_CLIENT * clients)
+        enough = max(asked.requests_per_s * duration_s, _LEAST_REQUESTS_A_CLIENT * clients)
         requests = min(_MOST_REQUESTS, images.passes(enough))
-    timeout_s = _TIMEOUT_S + _SLOWEST * requests / asked.per_s
-    asked, cpu_s = _ask_twice(server, way, images, requests, clients, timeout_s)
+    asked, cpu_s = load.with_cost(requests, _TIMEOUT_S + _SLOWEST * requests / asked.requests_per_s)
     return Point(
         clients=clients,
         images=requests,
-        images_per_s=asked.per_s,
+        images_per_s=asked.requests_per_s,
         mean_ms=asked.mean_ms,
         p50_ms=asked.p50_ms,
         p99_ms=asked.p99_ms,
@@ -87,128 +90,67 @@ def closed(
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What a load generator of either kind saw."""
+class _Load:
+    """Clients of a server."""
 
-    per_s: float
-    mean_ms: float
-    p50_ms: float
-    p99_ms: float
+    server: Running
+    way: HttpWay | ProtocolWay
+    images: SampleImages
+    clients: int
 
+    def with_cost(self, requests: int, timeout_s: float) -> tuple[PerfReport | HttpReport, float]:
+        """What was seen, and the processor time in seconds that it took the server.
 
-def _ask_twice(
-    server: Running,
-    way: HttpWay | ProtocolWay,
-    images: Images,
-    requests: int,
-    clients: int,
-    timeout_s: float,
-) -> tuple[_Asked, float]:
-    """What was seen, and the processor time in seconds that it took the server.
-
-    A load that hangs is tried once more: perf_analyzer does so now and then.
-    """
-    for tries_left in (1, 0):
-        before = cpu_seconds(server.pid)
+        A load that hangs is tried once more: perf_analyzer does so now and then.
+        """
+        before = cpu_seconds(self.server.pid)
         try:
-            asked = _ask(server, way, images, requests, clients, timeout_s)
+            asked = self._ask(requests, timeout_s)
         except LoadTimedOut:
-            if not tries_left:
-                raise
-        else:
-            return asked, cpu_seconds(server.pid) - before
-    raise AssertionError("the last try returns or raises")
+            before = cpu_seconds(self.server.pid)
+            asked = self._ask(requests, timeout_s)
+        return asked, cpu_seconds(self.server.pid) - before
+
+    def _ask(self, requests: int, timeout_s: float) -> PerfReport | HttpReport:
+        if isinstance(self.way, HttpWay):
+            loop = ClosedLoop(requests, self.clients, timeout_s)
+            report = load_http(self.way.endpoint(self.server), self.way.bodies(self.images), loop)
+            if report.answered < requests:
+                raise LoadFailed(f"not all of {requests} requests were answered: {report.statuses}")
+            return report
+        model, protocol = self.way.model, self.way.protocol
+        with tempfile.TemporaryDirectory() as folder:
+            data = Path(folder) / "images.json"
+            write_input_data(self.images, data, batched=self.way.batched)
+            port = self.server.grpc_port if protocol == "grpc" else self.server.port
+            flags = ["--input-data", str(data), *self.way.flags]
+            address = f"127.0.0.1:{port}"
+            return run_perf_analyzer(
+                address,
+                model,
+                protocol,
+                flags,
+                requests=requests,
+                clients=self.clients,
+                timeout_s=timeout_s,
+            )
 
 
-def _ask(
-    server: Running,
-    way: HttpWay | ProtocolWay,
-    images: Images,
-    requests: int,
-    clients: int,
-    timeout_s: float,
-) -> _Asked:
-    if isinstance(way, HttpWay):
-        report = http_load.closed_loop(
-            target(server, way),
-            way.bodies(images),
-            requests=requests,
-            clients=clients,
-            timeout_s=timeout_s,
-        )
-        if report.answered < requests:
-            raise LoadFailed(f"not all of {requests} requests were answered: {report.statuses}")
-        return _Asked(report.answered_per_s, report.mean_ms, report.p50_ms, report.p99_ms)
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "images.json"
-        write_input_data(images, data, "image", batched=way.batched)
-        port = server.grpc_port if way.protocol == "grpc" else server.port
-        measured = perf_analyzer.measure(
-            f"127.0.0.1:{port}",
-            way.model,
-            way.protocol,
-            ["--input-data", str(data), *way.flags],
-            requests=requests,
-            clients=clients,
-            timeout_s=timeout_s,
-        )
-    return _Asked(measured.requests_per_s, measured.mean_ms, measured.p50_ms, measured.p99_ms)
-
-
-def open_(
-    server: Running,
-    way: HttpWay,
-    images: Images,
-    *,
-    requests_per_s: float,
-    duration_s: float,
-    objective_ms: float,
-) -> HttpReport:
-    """Load from many independent users; see `benchmarks.http_load`."""
-    return http_load.open_loop(
-        target(server, way),
-        way.bodies(images),
-        requests_per_s=requests_per_s,
-        duration_s=duration_s,
-        objective_ms=objective_ms,
-    )
-
-
-def target(server: Running, way: HttpWay) -> Target:
-    """Where a way leads on a running server."""
-    return Target(server.port, way.path, dict(way.headers))
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What this server counted of images so far."""
-
-    images: float
-    experts: float
-
-    def mean_experts_since(self, before: Counted) -> float:
-        """Experts an image between two counts; NaN if there was none."""
-        images = self.images - before.images
-        return (self.experts - before.experts) / images if images else float("nan")
-
-
-def counted(server: Running) -> Counted:
-    """Read this server's own metrics."""
+def metrics(server: Running) -> Mapping[str, float]:
+    """This server's own metrics: each sample's name and its sum over all labels; 0 for others."""
     url = f"http://127.0.0.1:{server.port}/metrics"
     with urllib.request.urlopen(url, timeout=30) as answer:
-        return parse_counted(answer.read().decode())
+        families = text_string_to_metric_families(answer.read().decode())
+    totals: defaultdict[str, float] = defaultdict(float)
+    for sample in (sample for family in families for sample in family.samples):
+        totals[sample.name] += sample.value
+    return totals
 
 
-def parse_counted(metrics: str) -> Counted:
-    """Images and experts in the text of `/metrics`.
-
-    Raises:
-        LoadFailed: if they are not there.
-    """
-    values = []
-    for suffix in ("count", "sum"):
-        found = re.search(rf"^ride_experts_per_image_{suffix} (\S+)$", metrics, re.MULTILINE)
-        if found is None:
-            raise LoadFailed("the server's metrics do not tell the experts of an image")
-        values.append(float(found[1]))
-    return Counted(*values)
+def mean_experts(before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
+    """Experts of an image between two readings of this server's metrics; None if there was none."""
+    images, experts = (
+        after[name] - before[name]
+        for name in ("ride_experts_per_image_count", "ride_experts_per_image_sum")
+    )
+    return experts / images if images else None

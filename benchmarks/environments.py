@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 from benchmarks.errors import ToolMissing
+from benchmarks.program import run
 
 ORT = "onnxruntime==1.31.1"
 """The runtime in every server's environment: the release that constraints.txt has for ours."""
@@ -22,14 +22,10 @@ def environment(folder: Path, requirements: tuple[str, ...]) -> Path:
     wanted = "\n".join(requirements)
     if stamp.is_file() and stamp.read_text() == wanted:
         return python
-    _run([sys.executable, "-m", "venv", "--clear", str(folder)])
-    _run([str(python), "-m", "pip", "install", "--quiet", *requirements])
+    for command in (
+        [sys.executable, "-m", "venv", "--clear", str(folder)],
+        [str(python), "-m", "pip", "install", "--quiet", *requirements],
+    ):
+        run(command, "can't be installed", ToolMissing)
     stamp.write_text(wanted)
     return python
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
-        raise ToolMissing(f"can't be installed: {lines[-1].strip()}")

@@ -1,17 +1,16 @@
-"""Values of flags that several measurements have."""
+"""Flags that several commands have, each declared once."""
 
 from __future__ import annotations
 
-import argparse
+from pathlib import Path
+from typing import Annotated
 
+import typer
 
-def seconds(text: str) -> float:
-    """For how long to measure.
-
-    Raises:
-        argparse.ArgumentTypeError: if it is no time that anybody would wait.
-    """
-    value = float(text)
-    if not 0 < value < 3_600:
-        raise argparse.ArgumentTypeError("must lie between 0 and 3600")
-    return value
+Seconds = Annotated[
+    float, typer.Option(min=0.001, max=3_600, help="To measure each figure, about.")
+]
+Rounds = Annotated[int, typer.Option(min=1, help="In each of which all take their turn.")]
+Repository = Annotated[
+    Path, typer.Argument(metavar="[MODEL_REPOSITORY]", help="Model repository.", show_default=False)
+]

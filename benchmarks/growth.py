@@ -6,7 +6,6 @@ that every image takes all experts and the work is the same at every point.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,18 +15,16 @@ import torch
 
 from benchmarks import drive
 from benchmarks.errors import LoadFailed
-from benchmarks.images import Images, random_images
+from benchmarks.images import SampleImages, noise_images
 from benchmarks.plan import Plan
-from benchmarks.servers.contender import HttpWay, running
-from benchmarks.servers.ride import PIXELS_WAY, WAYS, with_flags
+from benchmarks.servers.ride import PATIENT, PIXELS_WAY, WAYS, with_flags
+from benchmarks.servers.server import HttpWay, running
 from export.graphs import split_model
 from export.repository import publish, staged_version
 from serving.model.manifest import ImageSpec, Manifest
 from training.costs import multiply_adds
 from training.model import RideModel
 from training.presets import preset
-
-_PATIENCE_MS = 600_000
 
 IMAGE_SIZES = (32, 64, 128, 224)
 BATCHES = (1, 4, 16, 64, 256)
@@ -46,14 +43,14 @@ def growth(plan: Plan) -> dict[str, Any]:
         for size in IMAGE_SIZES:
             plan.say(f"growth: images of {size} by {size} pixels")
             repository = export_random(size, Path(folder) / str(size))
-            rows["image_size"].append(_point(plan, repository, size, 1, 4, duration_s))
+            rows["image_size"].append(_point(repository, size, 1, 4, duration_s))
         small = Path(folder) / str(IMAGE_SIZES[0])
         for batch in BATCHES:
             plan.say(f"growth: {batch} images a request")
-            rows["batch"].append(_point(plan, small, IMAGE_SIZES[0], batch, 4, duration_s))
+            rows["batch"].append(_point(small, IMAGE_SIZES[0], batch, 4, duration_s))
         for clients in CLIENTS:
             plan.say(f"growth: {clients} clients")
-            rows["clients"].append(_point(plan, small, IMAGE_SIZES[0], 1, clients, duration_s))
+            rows["clients"].append(_point(small, IMAGE_SIZES[0], 1, clients, duration_s))
     return rows
 
 
@@ -84,19 +81,17 @@ def export_random(size: int, target: Path) -> Path:
 
 
 def _point(
-    plan: Plan, repository: Path, size: int, batch: int, clients: int, duration_s: float
+    repository: Path, size: int, batch: int, clients: int, duration_s: float
 ) -> dict[str, Any]:
-    images = random_images(_IMAGES, size)
+    images = noise_images(_IMAGES, size)
     way = HttpWay(
         PIXELS_WAY.path,
         lambda some: [_batch(some, start, batch) for start in range(_IMAGES)],
         PIXELS_WAY.headers,
     )
-    folder = plan.folder("growth")
     try:
         # Every answer is wanted here, however long it takes.
-        patient = with_flags(WAYS[0], f"--latency-objective-ms={_PATIENCE_MS}")
-        with running(patient, Path(sys.executable), repository, folder) as server:
+        with running(with_flags(WAYS[0], PATIENT), repository) as server:
             point = drive.closed(
                 server, way, images, clients=clients, duration_s=duration_s, trial=clients
             )
@@ -108,5 +103,5 @@ def _point(
     return result
 
 
-def _batch(images: Images, start: int, batch: int) -> bytes:
+def _batch(images: SampleImages, start: int, batch: int) -> bytes:
     return b"".join(images.pixels[(start + i) % _IMAGES].tobytes() for i in range(batch))

@@ -1,7 +1,5 @@
 """A load generator for HTTP: any path, a new body in every request, closed or open loop.
 
-    python -m benchmarks.http_load < load.json        prints what it measured as JSON
-
 perf_analyzer speaks the Open Inference Protocol only and stops at the first error; this one posts
 image files too, and counts refusals. It runs in a process of its own, so that its processor time
 is not the server's. Two ways to ask:
@@ -15,22 +13,20 @@ is not the server's. Two ways to ask:
 from __future__ import annotations
 
 import asyncio
-import base64
 import collections
-import json
+import math
 import random
-import subprocess
-import sys
+import resource
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
 
 import httptools
 import numpy as np
+import uvloop
 
-from benchmarks.errors import LoadFailed, LoadTimedOut
+from benchmarks.program import in_own_process
 
 _REFUSED = (429, 503)
 _GRACE_S = 30
@@ -38,12 +34,35 @@ _MOST_CONNECTIONS = 4_000
 
 
 @dataclass(frozen=True)
-class Target:
+class Endpoint:
     """Where requests go: `http://127.0.0.1:port` + path, and the headers that they carry."""
 
     port: int
     path: str
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ClosedLoop:
+    """`clients` connections send `requests` requests, each one after the other."""
+
+    requests: int
+    clients: int
+    timeout_s: float = 300
+
+
+@dataclass(frozen=True)
+class OpenLoop:
+    """Requests at random moments for `duration_s`; answers within `objective_ms` are counted."""
+
+    requests_per_s: float
+    duration_s: float
+    objective_ms: float
+
+    @property
+    def timeout_s(self) -> float:
+        """With time for the last answers, and for a process to start."""
+        return self.duration_s + _GRACE_S + 30
 
 
 @dataclass(frozen=True)
@@ -78,72 +97,26 @@ class HttpReport:
     generator_cpu_s: float
     statuses: dict[str, int]
 
+    @property
+    def requests_per_s(self) -> float:
+        """As perf_analyzer calls what was answered."""
+        return self.answered_per_s
 
-def closed_loop(
-    target: Target,
-    bodies: Sequence[bytes],
-    *,
-    requests: int,
-    clients: int,
-    timeout_s: float = 300,
+
+def load_http(
+    endpoint: Endpoint, bodies: Sequence[bytes], loop: ClosedLoop | OpenLoop
 ) -> HttpReport:
-    """`clients` connections send `requests` requests, each one after the other.
+    """Send bodies in turn, in a process of its own.
 
     Raises:
         LoadFailed: if the generator ended with an error or took too long.
     """
-    return _spawn(target, bodies, {"requests": requests, "clients": clients}, timeout_s)
-
-
-def open_loop(
-    target: Target,
-    bodies: Sequence[bytes],
-    *,
-    requests_per_s: float,
-    duration_s: float,
-    objective_ms: float,
-) -> HttpReport:
-    """Requests at random moments for `duration_s`; answers within `objective_ms` are counted.
-
-    Raises:
-        LoadFailed: if the generator ended with an error or took too long.
-    """
-    load = {"rate": requests_per_s, "duration_s": duration_s, "objective_ms": objective_ms}
-    return _spawn(target, bodies, load, duration_s + _GRACE_S + 30)
-
-
-def _spawn(
-    target: Target, bodies: Sequence[bytes], load: dict[str, float], timeout_s: float
-) -> HttpReport:
-    task = {
-        "target": asdict(target),
-        "bodies": [base64.b64encode(body).decode() for body in bodies],
-        **load,
-    }
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.http_load"],
-            input=json.dumps(task),
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-            cwd=Path(__file__).resolve().parents[1],
-        )
-    except subprocess.TimeoutExpired:
-        raise LoadTimedOut(f"the load took more than {timeout_s:g} s") from None
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise LoadFailed(f"the HTTP load generator failed: {lines[-1]}")
-    return HttpReport(**json.loads(done.stdout))
+    failed, timeout_s = "the HTTP load generator failed", loop.timeout_s
+    return in_own_process(_generate, endpoint, bodies, loop, failed=failed, timeout_s=timeout_s)
 
 
 def allow_many_files() -> None:
     """Raise this process's limit of open files, and of those it starts, as far as is allowed."""
-    try:
-        import resource  # noqa: PLC0415 not on Windows
-    except ModuleNotFoundError:
-        return
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -172,24 +145,20 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            self.close()
+            self._close()
 
     def on_message_complete(self) -> None:
-        if not self._parser.should_keep_alive():
-            self.close_quietly()
         self._answer(self._parser.get_status_code())
+        if not self._parser.should_keep_alive():
+            self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 asyncio's signature
-        self.closed = True
-        self._answer(-1)
+        self._close()
 
-    def close_quietly(self) -> None:
+    def _close(self) -> None:
         self.closed = True
         if self._transport is not None:
             self._transport.close()
-
-    def close(self) -> None:
-        self.close_quietly()
         self._answer(-1)
 
     def _answer(self, status: int) -> None:
@@ -197,14 +166,14 @@ class _Connection(asyncio.Protocol):
             self._answered.set_result(status)
 
 
-class _Load:
+class _Generator:
     """Sends requests and keeps what came of each."""
 
-    def __init__(self, target: Target, bodies: Sequence[bytes]) -> None:
-        self._port = target.port
-        head = "".join(f"{name}: {value}\r\n" for name, value in target.headers.items())
+    def __init__(self, endpoint: Endpoint, bodies: Sequence[bytes]) -> None:
+        self._port = endpoint.port
+        head = "".join(f"{name}: {value}\r\n" for name, value in endpoint.headers.items())
         self._requests = [
-            f"POST {target.path} HTTP/1.1\r\nHost: 127.0.0.1:{target.port}\r\n{head}"
+            f"POST {endpoint.path} HTTP/1.1\r\nHost: 127.0.0.1:{endpoint.port}\r\n{head}"
             f"Content-Length: {len(body)}\r\n\r\n".encode()
             + body
             for body in bodies
@@ -213,7 +182,8 @@ class _Load:
         self.latencies_s: list[float] = []
         self._idle: list[_Connection] = []
 
-    async def closed(self, requests: int, clients: int) -> None:
+    async def closed(self, requests: int, clients: int) -> int:
+        """Returns how many requests were due: all."""
         numbers = iter(range(requests))
 
         async def client() -> None:
@@ -221,6 +191,7 @@ class _Load:
                 await self._one(number, time.perf_counter())
 
         await asyncio.gather(*(client() for _ in range(clients)))
+        return requests
 
     async def open(self, rate: float, duration_s: float) -> int:
         """Returns how many requests were due."""
@@ -269,54 +240,37 @@ class _Load:
         return connection
 
 
-async def _run(task: dict[str, Any]) -> HttpReport:
-    bodies = [base64.b64decode(body) for body in task["bodies"]]
-    load = _Load(Target(**task["target"]), bodies)
+def _generate(
+    endpoint: Endpoint, bodies: Sequence[bytes], loop: ClosedLoop | OpenLoop
+) -> HttpReport:
+    allow_many_files()
+    generator = _Generator(endpoint, bodies)
     cpu, start = time.process_time(), time.perf_counter()
-    if "rate" in task:
-        due = await load.open(task["rate"], task["duration_s"])
-        seconds = task["duration_s"]
-    else:
-        due = task["requests"]
-        await load.closed(due, task["clients"])
-        seconds = time.perf_counter() - start
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        if isinstance(loop, OpenLoop):
+            due = runner.run(generator.open(loop.requests_per_s, loop.duration_s))
+        else:
+            due = runner.run(generator.closed(loop.requests, loop.clients))
     elapsed = time.perf_counter() - start  # answers may come after the last request
-    latencies_ms = np.array(load.latencies_s) * 1e3
-    p50, p90, p99 = (
-        np.percentile(latencies_ms, [50, 90, 99]) if len(latencies_ms) else (0.0, 0.0, 0.0)
-    )
-    answered = load.statuses[200]
-    refused = sum(load.statuses[status] for status in _REFUSED)
+    asked, objective_ms = elapsed, math.inf
+    if isinstance(loop, OpenLoop):
+        asked, objective_ms = loop.duration_s, loop.objective_ms
+    latencies_ms = np.array(generator.latencies_s or [0.0]) * 1e3
+    p50, p90, p99 = (float(value) for value in np.percentile(latencies_ms, [50, 90, 99]))
+    answered = generator.statuses[200]
+    refused = sum(generator.statuses[status] for status in _REFUSED)
+    good = int((latencies_ms <= objective_ms).sum()) if answered else 0
     return HttpReport(
-        offered_per_s=due / seconds,
+        offered_per_s=due / asked,
         answered=answered,
         refused=refused,
-        failed=sum(load.statuses.values()) - answered - refused,
+        failed=sum(generator.statuses.values()) - answered - refused,
         answered_per_s=answered / elapsed,
-        within_objective_per_s=int((latencies_ms <= task.get("objective_ms", np.inf)).sum())
-        / seconds,
-        mean_ms=float(latencies_ms.mean()) if len(latencies_ms) else 0.0,
-        p50_ms=float(p50),
-        p90_ms=float(p90),
-        p99_ms=float(p99),
+        within_objective_per_s=good / asked,
+        mean_ms=float(latencies_ms.mean()),
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
         generator_cpu_s=time.process_time() - cpu,
-        statuses={str(status): count for status, count in load.statuses.items()},
+        statuses={str(status): count for status, count in generator.statuses.items()},
     )
-
-
-def main() -> None:
-    """Read a task from standard input, run it, print the report."""
-    task = json.load(sys.stdin)
-    allow_many_files()
-    try:
-        import uvloop  # noqa: PLC0415 not on Windows
-
-        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    except ModuleNotFoundError:
-        runner = asyncio.Runner()
-    with runner:
-        print(json.dumps(asdict(runner.run(_run(task)))))
-
-
-if __name__ == "__main__":
-    main()

@@ -17,13 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.checkout import TEST_IMAGES
 from benchmarks.errors import BenchmarkError
-
-TEST_IMAGES = Path(__file__).resolve().parents[1] / "tests" / "data" / "cifar100" / "test.parquet"
 
 
 @dataclass(frozen=True)
-class Images:
+class SampleImages:
     """Images, each in two forms.
 
     Attributes:
@@ -42,7 +41,7 @@ class Images:
         return max(1, round(images / len(self))) * len(self)
 
 
-def read_images(file: Path = TEST_IMAGES, every: int = 1) -> Images:
+def read_images(file: Path = TEST_IMAGES, every: int = 1) -> SampleImages:
     """Read every n-th image of a Parquet file with PNG bytes in `img`.
 
     Raises:
@@ -57,10 +56,10 @@ def read_images(file: Path = TEST_IMAGES, every: int = 1) -> Images:
             f"{file} can't be read ({error}): run this in a checkout of the repository"
         ) from error
     files = tuple(row["bytes"] for row in rows[::every])
-    return Images(np.stack([decode(data) for data in files]), files)
+    return SampleImages(np.stack([decode(data) for data in files]), files)
 
 
-def random_images(count: int, size: int) -> Images:
+def noise_images(count: int, size: int) -> SampleImages:
     """Seeded noise of `size` by `size` pixels, for networks that were never trained."""
     pixels = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
     files = []
@@ -68,7 +67,7 @@ def random_images(count: int, size: int) -> Images:
         file = io.BytesIO()
         Image.fromarray(image).save(file, "PNG")
         files.append(file.getvalue())
-    return Images(pixels, tuple(files))
+    return SampleImages(pixels, tuple(files))
 
 
 def decode(file: bytes) -> NDArray[np.uint8]:
@@ -76,24 +75,15 @@ def decode(file: bytes) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
 
 
-def write_input_data(
-    images: Images, file: Path, tensor: str, batch: int = 1, *, batched: bool = False
-) -> None:
-    """Write the file that perf_analyzer's `--input-data` takes: `batch` images a request.
+def write_input_data(images: SampleImages, file: Path, *, batched: bool) -> None:
+    """Write the file that perf_analyzer's `--input-data` takes: an image a request.
 
     The shape includes the batch where the model's `max_batch_size` is 0; a `batched` model has
     another and takes one image a row.
     """
-    count = len(images)
-    requests = [np.arange(i, i + batch) % count for i in range(0, count, batch)]
-    _, height, width, channels = images.pixels.shape
+    shape = images.pixels.shape[1:] if batched else (1, *images.pixels.shape[1:])
     rows = [
-        {
-            tensor: {
-                "b64": base64.b64encode(images.pixels[request].tobytes()).decode(),
-                "shape": [height, width, channels] if batched else [batch, height, width, channels],
-            }
-        }
-        for request in requests
+        {"image": {"b64": base64.b64encode(image.tobytes()).decode(), "shape": shape}}
+        for image in images.pixels
     ]
     file.write_text(json.dumps({"data": rows}))

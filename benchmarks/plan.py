@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.images import Images
-from benchmarks.perf_analyzer import TOOLS
+from benchmarks.checkout import TOOLS
+from benchmarks.images import SampleImages
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Plan:
     """
 
     repository: Path
-    images: Images
+    images: SampleImages
     every: int
     duration_s: float
     clients: Sequence[int]
@@ -37,7 +37,3 @@ class Plan:
     int8: Path | None = None
     tools: Path = TOOLS
     say: Callable[[str], None] = print
-
-    def folder(self, server: str) -> Path:
-        """Where a server writes while it is measured."""
-        return self.tools / "running" / server

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.errors import ServerFailed
 
 PROC = Path("/proc")
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _INSTRUCTION_SETS = (
     "avx2",
     "avx512f",
@@ -34,7 +34,7 @@ class Stat:
 
 
 @dataclass(frozen=True)
-class Machine:
+class Hardware:
     """What figures depend on: the processor's name, its cores and what it can do."""
 
     processor: str
@@ -63,7 +63,7 @@ def parse_memory(status: str) -> int:
     return 0
 
 
-def parse_machine(cpuinfo: str, meminfo: str, cores: int) -> Machine:
+def parse_hardware(cpuinfo: str, meminfo: str, cores: int) -> Hardware:
     """Read `/proc/cpuinfo` and `/proc/meminfo`."""
     values: dict[str, str] = {}
     for line in cpuinfo.splitlines():
@@ -73,7 +73,7 @@ def parse_machine(cpuinfo: str, meminfo: str, cores: int) -> Machine:
     kibibytes = next(
         (int(line.split()[1]) for line in meminfo.splitlines() if line.startswith("MemTotal:")), 0
     )
-    return Machine(
+    return Hardware(
         processor=values.get("model name", "an unnamed processor"),
         cores=cores,
         instruction_sets=tuple(name for name in _INSTRUCTION_SETS if name in flags),
@@ -81,10 +81,10 @@ def parse_machine(cpuinfo: str, meminfo: str, cores: int) -> Machine:
     )
 
 
-def machine() -> Machine:
-    """This machine."""
+def hardware() -> Hardware:
+    """Of this machine."""
     cores = len(os.sched_getaffinity(0))
-    return parse_machine((PROC / "cpuinfo").read_text(), (PROC / "meminfo").read_text(), cores)
+    return parse_hardware((PROC / "cpuinfo").read_text(), (PROC / "meminfo").read_text(), cores)
 
 
 def family(pid: int) -> list[int]:

@@ -1,7 +1,5 @@
 """What the model's work costs without any server: bare ONNX Runtime.
 
-    python -m benchmarks.raw model_repository --work routed --images 4000
-
 One thread a core, each with sessions of its own and one image at a time: nothing is shared, nothing
 waits, so no server can do the same work in less. `all-experts` runs every expert on every image,
 `one-graph` the same as a single graph, which is what one would serve without routing.
@@ -9,13 +7,10 @@ waits, so no server can do the same work in less. `all-experts` runs every exper
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +18,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from benchmarks.images import Images, read_images
+from benchmarks.images import SampleImages
 from serving.model.manifest import Manifest
 from serving.model.manifest_json import load_manifest
 from serving.model.repository import graph_models, graph_path, latest_version
@@ -33,11 +28,12 @@ from serving.model.stage_signature import StageSignature
 Classify = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], int]]
 """One image, uint8 [1, H, W, 3], to its probabilities [1, C] and how many experts it took."""
 
+_TRIAL_IMAGES = 200
 WORKS = ("routed", "all-experts", "one-graph")
 
 
 @dataclass(frozen=True)
-class RawResult:
+class BareResult:
     """What bare ONNX Runtime does.
 
     Attributes:
@@ -63,7 +59,7 @@ class RawResult:
     pause_ms: float = 0.0
 
 
-def session(graph: Path | bytes) -> ort.InferenceSession:
+def open_session(graph: Path | bytes) -> ort.InferenceSession:
     """A session with one thread, as the server makes them."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -72,14 +68,14 @@ def session(graph: Path | bytes) -> ort.InferenceSession:
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def build(work: str, repository: Path) -> Classify:
+def load_classifier(work: str, repository: Path) -> Classify:
     """Load sessions for one thread."""
     version = latest_version(repository)
     manifest = load_manifest(repository, version)
     if work == "one-graph":
         return _one_graph(repository, manifest, version)
     names = graph_models(manifest.num_experts)
-    stages = [session(repository / graph_path(name, version)) for name in names]
+    stages = [open_session(repository / graph_path(name, version)) for name in names]
     return _by_stages(stages, manifest, may_stop=work == "routed")
 
 
@@ -112,7 +108,7 @@ def _by_stages(
 def _one_graph(repository: Path, manifest: Manifest, version: int) -> Classify:
     from benchmarks.one_graph import merge_experts  # noqa: PLC0415 needs onnx
 
-    merged = session(merge_experts(repository, version).SerializeToString())
+    merged = open_session(merge_experts(repository, version).SerializeToString())
 
     def classify(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], int]:
         (probabilities,) = merged.run(["probabilities"], {"image": image})
@@ -121,83 +117,63 @@ def _one_graph(repository: Path, manifest: Manifest, version: int) -> Classify:
     return classify
 
 
-def measure(
+def run_bare(
     work: str,
     repository: Path,
-    images: Images,
-    count: int,
+    images: SampleImages,
     threads: int,
+    count: int | None = None,
     pause_ms: float = 0.0,
-) -> RawResult:
-    """Classify `count` images, cycling through `images`, by `threads` threads."""
-    classifiers = [build(work, repository) for _ in range(threads)]
+    duration_s: float = 0.0,
+) -> BareResult:
+    """Classify `count` images, cycling through `images`, by `threads` threads.
+
+    Without a count, a trial says how many whole passes take about `duration_s`. In a process of its
+    own the processor time is the work's alone.
+    """
+    classifiers = [load_classifier(work, repository) for _ in range(threads)]
     rows = [images.pixels[i : i + 1] for i in range(len(images))]
     for classify in classifiers:  # the first runs allocate
         for row in rows[:20]:
             classify(row)
-    numbers = iter(range(count))
-    durations: list[float] = []
-    experts: list[int] = []
+    if count is None:
+        trial = _timed(work, classifiers, rows, min(_TRIAL_IMAGES, len(rows)), 0.0)
+        count = images.passes(trial.images_per_s * duration_s)
+    return _timed(work, classifiers, rows, count, pause_ms)
+
+
+def _timed(
+    work: str,
+    classifiers: list[Classify],
+    rows: list[NDArray[np.uint8]],
+    count: int,
+    pause_ms: float,
+) -> BareResult:
+    numbers = iter(range(count))  # its `next` is atomic, so threads may share it
+    taken: list[tuple[float, int]] = []
 
     def run(classify: Classify) -> None:
-        for number in _shared(numbers):
+        for number in numbers:
             if pause_ms:
                 time.sleep(pause_ms / 1e3)
             start = time.perf_counter()
             _, used = classify(rows[number % len(rows)])
-            durations.append(time.perf_counter() - start)
-            experts.append(used)
+            taken.append((time.perf_counter() - start, used))
 
-    workers = [threading.Thread(target=run, args=(classify,)) for classify in classifiers]
     cpu, start = time.process_time(), time.perf_counter()
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    with ThreadPoolExecutor(len(classifiers)) as pool:
+        list(pool.map(run, classifiers))
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    durations, experts = np.array(taken).T
     p50, p99 = np.percentile(durations, [50, 99])
-    return RawResult(
+    return BareResult(
         work=work,
-        threads=threads,
-        images=len(experts),
-        images_per_s=len(experts) / wall,
-        cpu_ms_per_image=cpu / len(experts) * 1e3,
-        mean_experts=sum(experts) / len(experts),
+        threads=len(classifiers),
+        images=len(taken),
+        images_per_s=len(taken) / wall,
+        cpu_ms_per_image=cpu / len(taken) * 1e3,
+        mean_experts=float(experts.mean()),
         p50_ms=float(p50) * 1e3,
         p99_ms=float(p99) * 1e3,
         pause_ms=pause_ms,
     )
-
-
-def _shared(numbers: Iterator[int]) -> Iterator[int]:
-    """Numbers that several threads take from one iterator; a range's `next` is atomic."""
-    while (number := next(numbers, None)) is not None:
-        yield number
-
-
-def main() -> None:
-    """Measure in this process alone, so that its processor time is the work's."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("repository", type=Path, help="model repository")
-    parser.add_argument("--work", choices=WORKS, default=WORKS[0])
-    parser.add_argument("--images", type=int, default=4000, help="how many to classify")
-    parser.add_argument("--every", type=int, default=1, help="use every n-th test image")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--pause-ms", type=float, default=0.0, help="sleep before each image")
-    options = parser.parse_args()
-    images = read_images(every=options.every)
-    result: Any = measure(
-        options.work,
-        options.repository,
-        images,
-        options.images,
-        options.threads,
-        options.pause_ms,
-    )
-    print(json.dumps(asdict(result)))
-
-
-if __name__ == "__main__":
-    main()

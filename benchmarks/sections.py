@@ -6,33 +6,26 @@ page is written, from whatever the file holds.
 
 from __future__ import annotations
 
-import json
-import math
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from benchmarks import drive
 from benchmarks.errors import BenchmarkError, LoadFailed
+from benchmarks.http_load import OpenLoop, load_http
 from benchmarks.plan import Plan
-from benchmarks.process import machine, resident_bytes
-from benchmarks.servers.catalogue import CONTENDERS
-from benchmarks.servers.contender import (
-    CHECKOUT,
-    Contender,
-    Running,
-    environment_for,
-    running,
-)
+from benchmarks.process import hardware, resident_bytes
+from benchmarks.program import in_own_process
+from benchmarks.raw import run_bare
+from benchmarks.servers.catalogue import OTHER_SERVERS
 from benchmarks.servers.ride import PIXELS_WAY, PNG_WAY, WAYS, with_flags
+from benchmarks.servers.server import HttpWay, ProtocolWay, Running, ServerSpec, running
 
 Data = dict[str, Any]
 
-_TRIAL_IMAGES = 200
-_RAW_TIMEOUT_S = 600
+_BARE_TIMEOUT_S = 600
 _MODERATE, _TOO_MUCH = 0.7, 3.0
 _MOST_CLIENTS = 64
 _MEMORY_CLIENTS = 16
@@ -43,34 +36,25 @@ _WARM_REQUESTS = 1_000
 
 def raw(plan: Plan) -> Data:
     """Bare ONNX Runtime: routed and with all experts, one thread a core and one alone."""
-    cores = machine().cores
+    cores = hardware().cores
     points = [("routed", cores), ("routed", 1), ("all-experts", cores), ("one-graph", cores)]
     results = []
     for work, threads in dict.fromkeys(points):
         plan.say(f"bare ONNX Runtime, {work}, {threads} threads")
-        trial = _raw(plan, work, threads, min(_TRIAL_IMAGES, len(plan.images)))
-        images = plan.images.passes(trial["images_per_s"] * plan.duration_s)
-        results.append(_raw(plan, work, threads, images))
+        results.append(_bare(plan, work, threads))
     # What one client at a time can hope for: processors that rested are slower at first.
-    results.append(_raw(plan, "routed", 1, len(plan.images), pause_ms=_PAUSE_MS))
+    results.append(_bare(plan, "routed", 1, len(plan.images), pause_ms=_PAUSE_MS))
     return {"results": results}
 
 
-def _raw(plan: Plan, work: str, threads: int, images: int, pause_ms: float = 0.0) -> Data:
-    command = [
-        *(sys.executable, "-m", "benchmarks.raw", str(plan.repository.resolve())),
-        *("--work", work, "--threads", str(threads)),
-        *("--images", str(images), "--every", str(plan.every)),
-        *("--pause-ms", str(pause_ms)),
-    ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=_RAW_TIMEOUT_S, cwd=CHECKOUT
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise LoadFailed(f"bare ONNX Runtime failed: {lines[-1]}")
-    result: Data = json.loads(done.stdout)
-    return result
+def _bare(
+    plan: Plan, work: str, threads: int, images: int | None = None, pause_ms: float = 0.0
+) -> Data:
+    """Of so many images, or of as many as take about as long as a point of a table."""
+    task = (work, plan.repository, plan.images, threads)
+    run = partial(run_bare, count=images, pause_ms=pause_ms, duration_s=plan.duration_s)
+    failed = "bare ONNX Runtime failed"
+    return asdict(in_own_process(run, *task, failed=failed, timeout_s=_BARE_TIMEOUT_S))
 
 
 def this_server(plan: Plan) -> Data:
@@ -78,43 +62,39 @@ def this_server(plan: Plan) -> Data:
     return {way.name: _this_server(plan, way) for way in WAYS}
 
 
-def _this_server(plan: Plan, contender: Contender) -> Data:
-    plan.say(f"{contender.title}: starting")
+def _this_server(plan: Plan, spec: ServerSpec) -> Data:
+    plan.say(f"{spec.title}: starting")
     points = []
-    with running(
-        contender, Path(sys.executable), plan.repository, plan.folder(contender.name)
-    ) as server:
+    with running(spec, plan.repository) as server:
         for clients in plan.clients:
-            plan.say(f"{contender.title}: {clients} clients")
+            plan.say(f"{spec.title}: {clients} clients")
             # Machines are noisy: the figure to compare with is from the same minute.
-            threads = min(clients, machine().cores)
-            bare = _raw(plan, "routed", threads, plan.images.passes(len(plan.images)))
-            before = drive.counted(server)
-            point = drive.closed(
-                server, contender.way, plan.images, clients=clients, duration_s=plan.duration_s
-            )
-            experts = drive.counted(server).mean_experts_since(before)
+            threads = min(clients, hardware().cores)
+            bare = _bare(plan, "routed", threads, len(plan.images))
+            before = drive.metrics(server)
+            point = asdict(_closed(plan, server, spec.way, clients))
             points.append(
                 {
-                    **asdict(point),
-                    "mean_experts": experts,
+                    **point,
+                    "mean_experts": drive.mean_experts(before, drive.metrics(server)),
                     "bare_cpu_ms": bare["cpu_ms_per_image"],
                     "bare_p50_ms": bare["p50_ms"],
                 }
             )
-        return {"title": contender.title, "ready_s": server.ready_s, "points": points}
+        return {"title": spec.title, "ready_s": server.ready_s, "points": points}
+
+
+def _closed(plan: Plan, server: Running, way: HttpWay | ProtocolWay, clients: int) -> drive.Point:
+    return drive.closed(server, way, plan.images, clients=clients, duration_s=plan.duration_s)
 
 
 def load(plan: Plan) -> Data:
     """How latency and goodput hold at 70 % and at 300 % of what this server can do."""
-    python = Path(sys.executable)
-    with running(WAYS[0], python, plan.repository, plan.folder("load")) as server:
+    with running(WAYS[0], plan.repository) as server:
         plan.say(f"most load: {_MOST_CLIENTS} clients")
-        most = drive.closed(
-            server, PIXELS_WAY, plan.images, clients=_MOST_CLIENTS, duration_s=plan.duration_s
-        )
+        most = _closed(plan, server, PIXELS_WAY, _MOST_CLIENTS)
     hurried = with_flags(WAYS[0], f"--latency-objective-ms={plan.objective_ms}")
-    with running(hurried, python, plan.repository, plan.folder("load")) as server:
+    with running(hurried, plan.repository) as server:
         plan.say("70 % of it, open loop")
         moderate = _open(plan, server, most.images_per_s * _MODERATE)
         plan.say("300 % of it, open loop")
@@ -128,26 +108,19 @@ def load(plan: Plan) -> Data:
 
 
 def _open(plan: Plan, server: Running, rate: float) -> Data:
-    before = drive.counted(server)
-    report = drive.open_(
-        server,
-        PIXELS_WAY,
-        plan.images,
-        requests_per_s=rate,
-        duration_s=plan.duration_s,
-        objective_ms=plan.objective_ms,
-    )
-    experts = drive.counted(server).mean_experts_since(before)
+    before = drive.metrics(server)
+    loop = OpenLoop(rate, plan.duration_s, plan.objective_ms)
+    report = load_http(PIXELS_WAY.endpoint(server), PIXELS_WAY.bodies(plan.images), loop)
     return {
         **asdict(report),
-        "mean_experts": None if math.isnan(experts) else experts,
+        "mean_experts": drive.mean_experts(before, drive.metrics(server)),
         "generator_cores": report.generator_cpu_s / plan.duration_s,
     }
 
 
 def memory(plan: Plan) -> Data:
     """Resident memory of this server: fresh, after some image files, after many more."""
-    with running(WAYS[0], Path(sys.executable), plan.repository, plan.folder("memory")) as server:
+    with running(WAYS[0], plan.repository) as server:
         fresh, warm = resident_bytes(server.pid), min(_WARM_REQUESTS, plan.memory_requests)
         after = []
         for requests in (warm, plan.memory_requests):
@@ -170,38 +143,32 @@ def memory(plan: Plan) -> Data:
     }
 
 
-def compare(plan: Plan, name: str) -> Data:
+def other_server(plan: Plan, name: str) -> Data:
     """Another server; why not, where it can't be installed, started or asked."""
-    contender = CONTENDERS[name]
+    spec = OTHER_SERVERS[name]
     about: Data = {
-        "title": contender.title,
-        "settings": contender.settings,
-        "requirements": list(contender.requirements),
-        "routed": contender.routed,
+        "title": spec.title,
+        "settings": spec.settings,
+        "requirements": list(spec.requirements),
+        "routed": spec.routed,
     }
     try:
-        return {**about, **_compare(plan, contender)}
+        return {**about, **_other_server(plan, spec)}
     except (BenchmarkError, OSError, subprocess.SubprocessError) as error:
-        plan.say(f"{contender.title}: not run: {error}")
+        plan.say(f"{spec.title}: not run: {error}")
         return {**about, "not_run": str(error)}
 
 
-def _compare(plan: Plan, contender: Contender) -> Data:
-    plan.say(f"{contender.title}: installing, if it is not there yet")
-    python = environment_for(contender, plan.tools)
-    plan.say(f"{contender.title}: starting")
-    with running(contender, python, plan.repository, plan.folder(contender.name)) as server:
+def _other_server(plan: Plan, spec: ServerSpec) -> Data:
+    plan.say(f"{spec.title}: installing, if it is not there yet, and starting")
+    with running(spec, plan.repository, plan.tools) as server:
         points, failed = [], {}
         for clients in plan.clients:
-            plan.say(f"{contender.title}: {clients} clients")
+            plan.say(f"{spec.title}: {clients} clients")
             try:
-                point = drive.closed(
-                    server, contender.way, plan.images, clients=clients, duration_s=plan.duration_s
-                )
+                points.append(asdict(_closed(plan, server, spec.way, clients)))
             except LoadFailed as error:  # the other points may be fine
                 failed[str(clients)] = str(error)
-            else:
-                points.append(asdict(point))
         return {"ready_s": server.ready_s, "points": points, "failed": failed}
 
 
@@ -209,10 +176,7 @@ def _int8(plan: Plan) -> Data:
     """The int8 export: bare ONNX Runtime, and this server over gRPC."""
     assert plan.int8 is not None
     quantised = replace(plan, repository=plan.int8)
-    cores = machine().cores
-    trial = _raw(quantised, "routed", cores, min(_TRIAL_IMAGES, len(plan.images)))
-    images = plan.images.passes(trial["images_per_s"] * plan.duration_s)
-    bare = _raw(quantised, "routed", cores, images)
+    bare = _bare(quantised, "routed", hardware().cores)
     return {"raw": bare, **_this_server(quantised, WAYS[0])}
 
 
@@ -224,7 +188,7 @@ def all_sections(
         "raw": raw,
         "this-server": this_server,
         "load": load,
-        **{name: _comparison(name) for name in servers},
+        **{name: partial(other_server, name=name) for name in servers},
     }
     if int8:
         sections["int8"] = _int8
@@ -238,7 +202,3 @@ def _growth(plan: Plan) -> Data:
     from benchmarks.growth import growth  # noqa: PLC0415 needs torch
 
     return growth(plan)
-
-
-def _comparison(name: str) -> Callable[[Plan], Data]:
-    return lambda plan: compare(plan, name)

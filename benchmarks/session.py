@@ -15,9 +15,9 @@ from benchmarks.errors import BenchmarkError, ToolMissing
 from benchmarks.page import page
 from benchmarks.plan import Plan
 from benchmarks.sections import Data, all_sections
-from benchmarks.servers.catalogue import CONTENDERS
-from benchmarks.servers.contender import environment_for
-from benchmarks.store import Section, Store, circumstances, write_whole
+from benchmarks.servers.catalogue import OTHER_SERVERS
+from benchmarks.servers.server import environment_for
+from benchmarks.store import Section, Store, provenance, write_whole
 from serving.model.manifest_json import load_manifest
 from serving.model.repository import latest_version
 
@@ -89,10 +89,10 @@ def choose(
     Raises:
         BenchmarkError: if there is no server or section of a name.
     """
-    _require_known("server", servers, list(CONTENDERS))
+    _require_known("server", servers, list(OTHER_SERVERS))
     if not only:
         return all_sections(servers, growth=growth, int8=int8)
-    sections = all_sections(list(CONTENDERS), growth=True, int8=int8)
+    sections = all_sections(list(OTHER_SERVERS), growth=True, int8=int8)
     _require_known("section", only, list(sections))
     return {name: measure for name, measure in sections.items() if name in only}
 
@@ -108,10 +108,10 @@ def _install(sections: Iterable[str], plan: Plan, console: Console) -> None:
     with console.status("installing what measures"):
         perf_analyzer.install(plan.tools)
     for name in sections:
-        if name in CONTENDERS:
+        if name in OTHER_SERVERS:
             with console.status(f"installing {name}"):
                 try:
-                    environment_for(CONTENDERS[name], plan.tools)
+                    environment_for(OTHER_SERVERS[name], plan.tools)
                 except ToolMissing as error:  # its section tells it to the page
                     console.print(f"{name}: {error}", style="yellow", markup=False)
 
@@ -124,7 +124,7 @@ def _measure(
     command: str,
     console: Console,
 ) -> None:
-    about, start = circumstances(command), time.perf_counter()
+    about, start = provenance(command), time.perf_counter()
     with console.status(name) as status:
         data = measure(replace(plan, say=status.update))
     store.put(name, Section(about, time.perf_counter() - start, data))

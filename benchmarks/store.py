@@ -6,16 +6,20 @@ import datetime
 import json
 import os
 import platform
+import shutil
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from benchmarks.checkout import CHECKOUT
 from benchmarks.errors import BenchmarkError
 from benchmarks.perf_analyzer import VERSION as PERF_ANALYZER
-from benchmarks.process import machine
+from benchmarks.process import hardware
+from serving.files import replacing
 
 SCHEMA = 1
 _PACKAGES = (
@@ -31,7 +35,7 @@ _PACKAGES = (
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class Provenance:
     """What a section was measured under.
 
     Attributes:
@@ -53,11 +57,14 @@ class Circumstances:
 
 @dataclass
 class Section:
-    """One section's figures and their circumstances."""
+    """One section's figures, and where they come from."""
 
-    circumstances: Circumstances
+    circumstances: Provenance
     seconds: float
     data: dict[str, Any]
+
+
+_SECTIONS = TypeAdapter(dict[str, Section])
 
 
 @dataclass
@@ -80,45 +87,25 @@ class Store:
             content = json.loads(file.read_bytes())
             if content["schema"] != SCHEMA:
                 raise BenchmarkError(f"{file} is of another version of ride bench: remove it")
-            sections = {
-                name: Section(
-                    Circumstances(**section["circumstances"]), section["seconds"], section["data"]
-                )
-                for name, section in content["sections"].items()
-            }
-        except (ValueError, KeyError, TypeError, AttributeError):
+            return cls(file, _SECTIONS.validate_python(content["sections"]))
+        except (ValueError, KeyError, TypeError):
             raise BenchmarkError(f"{file} is damaged or not of ride bench: remove it") from None
-        return cls(file, sections)
 
     def put(self, name: str, section: Section) -> None:
         """Keep a section, in place of an earlier one of that name."""
         self.sections[name] = section
-        content = {
-            "schema": SCHEMA,
-            "sections": {
-                name: {
-                    "circumstances": vars(section.circumstances),
-                    "seconds": section.seconds,
-                    "data": section.data,
-                }
-                for name, section in self.sections.items()
-            },
-        }
+        content = {"schema": SCHEMA, "sections": _SECTIONS.dump_python(self.sections)}
         write_whole(self.file, json.dumps(content, indent=1) + "\n")
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Write a file so that it is never there in part."""
+    """Write a file, and its folder, so that it is never there in part."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(file) as whole:
+        whole.write(text.encode())
 
 
-def circumstances(command: str) -> Circumstances:
+def provenance(command: str) -> Provenance:
     """Of this moment."""
     versions = {"python": platform.python_version(), "perf_analyzer": PERF_ANALYZER}
     for package in _PACKAGES:
@@ -126,27 +113,20 @@ def circumstances(command: str) -> Circumstances:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return Circumstances(
+    return Provenance(
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        machine=str(machine()),
+        machine=str(hardware()),
         commit=_commit(),
         command=command,
         versions=versions,
-        load_before=os.getloadavg()[0] if sys.platform != "win32" else 0.0,
+        load_before=os.getloadavg()[0],
     )
 
 
 def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            check=False,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+    git = shutil.which("git")
+    if git is None:
         return "unknown"
+    command = [git, "describe", "--always", "--dirty", "--abbrev=12"]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=False, text=True)
     return done.stdout.strip() or "unknown"

@@ -69,7 +69,7 @@ What routing costs in accuracy, and whether images have changed, is in [audit.md
 ## What metrics cost
 
 While images are answered, what happened is only noted; notes are added up once 256 of a kind have
-come together, or when somebody looks. `python -m benchmarks.metrics_cost` measures what that takes
+come together, or when somebody looks. `python -m benchmarks metrics-cost` measures what that takes
 of the processor time of an image, how long a scrape takes under full load, and what the audit does
 to latency.
 

@@ -7,9 +7,9 @@ import shutil
 import sys
 from pathlib import Path
 
+from benchmarks.checkout import TOOLS
 from benchmarks.environments import ORT, environment
 from benchmarks.errors import ToolMissing
-from benchmarks.perf_analyzer import TOOLS
 
 PYTRITON = "nvidia-pytriton==0.7.0"
 REQUIREMENTS = (PYTRITON, ORT, "numpy==1.26.4", "pillow==13.0.0", "pydantic==2.14.4")

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.checkout import CHECKOUT
 from benchmarks.local_triton.install import make_backends, site_packages, triton_folder
-from benchmarks.start import Start
+from benchmarks.program import Start
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
 _SHARED_MEMORY_BYTES = 16 * 2**20
 """Of each instance of a Python model, in steps of as much: what does not fit grows it."""
 
@@ -31,7 +31,7 @@ def triton_start(
     if not backends.exists():
         make_backends(python, backends)
     # Triton's Python takes packages from there alone, so this checkout is made one of them.
-    (packages / "ride_server.pth").write_text(f"{_CHECKOUT}\n")
+    (packages / "ride_server.pth").write_text(f"{CHECKOUT}\n")
     command = [
         str(triton_folder(python) / "bin" / "tritonserver"),
         f"--model-repository={repository}",

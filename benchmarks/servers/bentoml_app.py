@@ -9,7 +9,7 @@ import bentoml
 import numpy as np
 from PIL.Image import Image
 
-from benchmarks.raw import build
+from benchmarks.raw import load_classifier
 
 
 @bentoml.service(workers=int(os.environ.get("RIDE_BENCH_WORKERS", "1")), traffic={"timeout": 120})
@@ -17,7 +17,7 @@ class Ride:
     """Decodes, classifies, answers the best class."""
 
     def __init__(self) -> None:
-        self._classify = build("routed", Path(os.environ["RIDE_BENCH_REPOSITORY"]))
+        self._classify = load_classifier("routed", Path(os.environ["RIDE_BENCH_REPOSITORY"]))
 
     @bentoml.api
     def classify(self, image: Image) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from fastapi import Request
 
 from benchmarks.images import decode
-from benchmarks.raw import build
+from benchmarks.raw import load_classifier
 
 
 class Ride(litserve.LitAPI):
@@ -20,7 +20,7 @@ class Ride(litserve.LitAPI):
 
     def setup(self, device: Any) -> None:  # noqa: ARG002 LitServe's signature
         """Load the graphs into this worker."""
-        self.classify = build("routed", Path(os.environ["RIDE_BENCH_REPOSITORY"]))
+        self.classify = load_classifier("routed", Path(os.environ["RIDE_BENCH_REPOSITORY"]))
 
     def decode_request(self, request: Request) -> Any:
         """The image's pixels; `Request` asks for any JSON, which comes parsed."""

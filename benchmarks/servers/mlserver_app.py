@@ -11,7 +11,7 @@ from mlserver.codecs import Base64Codec, NumpyCodec
 from mlserver.types import InferenceRequest, InferenceResponse
 
 from benchmarks.images import decode
-from benchmarks.raw import build
+from benchmarks.raw import load_classifier
 
 
 class Ride(MLModel):
@@ -19,7 +19,7 @@ class Ride(MLModel):
 
     async def load(self) -> bool:
         """Load the graphs into this worker."""
-        self._classify = build("routed", Path(os.environ["RIDE_BENCH_REPOSITORY"]))
+        self._classify = load_classifier("routed", Path(os.environ["RIDE_BENCH_REPOSITORY"]))
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:

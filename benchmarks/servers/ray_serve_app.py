@@ -14,14 +14,14 @@ from ray import serve
 from starlette.requests import Request
 
 from benchmarks.images import decode
-from benchmarks.raw import build
+from benchmarks.raw import load_classifier
 
 
 class Ride:
     """Decodes, classifies, answers the best class."""
 
     def __init__(self) -> None:
-        self._classify = build("routed", Path(os.environ["RIDE_BENCH_REPOSITORY"]))
+        self._classify = load_classifier("routed", Path(os.environ["RIDE_BENCH_REPOSITORY"]))
 
     async def __call__(self, request: Request) -> dict[str, Any]:
         """Of one image."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from benchmarks.images import Images
-from benchmarks.servers.contender import Contender, HttpWay, Place, ProtocolWay
-from benchmarks.start import Start
+from benchmarks.images import SampleImages
+from benchmarks.program import Start
+from benchmarks.servers.server import HttpWay, LaunchContext, ProtocolWay, ServerSpec
 
 _READY = "/v2/health/ready"
+PATIENT = "--latency-objective-ms=600000"
+"""No answer is refused or made cheaper."""
 
 
-def pixels(images: Images) -> list[bytes]:
+def pixels(images: SampleImages) -> list[bytes]:
     """Bodies of raw pixels, one image each."""
     return [image.tobytes() for image in images.pixels]
 
 
-def files(images: Images) -> list[bytes]:
+def files(images: SampleImages) -> list[bytes]:
     """Bodies that are image files."""
     return list(images.files)
 
@@ -26,26 +28,27 @@ PNG_WAY = HttpWay("/v1/classify?top_k=1", files, {"Content-Type": "image/png"})
 PIXELS_WAY = HttpWay("/v2/models/ride/infer", pixels, {"Inference-Header-Content-Length": "0"})
 
 
-def _start(place: Place) -> Start:
-    command = [sys.executable, "-m", "ride", "serve", str(place.repository)]
-    return Start([*command, f"--port={place.port}", f"--grpc-port={place.grpc_port}"])
+def _start(context: LaunchContext) -> Start:
+    command = [sys.executable, "-m", "ride", "serve", str(context.repository)]
+    return Start([*command, f"--port={context.port}", f"--grpc-port={context.grpc_port}"])
 
 
-def with_flags(contender: Contender, *flags: str) -> Contender:
+def with_flags(spec: ServerSpec, *flags: str) -> ServerSpec:
     """The same with further flags of `ride serve`."""
 
-    def start(place: Place) -> Start:
-        command = contender.start(place)
+    def start(context: LaunchContext) -> Start:
+        command = spec.start(context)
         return Start([*command.command, *flags], command.environment)
 
-    return replace(contender, start=start, settings=" ".join(flags))
+    return replace(spec, start=start, settings=" ".join(flags))
 
 
-def _ride(name: str, settings: str, way: HttpWay | ProtocolWay) -> Contender:
+def _ride(name: str, settings: str, way: HttpWay | ProtocolWay) -> ServerSpec:
     title = f"this server, {settings}"
-    return Contender(name, title, "every setting at its default", (), _start, way, _READY)
+    return ServerSpec(name, title, "every setting at its default", (), _start, way, _READY)
 
 
+PNG = _ride("ride-png", "PNG files to /v1/classify", PNG_WAY)
 WAYS = (
     _ride("ride-grpc", "gRPC", ProtocolWay("grpc", "ride")),
     _ride(
@@ -54,5 +57,5 @@ WAYS = (
         ProtocolWay("grpc", "ride", flags=("--request-parameter", "quality:full:string")),
     ),
     _ride("ride-http", "HTTP, binary tensors", ProtocolWay("http", "ride")),
-    _ride("ride-png", "PNG files to /v1/classify", PNG_WAY),
+    PNG,
 )

@@ -7,64 +7,57 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tritonclient.grpc import model_config_pb2 as config
-
 from benchmarks.local_triton.install import REQUIREMENTS
 from benchmarks.local_triton.launch import Ports, triton_start
-from benchmarks.servers.contender import Contender, Place, ProtocolWay
-from benchmarks.start import Start
+from benchmarks.program import Start
+from benchmarks.servers.server import LaunchContext, ProtocolWay, ServerSpec
 from serving.model.manifest_json import load_manifest
 from serving.model.repository import GRAPH_FILE, latest_version
 
 _READY = "/v2/health/ready"
 _SETTINGS = "dynamic batching, Python-based ONNX Runtime backend; gRPC"
 
+_ONE_GRAPH_CONFIG = """\
+backend: "onnxruntime"
+max_batch_size: 1024
+input {{ name: "image" data_type: TYPE_UINT8 dims: [{height}, {width}, 3] }}
+output {{ name: "probabilities" data_type: TYPE_FP32 dims: [{classes}] }}
+instance_group {{ count: {cores} kind: KIND_CPU }}
+dynamic_batching {{}}
+parameters {{ key: "intra_op_thread_count" value {{ string_value: "1" }} }}
+"""
+"""One thread for each operator, as the stages have it."""
 
-def _start_ride(place: Place) -> Start:
-    return _start(place, place.repository)
+
+def _start_ride(context: LaunchContext) -> Start:
+    return _start(context, context.repository)
 
 
-def _start_one_graph(place: Place) -> Start:
+def _start_one_graph(context: LaunchContext) -> Start:
     from benchmarks.one_graph import merge_experts  # noqa: PLC0415 needs onnx
-    from export.config_pbtxt import BACKEND, as_text, instance_group  # noqa: PLC0415 needs torch
 
-    version = latest_version(place.repository)
-    manifest = load_manifest(place.repository, version)
-    model = place.folder / "repository" / "all_experts"
+    version = latest_version(context.repository)
+    manifest = load_manifest(context.repository, version)
+    model = context.folder / "repository" / "all_experts"
     (model / "1").mkdir(parents=True)
-    merged = merge_experts(place.repository, version)
+    merged = merge_experts(context.repository, version)
     (model / "1" / GRAPH_FILE).write_bytes(merged.SerializeToString())
-    spec = manifest.image
-    described = config.ModelConfig(
-        name=model.name,
-        backend=BACKEND,
-        max_batch_size=1024,
-        input=[
-            config.ModelInput(
-                name="image",
-                data_type=config.TYPE_UINT8,
-                dims=[spec.height, spec.width, 3],
-            )
-        ],
-        output=[
-            config.ModelOutput(
-                name="probabilities", data_type=config.TYPE_FP32, dims=[manifest.num_classes]
-            )
-        ],
-        instance_group=[instance_group(place.cores)],
-        dynamic_batching=config.ModelDynamicBatching(),
+    config = _ONE_GRAPH_CONFIG.format(
+        height=manifest.image.height,
+        width=manifest.image.width,
+        classes=manifest.num_classes,
+        cores=context.cores,
     )
-    described.parameters["intra_op_thread_count"].string_value = "1"  # as the stages have it
-    (model / "config.pbtxt").write_text(as_text(described))
-    return _start(place, model.parent)
+    (model / "config.pbtxt").write_text(config)
+    return _start(context, model.parent)
 
 
-def _start(place: Place, repository: Path) -> Start:
-    ports = Ports(place.port, place.grpc_port, place.metrics_port)
-    return triton_start(place.python, repository, place.folder, ports)
+def _start(context: LaunchContext, repository: Path) -> Start:
+    ports = Ports(context.port, context.grpc_port, context.metrics_port)
+    return triton_start(context.python, repository, context.folder, ports)
 
 
-BLS = Contender(
+BLS = ServerSpec(
     name="triton-bls",
     title="Triton 2.51, BLS",
     settings=f"the model repository as it is, {_SETTINGS}",
@@ -73,7 +66,7 @@ BLS = Contender(
     way=ProtocolWay("grpc", "ride", batched=True),
     ready_path=_READY,
 )
-ONE_GRAPH = Contender(
+ONE_GRAPH = ServerSpec(
     name="triton-one-graph",
     title="Triton 2.51, one graph",
     settings=f"one instance a core, {_SETTINGS}",

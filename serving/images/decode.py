@@ -4,7 +4,7 @@ Uploads are hostile until shown otherwise. The size is read from the file's head
 before anything is allocated for pixels. Colour profiles are ignored.
 
 Pillow decodes: it is maintained, and its wheels bring libjpeg-turbo, libwebp and zlib-ng, so that
-other decoders gain only what Pillow spends in Python; `benchmarks/decoding.py` times it.
+other decoders gain only what Pillow spends in Python; `benchmarks/studies/decoding.py` times it.
 """
 
 from __future__ import annotations

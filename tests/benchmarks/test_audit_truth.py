@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.audit_truth import Truth, lines
+from benchmarks.checkout import TEST_IMAGES
 from benchmarks.errors import BenchmarkError
-from benchmarks.images import TEST_IMAGES
+from benchmarks.studies.audit_truth import Truth, audit_truth
 
 IMAGES = 60
 
@@ -19,7 +19,7 @@ IMAGES = 60
 def test_a_whole_audit_is_the_truth(tmp_path: Path) -> None:
     file = tmp_path / "test.parquet"
     pq.write_table(pq.read_table(TEST_IMAGES).slice(500, IMAGES), file)
-    head, drawn, *figures, by_labels = lines(file, share=1.0)
+    head, drawn, *figures, by_labels = audit_truth(file, share=1.0)
     assert head.startswith(f"{IMAGES} images of test.parquet, ")
     assert drawn == f"share 1: {IMAGES} drawn, {IMAGES} audited"
     assert len(figures) == 5
@@ -48,4 +48,4 @@ def test_a_file_without_labels_is_named(tmp_path: Path) -> None:
     file = tmp_path / "test.parquet"
     pq.write_table(pq.read_table(TEST_IMAGES, columns=["img"]).slice(0, 2), file)
     with pytest.raises(BenchmarkError, match="no column fine_label"):
-        list(lines(file, share=1.0))
+        list(audit_truth(file, share=1.0))

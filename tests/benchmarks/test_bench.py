@@ -16,11 +16,11 @@ from benchmarks.errors import BenchmarkError, ServerFailed
 from benchmarks.images import read_images
 from benchmarks.perf_analyzer import unsupported
 from benchmarks.plan import Plan
-from benchmarks.servers.catalogue import CONTENDERS
-from benchmarks.servers.contender import Contender, running
-from benchmarks.servers.ride import PNG_WAY
+from benchmarks.program import Start
+from benchmarks.servers.catalogue import OTHER_SERVERS
+from benchmarks.servers.ride import PNG_WAY, WAYS
+from benchmarks.servers.server import ServerSpec, running
 from benchmarks.session import bench_session, choose
-from benchmarks.start import Start
 from benchmarks.store import Store
 
 Ride = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -44,8 +44,12 @@ def plan(repository: Path) -> Plan:
 
 
 @pytest.mark.slow
-def test_sections_of_this_server_are_measured(plan: Plan, tmp_path: Path) -> None:
-    """All but its memory, which the command's test measures."""
+def test_sections_of_this_server_are_measured(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but its memory and image files, which the command's test measures."""
+    monkeypatch.setattr(sections, "WAYS", WAYS[:2])
+    monkeypatch.setattr(sections, "_MOST_CLIENTS", 4)  # a busy machine would refuse some of 64
     output = tmp_path / "page.md"
     bench_session(
         plan,
@@ -118,15 +122,15 @@ def test_sections_come_in_order_whatever_is_asked_for() -> None:
         choose([], growth=False, int8=False, only=["no"])
 
 
-def contender(start: Start, requirements: tuple[str, ...] = ()) -> Contender:
-    return Contender("broken", "Broken", "none", requirements, lambda _: start, PNG_WAY, "/")
+def broken(start: Start, requirements: tuple[str, ...] = ()) -> ServerSpec:
+    return ServerSpec("broken", "Broken", "none", requirements, lambda _: start, PNG_WAY, "/")
 
 
-def test_a_server_that_ends_says_why(repository: Path, tmp_path: Path) -> None:
+def test_a_server_that_ends_says_why(repository: Path) -> None:
     start = Start([sys.executable, "-c", "import sys; sys.exit('no such model')"])
     with (
         pytest.raises(ServerFailed, match="ended with 1: no such model"),
-        running(contender(start), Path(sys.executable), repository, tmp_path / "broken"),
+        running(broken(start), repository),
     ):
         pass
 
@@ -134,8 +138,8 @@ def test_a_server_that_ends_says_why(repository: Path, tmp_path: Path) -> None:
 def test_a_server_that_cannot_be_installed_is_in_the_table(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    missing = contender(Start([]), ("no-such-thing @ file:///nowhere/no_such_thing.whl",))
-    monkeypatch.setitem(CONTENDERS, "broken", missing)
-    result = sections.compare(replace(plan, tools=tmp_path), "broken")
+    missing = broken(Start([]), ("no-such-thing @ file:///nowhere/no_such_thing.whl",))
+    monkeypatch.setitem(OTHER_SERVERS, "broken", missing)
+    result = sections.other_server(replace(plan, tools=tmp_path), "broken")
     assert result["not_run"].startswith("can't be installed: ")
     assert "points" not in result

@@ -9,10 +9,11 @@ import pytest
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.goals import CPU_OVER_RAW, goals
-from benchmarks.page import page, table
-from benchmarks.store import Circumstances, Section, Store
+from benchmarks.markdown import table
+from benchmarks.page import page
+from benchmarks.store import Provenance, Section, Store
 
-HERE = Circumstances(
+HERE = Provenance(
     "2030-01-02", "2 cores of X", "abc123", "ride bench --quick", {"python": "3.11"}, 0.1
 )
 
@@ -132,7 +133,7 @@ def test_the_page_shows_every_section(tmp_path: Path) -> None:
 
 def test_the_page_warns_of_figures_from_two_machines(tmp_path: Path) -> None:
     store = store_of(tmp_path, raw={"results": [raw("routed", 2, 2.0)]})
-    other = Circumstances(**{**vars(HERE), "machine": "8 cores of Y"})
+    other = Provenance(**{**vars(HERE), "machine": "8 cores of Y"})
     store.put("this-server", Section(other, 1.0, ours(point(1, 3.0))))
     assert "different machines" in page(store)
 

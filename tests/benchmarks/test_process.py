@@ -11,8 +11,8 @@ from benchmarks.errors import ServerFailed
 from benchmarks.process import (
     cpu_seconds,
     family,
-    machine,
-    parse_machine,
+    hardware,
+    parse_hardware,
     parse_memory,
     parse_stat,
     resident_bytes,
@@ -36,18 +36,18 @@ def test_memory_is_resident_bytes() -> None:
 
 def test_a_machine_is_named_with_what_it_can_do() -> None:
     cpuinfo = "processor: 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx2 avx512f amx\nflags: none\n"
-    found = parse_machine(cpuinfo, "MemTotal:       25165824 kB\nMemFree: 1 kB\n", 4)
+    found = parse_hardware(cpuinfo, "MemTotal:       25165824 kB\nMemFree: 1 kB\n", 4)
     assert str(found) == "4 cores of Some CPU (AVX2, AVX512F), 24 GiB"
 
 
 def test_a_machine_that_tells_nothing_has_no_name() -> None:
-    assert str(parse_machine("", "", 1)).startswith("1 cores of an unnamed processor (no vector")
+    assert str(parse_hardware("", "", 1)).startswith("1 cores of an unnamed processor (no vector")
 
 
 @linux
 def test_this_machine_is_one() -> None:
-    assert machine().cores >= 1
-    assert machine().memory_gib > 0
+    assert hardware().cores >= 1
+    assert hardware().memory_gib > 0
 
 
 BUSY = """

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.images import Images, read_images
-from benchmarks.raw import WORKS, build, measure
+from benchmarks.images import SampleImages, read_images
+from benchmarks.raw import WORKS, load_classifier, run_bare
 from serving.engine.graphs import Engine, load_engine
 
 
 @pytest.fixture(scope="module")
-def images() -> Images:
+def images() -> SampleImages:
     return read_images(every=40)
 
 
@@ -24,9 +24,9 @@ def engine(repository: Path) -> Engine:
 
 @pytest.mark.parametrize("work", WORKS)
 def test_the_answers_are_the_engines(
-    repository: Path, engine: Engine, images: Images, work: str
+    repository: Path, engine: Engine, images: SampleImages, work: str
 ) -> None:
-    classify = build(work, repository)
+    classify = load_classifier(work, repository)
     answers = [classify(images.pixels[i : i + 1]) for i in range(len(images))]
     threshold = None if work == "routed" else 0.0
     expected = engine.classify(images.pixels, engine.rule(threshold=threshold))
@@ -35,8 +35,8 @@ def test_the_answers_are_the_engines(
     np.testing.assert_allclose(probabilities, expected.probabilities, atol=1e-5)
 
 
-def test_threads_share_the_images(repository: Path, engine: Engine, images: Images) -> None:
-    result = measure("routed", repository, images, 2 * len(images), threads=2)
+def test_threads_share_the_images(repository: Path, engine: Engine, images: SampleImages) -> None:
+    result = run_bare("routed", repository, images, threads=2, count=2 * len(images))
     used = engine.classify(images.pixels, engine.rule()).experts_used
     assert result.images == 2 * len(images)
     assert result.mean_experts == pytest.approx(float(used.mean()))
@@ -44,6 +44,6 @@ def test_threads_share_the_images(repository: Path, engine: Engine, images: Imag
     assert result.cpu_ms_per_image > 0
 
 
-def test_loads_are_whole_passes(images: Images) -> None:
+def test_loads_are_whole_passes(images: SampleImages) -> None:
     assert len(images) == 25
     assert [images.passes(count) for count in (0, 20, 26, 1000)] == [25, 25, 25, 1000]

@@ -11,7 +11,7 @@ import pytest
 import typer
 from rich.console import Console
 
-from benchmarks.results import ROWS, Row, main, table
+from benchmarks.studies.results import ROWS, Row, results, results_table
 from ride import app
 from ride import main as ride
 from training.checkpoint import Position, Stage, save_checkpoint
@@ -62,17 +62,11 @@ def test_every_row_has_a_name_and_a_command_of_its_own() -> None:
     assert len({row.flags for row in ROWS}) == len(ROWS)
 
 
-def test_all_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--list"])
-    listed = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+def test_the_commands_of_all_rows_are_listed() -> None:
+    listed = dict(line.split(": ", 1) for line in results(only_list=True))
     assert list(listed) == [row.name for row in ROWS]
     for row in ROWS:
         assert shlex.split(listed[row.name]) == row.command("DATA", "runs")
-
-
-def test_a_single_row_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--list", "--row", FIRST.name])
-    assert capsys.readouterr().out.startswith(f"{FIRST.name}: ride train --preset ")
 
 
 def write_run(run: Path, data: Path, stage: Stage) -> None:
@@ -86,7 +80,7 @@ def write_run(run: Path, data: Path, stage: Stage) -> None:
     save_checkpoint(checkpoint, run)
 
 
-def measure(run: Path, data: Path) -> None:
+def evaluate(run: Path, data: Path) -> None:
     evaluate_session(
         run,
         data=data,
@@ -103,9 +97,9 @@ def measure(run: Path, data: Path) -> None:
 def test_a_finished_run_has_its_line(cifar10_folder: Path, tmp_path: Path) -> None:
     run = tmp_path / FIRST.name
     write_run(run, cifar10_folder, Stage.DONE)
-    measure(run, cifar10_folder)
+    evaluate(run, cifar10_folder)
     measured = json.loads((run / "evaluation.json").read_bytes())["routed"]
-    _, _, line = table(tmp_path).splitlines()
+    _, _, line = results_table(tmp_path).splitlines()
     name, routed, whole, experts, cost, published, *rest = line.strip("| ").split(" | ")
     assert name == FIRST.name
     accuracy = measured["accuracy"]
@@ -126,7 +120,7 @@ def test_a_run_that_is_not_finished_and_measured_has_none(
     cifar10_folder: Path, tmp_path: Path, stage: Stage
 ) -> None:
     write_run(tmp_path / FIRST.name, cifar10_folder, stage)
-    assert len(table(tmp_path).splitlines()) == 2
+    assert len(results_table(tmp_path).splitlines()) == 2
 
 
 def test_what_was_measured_before_training_began_anew_does_not_count(
@@ -134,8 +128,8 @@ def test_what_was_measured_before_training_began_anew_does_not_count(
 ) -> None:
     run = tmp_path / FIRST.name
     write_run(run, cifar10_folder, Stage.DONE)
-    measure(run, cifar10_folder)
+    evaluate(run, cifar10_folder)
     (run / "checkpoint.pt").rename(tmp_path / "old.pt")
     write_run(tmp_path / "other", cifar10_folder, Stage.EXPERTS)
     (tmp_path / "other" / "checkpoint.pt").rename(run / "checkpoint.pt")
-    assert len(table(tmp_path).splitlines()) == 2
+    assert len(results_table(tmp_path).splitlines()) == 2

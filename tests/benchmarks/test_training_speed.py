@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import training_speed
-from benchmarks.training_speed import main, measure
+from benchmarks.studies import training_speed
+from benchmarks.studies.training_speed import time_steps
 from training.choices import Precision
 from training.config import DataConfig, OptimiserConfig
 from training.device import ComputeDevice
@@ -24,15 +24,9 @@ def test_speed_is_that_of_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         optimiser=OptimiserConfig(batch_size=4, ema_decay=0.9),
     )
     cpu = ComputeDevice(torch.device("cpu"), Precision.FP32)
-    speed = measure(config, cpu, Processes(), warm_up=1, steps=2)
+    speed = time_steps(config, cpu, Processes(), warm_up=1, steps=2)
     assert 0 < speed.seconds_a_step < 60
     assert 0 < speed.operations / speed.seconds_a_step < speed.peak
     # The trunk and three experts have 24.04 and 25.44 M multiply-adds at 32 by 32 pixels.
     forward = (24.04e6 + 3 * 25.44e6) / 4**2
     assert speed.operations == pytest.approx(3 * 2 * 4 * forward, rel=3e-3)
-
-
-def test_a_benchmark_without_steps_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["--steps", "0"])
-    assert "must be 1 or more" in capsys.readouterr().err

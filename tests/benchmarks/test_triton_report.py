@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.triton_report import Calls, calls_between
+from benchmarks.studies.triton_report import Calls, calls_between
 
 
 def statistics(

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 
-from benchmarks.images import Images, read_images
+from benchmarks.images import SampleImages, read_images
 from monitoring.grafana.dashboard import FILE
 from tests.monitoring.running_prometheus import (
     WINDOW,
@@ -63,7 +63,7 @@ def _with_variables(expression: str, job: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def images() -> Images:
+def images() -> SampleImages:
     """A thousand of CIFAR-100's test images."""
     return read_images()
 
@@ -81,7 +81,7 @@ def watched_server(
 
 @pytest.fixture(scope="session")
 def prometheus(
-    watched_server: RunningServer, images: Images, tmp_path_factory: pytest.TempPathFactory
+    watched_server: RunningServer, images: SampleImages, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningPrometheus]:
     """While it is used, clients of both protocols go on asking."""
     if find("prometheus") is None:
@@ -96,7 +96,7 @@ def prometheus(
 
 
 @contextmanager
-def _load(server: RunningServer, images: Images) -> Iterator[None]:
+def _load(server: RunningServer, images: SampleImages) -> Iterator[None]:
     """Three requests at a time with pauses between, in which the audit gets its turn."""
     done = threading.Event()
     failures: list[BaseException] = []
@@ -118,7 +118,7 @@ def _load(server: RunningServer, images: Images) -> Iterator[None]:
     assert not failures
 
 
-def _ask(server: RunningServer, images: Images, done: threading.Event) -> None:
+def _ask(server: RunningServer, images: SampleImages, done: threading.Event) -> None:
     with tritonclient.grpc.InferenceServerClient(server.grpc_address) as by_grpc:
         for first in itertools.cycle(range(0, 1000, 5)):
             if done.wait(0.1):

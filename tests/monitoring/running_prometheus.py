@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.perf_analyzer import TOOLS
+from benchmarks.checkout import TOOLS
 from benchmarks.ports import free_ports
 from tests.checkout import ROOT
 from tests.waiting import WAIT_S, wait_until

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.scoring import main as measure
+from benchmarks.studies.scoring import scoring
 from scoring.errors import RayError
 from scoring.reader import ShardTask
 from scoring.records import Record
@@ -177,14 +177,11 @@ def test_a_run_on_a_cluster_that_is_joined_can_be_stopped(
     assert score(TEST_IMAGES, output=output, part_rows=5).equals(expected)
 
 
-def test_the_benchmark_measures_in_turns(
-    cluster: str, tmp_path: Path, labelled: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_benchmark_measures_in_turns(cluster: str, tmp_path: Path, labelled: Path) -> None:
     images = pq.read_table(labelled).slice(0, 50)
     pq.write_table(images, tmp_path / "test.parquet")
-    measure(["--data", str(tmp_path), "--ray", "2", "--rounds", "1", "--threads", "1"])
-    printed = capsys.readouterr().out
-    assert re.search(r"^on Ray / threads: [0-9.]+ in images/s", printed, re.MULTILINE), printed
+    *_, ratio = scoring(tmp_path, rounds=1, threads=1, ray=2)
+    assert re.match(r"on Ray / threads: [0-9.]+ in images/s", ratio)
 
 
 def test_flags_of_ray_without_ray(

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from benchmarks.errors import LoadFailed
-from benchmarks.perf_analyzer import Protocol, measure, unsupported
+from benchmarks.perf_analyzer import Protocol, run_perf_analyzer, unsupported
 from tests.running_server import RunningServer
 
 pytestmark = pytest.mark.skipif(unsupported() is not None, reason=str(unsupported()))
@@ -29,7 +29,7 @@ def address(server: RunningServer, protocol: Protocol) -> str:
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_it_measures_the_model(server: RunningServer, protocol: Protocol, images: int) -> None:
     before = images_counted(server)
-    report = measure(
+    report = run_perf_analyzer(
         address(server, protocol),
         "ride",
         protocol,
@@ -38,12 +38,12 @@ def test_it_measures_the_model(server: RunningServer, protocol: Protocol, images
         clients=2,
     )
     assert images_counted(server) - before == REQUESTS * images
-    assert report.load == 2
     assert report.requests_per_s > 0
-    assert 0 < report.p50_ms <= report.p90_ms <= report.p99_ms
-    assert all(milliseconds >= 0 for milliseconds in report.server_ms.values())
+    assert 0 < report.p50_ms <= report.p99_ms
 
 
 def test_a_request_that_the_server_refuses_is_a_failure(server: RunningServer) -> None:
     with pytest.raises(LoadFailed, match="perf_analyzer failed"):
-        measure(address(server, "http"), "ride", "http", ["--shape", "image:1,31,32,3"], requests=1)
+        run_perf_analyzer(
+            address(server, "http"), "ride", "http", ["--shape", "image:1,31,32,3"], requests=1
+        )

@@ -15,7 +15,7 @@ import tritonclient.grpc
 import tritonclient.http
 from numpy.typing import NDArray
 
-from benchmarks.images import Images, read_images
+from benchmarks.images import SampleImages, read_images
 from benchmarks.local_triton.install import unsupported
 from serving.engine.graphs import Engine, load_engine
 from tests.running_triton import RunningTriton, running_triton
@@ -55,7 +55,7 @@ def engine(repository: Path) -> Engine:
 
 
 @pytest.fixture(scope="session")
-def images() -> Images:
+def images() -> SampleImages:
     """A thousand of CIFAR-100's test images."""
     return read_images()
 

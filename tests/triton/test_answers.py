@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from benchmarks.images import Images
+from benchmarks.images import SampleImages
 from serving.engine.graphs import Engine
 from tests.running_server import RunningServer
 from tests.running_triton import RunningTriton
@@ -33,14 +33,16 @@ def slices(count: int) -> list[slice]:
     return parts
 
 
-def test_images_get_the_engine_s_answers(client: Client, images: Images, expect: Expect) -> None:
+def test_images_get_the_engine_s_answers(
+    client: Client, images: SampleImages, expect: Expect
+) -> None:
     for part in slices(40):
         expect(client.infer("ride", client.image(images.pixels[part])), images.pixels[part])
 
 
 @BY_GRPC
 def test_batches_of_many_clients_change_no_answer(
-    client: Client, images: Images, expect: Expect
+    client: Client, images: SampleImages, expect: Expect
 ) -> None:
     parts = slices(400)
     with ThreadPoolExecutor(8) as threads:
@@ -52,7 +54,7 @@ def test_batches_of_many_clients_change_no_answer(
 
 
 def test_encoded_images_are_decoded_as_the_embedded_server_does(
-    client: Client, images: Images, expect: Expect
+    client: Client, images: SampleImages, expect: Expect
 ) -> None:
     for part in slices(40):
         files = list(images.files[part])
@@ -72,7 +74,7 @@ def test_encoded_images_are_decoded_as_the_embedded_server_does(
 )
 @pytest.mark.parametrize("model", ["ride", "ride_image"])
 def test_parameters_trade_cost_for_accuracy(
-    client: Client, images: Images, expect: Expect, model: str, parameters: dict[str, Any]
+    client: Client, images: SampleImages, expect: Expect, model: str, parameters: dict[str, Any]
 ) -> None:
     pixels, files = images.pixels[:16], list(images.files[:16])
     tensor = client.image(pixels) if model == "ride" else client.files(files)
@@ -81,7 +83,7 @@ def test_parameters_trade_cost_for_accuracy(
 
 @BY_GRPC
 def test_requests_with_different_parameters_share_a_batch(
-    client: Client, images: Images, expect: Expect
+    client: Client, images: SampleImages, expect: Expect
 ) -> None:
     wishes: list[dict[str, Any]] = [{"max_experts": 1}, {"threshold": 0.0}, {"quality": "fast"}, {}]
 
@@ -105,7 +107,7 @@ def test_metadata_is_the_embedded_server_s(triton: RunningTriton, server: Runnin
             assert theirs[key] == ours[key], (model, key)
 
 
-def test_classes_have_their_names(client: Client, images: Images, engine: Engine) -> None:
+def test_classes_have_their_names(client: Client, images: SampleImages, engine: Engine) -> None:
     """Triton's classification extension: the best classes as texts."""
     pixels = images.pixels[:4]
     best = client.module.InferRequestedOutput("probabilities", class_count=2)
@@ -132,14 +134,14 @@ def test_classes_have_their_names(client: Client, images: Images, engine: Engine
     ids=str,
 )
 def test_a_wrong_parameter_is_named(
-    client: Client, images: Images, parameters: dict[str, Any], sentence: str
+    client: Client, images: SampleImages, parameters: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(InferenceServerException, match=sentence) as error:
         client.infer("ride", client.image(images.pixels[:1]), parameters=parameters)
     assert error.value.status() in {"400", "StatusCode.INVALID_ARGUMENT"}
 
 
-def test_a_tensor_of_another_shape_or_type_is_refused(client: Client, images: Images) -> None:
+def test_a_tensor_of_another_shape_or_type_is_refused(client: Client, images: SampleImages) -> None:
     pixels = images.pixels[:2]
     wrong = [
         client.image(np.zeros((2, 16, 16, 3), np.uint8)),
@@ -154,7 +156,7 @@ def test_a_tensor_of_another_shape_or_type_is_refused(client: Client, images: Im
     assert client.infer("ride", client.image(pixels)).as_numpy("experts_used").shape == (2,)
 
 
-def test_a_bad_image_is_named_by_its_row(client: Client, images: Images) -> None:
+def test_a_bad_image_is_named_by_its_row(client: Client, images: SampleImages) -> None:
     good = images.files[0]
     for bad, reason in ((b"no image", "not an image"), (good[:60], "cut short"), (b"", "empty")):
         with pytest.raises(InferenceServerException, match=f"row 1: .*{reason}") as error:
@@ -166,7 +168,7 @@ def test_a_bad_image_is_named_by_its_row(client: Client, images: Images) -> None
 
 @BY_GRPC
 def test_a_bad_request_costs_those_in_its_batch_nothing(
-    client: Client, images: Images, expect: Expect
+    client: Client, images: SampleImages, expect: Expect
 ) -> None:
     def ask(number: int) -> Any:
         parameters = {"max_experts": 99} if number % 3 == 0 else {}
@@ -187,7 +189,7 @@ def test_a_bad_request_costs_those_in_its_batch_nothing(
             expect(answer, images.pixels[number : number + 1])
 
 
-def test_an_engine_without_triton_has_the_same_model(engine: Engine, images: Images) -> None:
+def test_an_engine_without_triton_has_the_same_model(engine: Engine, images: SampleImages) -> None:
     """The images are worth it: they stop after one, two and three experts."""
     used = engine.classify(images.pixels[:400], engine.rule()).experts_used
     assert set(used.tolist()) == {1, 2, 3}

@@ -10,7 +10,7 @@ import pytest
 import tritonclient.grpc
 from tritonclient.utils import InferenceServerException
 
-from benchmarks.images import Images
+from benchmarks.images import SampleImages
 from serving.metrics.definitions import ALL_METRICS, Server
 from tests.monitoring.conftest import NO_PROMETHEUS, PanelQuery
 from tests.monitoring.running_prometheus import find, running_prometheus
@@ -27,7 +27,7 @@ def triton_has_all_of(expression: str) -> bool:
 
 @pytest.mark.skipif(find("prometheus") is None, reason=NO_PROMETHEUS)
 def test_panels_of_metrics_that_triton_has_have_data(
-    triton: RunningTriton, images: Images, tmp_path: Path
+    triton: RunningTriton, images: SampleImages, tmp_path: Path
 ) -> None:
     queries = [
         query for query in PanelQuery.all("ride-triton") if triton_has_all_of(query.expression)
@@ -46,7 +46,7 @@ def test_panels_of_metrics_that_triton_has_have_data(
         assert not prometheus.without_data(["instance:ride_go_on:ratio1h"])
 
 
-def ask(client: tritonclient.grpc.InferenceServerClient, images: Images) -> None:
+def ask(client: tritonclient.grpc.InferenceServerClient, images: SampleImages) -> None:
     tensor = tritonclient.grpc.InferInput("image", images.pixels[:8].shape, "UINT8")
     tensor.set_data_from_numpy(images.pixels[:8])
     client.infer("ride", [tensor])

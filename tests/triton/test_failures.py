@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from benchmarks.images import Images
+from benchmarks.images import SampleImages
 from serving.engine.graphs import Engine
 from tests.running_triton import RunningTriton
 from tests.triton.conftest import Client
@@ -35,7 +35,7 @@ def whole(client: Client) -> Iterator[None]:
 @BY_GRPC
 @pytest.mark.usefixtures("whole")
 def test_an_expert_that_is_unloaded_fails_only_images_that_need_it(
-    client: Client, images: Images, engine: Engine
+    client: Client, images: SampleImages, engine: Engine
 ) -> None:
     used = engine.classify(images.pixels[:60], engine.rule()).experts_used
     outcomes: list[tuple[int, Any]] = []
@@ -86,7 +86,7 @@ def test_an_expert_that_is_unloaded_fails_only_images_that_need_it(
 
 @BY_GRPC
 def test_a_client_that_hangs_up_is_dropped(
-    triton: RunningTriton, client: Client, images: Images
+    triton: RunningTriton, client: Client, images: SampleImages
 ) -> None:
     """Its images leave the queue, or stop before their next expert."""
     before = total(triton.metrics(), "ride_images_total")
@@ -109,7 +109,7 @@ def test_a_client_that_hangs_up_is_dropped(
 
 @BY_GRPC
 def test_a_request_whose_deadline_passes_is_dropped(
-    triton: RunningTriton, client: Client, images: Images
+    triton: RunningTriton, client: Client, images: SampleImages
 ) -> None:
     """The call's own deadline, while others keep every instance busy."""
     many = client.image(images.pixels[:520])  # two are too many for one batch

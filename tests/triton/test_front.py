@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.images import Images
+from benchmarks.images import SampleImages
 from tests.running_server import RunningServer, running_server
 from tests.running_triton import RunningTriton, running_triton
 from tests.serving.triton.load_on_front import CLASSIFY, Load
@@ -27,7 +27,7 @@ def front(
 
 
 def test_answers_are_the_embedded_server_s(
-    front: RunningServer, server: RunningServer, images: Images
+    front: RunningServer, server: RunningServer, images: SampleImages
 ) -> None:
     files = [("file", (f"{i}.png", data, "image/png")) for i, data in enumerate(images.files[:24])]
     for query in ("", "?max_experts=1", "?threshold=0.9&top_k=3", "?quality=full"):
@@ -42,7 +42,7 @@ def test_answers_are_the_embedded_server_s(
                 assert label["probability"] == pytest.approx(expected["probability"], abs=1e-5)
 
 
-def test_a_wrong_request_is_the_client_s_fault(front: RunningServer, images: Images) -> None:
+def test_a_wrong_request_is_the_client_s_fault(front: RunningServer, images: SampleImages) -> None:
     for query in ("?max_experts=9", "?quality=best", "?temperature=1"):
         response = front.post(CLASSIFY + query, content=images.files[0])
         assert response.status_code == 400, query
@@ -52,7 +52,7 @@ def test_a_wrong_request_is_the_client_s_fault(front: RunningServer, images: Ima
 
 
 def test_triton_dies_under_load_and_comes_back(
-    repository: Path, images: Images, tmp_path: Path
+    repository: Path, images: SampleImages, tmp_path: Path
 ) -> None:
     """Requests of the outage get 503 and nobody waits; nothing is restarted but Triton."""
     with (

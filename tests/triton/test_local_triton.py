@@ -1,4 +1,4 @@
-"""`python -m benchmarks.local_triton`, which is `make triton`, tells where it listens."""
+"""`python -m benchmarks local-triton`, which is `make triton`, tells where it listens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ADDRESS = re.compile(r"^  (HTTP|metrics) +(http://127\.0\.0\.1:\d+\S*)$", re.MUL
 
 def test_it_starts_on_free_ports_and_stops_at_ctrl_c(repository: Path, tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
-    command = [sys.executable, "-m", "benchmarks.local_triton", str(repository)]
+    command = [sys.executable, "-m", "benchmarks", "local-triton", str(repository)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
@@ -33,7 +33,7 @@ def test_it_starts_on_free_ports_and_stops_at_ctrl_c(repository: Path, tmp_path:
 
 def test_what_it_can_not_serve_ends_with_triton_s_own_status(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.local_triton", str(tmp_path / "nothing")],
+        [sys.executable, "-m", "benchmarks", "local-triton", str(tmp_path / "nothing")],
         capture_output=True,
         text=True,
         timeout=60,

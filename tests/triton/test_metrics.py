@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from benchmarks.images import Images
+from benchmarks.images import SampleImages
 from serving.engine.graphs import Engine
 from serving.metrics.definitions import ALL_METRICS, Kind, Server
 from serving.metrics.drift import expected_go_on
@@ -55,7 +55,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 @BY_GRPC
 def test_answers_are_counted(
-    triton: RunningTriton, client: Client, images: Images, engine: Engine
+    triton: RunningTriton, client: Client, images: SampleImages, engine: Engine
 ) -> None:
     pixels = images.pixels[:200]
     before = settled(triton)
@@ -97,7 +97,7 @@ def test_answers_are_counted(
 
 @BY_GRPC
 def test_images_of_a_request_with_a_wish_are_not_counted_as_by_the_model_s_own_rule(
-    triton: RunningTriton, client: Client, images: Images
+    triton: RunningTriton, client: Client, images: SampleImages
 ) -> None:
     before = settled(triton)
     client.infer("ride", client.image(images.pixels[:10]), parameters={"quality": "full"})
@@ -112,7 +112,7 @@ def test_images_of_a_request_with_a_wish_are_not_counted_as_by_the_model_s_own_r
 
 @BY_GRPC
 def test_a_rule_is_the_model_s_own_where_its_numbers_are(
-    triton: RunningTriton, client: Client, images: Images
+    triton: RunningTriton, client: Client, images: SampleImages
 ) -> None:
     before = total(settled(triton), "ride_own_rule_images_total")
     client.infer("ride", client.image(images.pixels[:10]), parameters={"max_experts": 3})
@@ -129,7 +129,7 @@ def test_what_the_model_expects_is_there_as_well(triton: RunningTriton, engine: 
 
 @BY_GRPC
 def test_triton_has_what_the_page_says(
-    triton: RunningTriton, client: Client, images: Images
+    triton: RunningTriton, client: Client, images: SampleImages
 ) -> None:
     """Of a histogram, its parts."""
     client.infer("ride", client.image(images.pixels[:64]))
@@ -143,7 +143,7 @@ def test_triton_has_what_the_page_says(
 
 @BY_GRPC
 def test_every_series_is_one_of_the_embedded_server_s(
-    triton: RunningTriton, client: Client, images: Images, server: RunningServer
+    triton: RunningTriton, client: Client, images: SampleImages, server: RunningServer
 ) -> None:
     client.infer("ride", client.image(images.pixels[:64]))
     server.post("/v1/classify", content=images.files[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import perf_analyzer
-from benchmarks.perf_analyzer import Protocol, measure
+from benchmarks.perf_analyzer import Protocol, run_perf_analyzer
 from tests.running_triton import RunningTriton
 
 pytestmark = pytest.mark.skipif(
@@ -17,5 +17,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_it_measures_the_model(triton: RunningTriton, protocol: Protocol, images: int) -> None:
     address = triton.grpc_address if protocol == "grpc" else triton.http_address
-    report = measure(address, "ride", protocol, ["-b", str(images)], requests=60, clients=2)
+    report = run_perf_analyzer(
+        address, "ride", protocol, ["-b", str(images)], requests=60, clients=2
+    )
     assert report.requests_per_s > 0

@@ -12,7 +12,7 @@ import pytest
 import tritonclient.grpc
 from tritonclient.utils import InferenceServerException
 
-from benchmarks.images import Images
+from benchmarks.images import SampleImages
 from serving.model.repository import manifest_path
 from tests.model_versions import add_version
 from tests.running_triton import running_triton
@@ -38,7 +38,7 @@ def client(changing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def test_a_new_version_is_taken_up_whole(
-    client: Client, images: Images, changing: Path, expect: Callable[..., None]
+    client: Client, images: SampleImages, changing: Path, expect: Callable[..., None]
 ) -> None:
     """Version 2 has other thresholds, and its routing asks version 2 of the graphs."""
 
@@ -58,7 +58,9 @@ def test_a_new_version_is_taken_up_whole(
     expect(files, pixels[:8], threshold=1.0)
 
 
-def test_a_damaged_version_is_not_served(client: Client, images: Images, changing: Path) -> None:
+def test_a_damaged_version_is_not_served(
+    client: Client, images: SampleImages, changing: Path
+) -> None:
     add_version(changing, 3)
     manifest_path(changing, 3).write_text("{}")
     with pytest.raises(InferenceServerException, match="not a valid manifest"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.images import Images, read_images
+from benchmarks.images import SampleImages, read_images
 from serving.engine.graphs import Engine
 from tests.running_server import RunningServer, running_server
 from tests.waiting import wait_until
@@ -22,13 +22,13 @@ SENT = 160
 
 
 @pytest.fixture(scope="module")
-def images() -> Images:
+def images() -> SampleImages:
     return read_images(every=2)
 
 
 @pytest.fixture(scope="module")
 def audited(
-    repository: Path, tmp_path_factory: pytest.TempPathFactory, images: Images
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, images: SampleImages
 ) -> Iterator[RunningServer]:
     """It has answered every third of 500 real images, and audited all of these."""
     log = tmp_path_factory.mktemp("audited") / "log.txt"
@@ -44,7 +44,7 @@ def audited(
 
 
 @pytest.fixture(scope="module")
-def agrees(engine: Engine, images: Images) -> NDArray[np.bool_]:
+def agrees(engine: Engine, images: SampleImages) -> NDArray[np.bool_]:
     """The truth, [500]: is the routed answer that of all experts?"""
     routed = engine.classify(images.pixels, engine.rule())
     full = engine.classify(images.pixels, engine.rule(threshold=0.0))
@@ -109,7 +109,7 @@ def test_samples_are_there_for_whoever_asks(audited: RunningServer) -> None:
     assert audited.get("/v1/audit?samples=perhaps").status_code == 400
 
 
-def test_requests_with_wishes_are_not_audited(audited: RunningServer, images: Images) -> None:
+def test_requests_with_wishes_are_not_audited(audited: RunningServer, images: SampleImages) -> None:
     for wish in ("quality=full", "threshold=0.5", "max_experts=2"):
         response = audited.post(f"/v1/classify?{wish}", content=images.files[0])
         assert response.status_code == 200
@@ -125,7 +125,7 @@ def test_the_answer_is_documented(audited: RunningServer) -> None:
 
 
 def test_where_nothing_is_audited_the_answer_says_so(
-    repository: Path, tmp_path: Path, images: Images
+    repository: Path, tmp_path: Path, images: SampleImages
 ) -> None:
     with running_server(repository, tmp_path / "log.txt", ["--audit-share=0"]) as server:
         assert server.post("/v1/classify", content=images.files[0]).status_code == 200
@@ -137,7 +137,7 @@ def test_where_nothing_is_audited_the_answer_says_so(
 
 
 def test_hardly_anything_is_audited_under_load_and_more_once_it_is_over(
-    repository: Path, tmp_path: Path, images: Images
+    repository: Path, tmp_path: Path, images: SampleImages
 ) -> None:
     flags = ["--audit-share=1", "--workers=1"]
     files = [("file", data) for data in images.files[:32]]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from matplotlib import get_data_path
 from PIL import Image
 
-from benchmarks.decoding import photograph
+from benchmarks.studies.decoding import photograph
 from serving.errors import ImageTooLarge, InvalidImage
 from serving.images.decode import DRAFT_FACTOR, ImageLimits, decode_image
 from serving.model.manifest import ImageSpec

@@ -1,28 +1,19 @@
-"""How fast a preset trains on this machine, and what share of its peak that is.
-
-    python benchmarks/training_speed.py
-    python benchmarks/training_speed.py --preset cifar100-lt --image-size 24 --compile
-    torchrun --nproc-per-node 2 benchmarks/training_speed.py
-
-Steps are those of `ride train`, on random images: loading, augmentation, forward, backward, update
-and moving average. The peak is what one large matrix product reaches in the same number format on
-the same device, measured before and after. A step's work is three times the forward pass's
-multiply-adds, two operations each; what batch normalisation, activations and the optimiser do on
-top counts as nothing, so the share says how much of the machine goes into what can't be avoided.
-"""
+"""The study `training-speed`: steps a second, and what share of the machine's peak that is."""
 
 from __future__ import annotations
 
-import argparse
 import math
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 
+from benchmarks.errors import BenchmarkError
 from serving.interrupt import InterruptFlag
 from training.checkpoint import Position
 from training.choices import OnUnreadable, Precision
@@ -32,13 +23,16 @@ from training.data import ImageSet
 from training.data.loading import make_loader
 from training.device import ComputeDevice, choose_device
 from training.loop import StepReport, TrainingRun, new_checkpoint
-from training.presets import PRESETS, preset
+from training.presets import PRESETS
 from training.processes import Processes, joined_processes
 
 _PASSES = 3  # forward, and backward for activations and for weights
 _OPERATIONS = 2  # a multiplication and an addition
 _MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 _PEAK_S = 1.0
+
+
+_SMALL = [name for name, config in PRESETS.items() if config.data.image_size <= 32]
 
 
 class StepClock:
@@ -71,7 +65,7 @@ class StepClock:
 
 
 @dataclass(frozen=True)
-class Speed:
+class TrainingSpeed:
     """What was measured: seconds a step, operations a step, and the peak's operations a second."""
 
     seconds_a_step: float
@@ -79,38 +73,68 @@ class Speed:
     peak: float
     steps_of_a_run: int
 
-    def lines(self, batch_size: int) -> list[str]:
+    def lines(self, batch_size: int) -> Iterator[str]:
         """For people."""
         rate = 1 / self.seconds_a_step
         reached = self.operations * rate
         minutes = self.steps_of_a_run / rate / 60
-        return [
-            f"{rate:.2f} steps/s of {batch_size} images, {1 / rate:.4f} s each",
-            f"{reached / self.peak:.0%} of peak: {_giga(reached)} of {_giga(self.peak)} GFLOP/s",
-            f"{self.steps_of_a_run:,} steps of a whole run: {minutes:.1f} minutes at this speed",
-        ]
+        yield f"{rate:.2f} steps/s of {batch_size} images, {1 / rate:.4f} s each"
+        yield f"{reached / self.peak:.0%} of peak: {_giga(reached)} of {_giga(self.peak)} GFLOP/s"
+        yield f"{self.steps_of_a_run:,} steps of a whole run: {minutes:.1f} minutes at this speed"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
-    options = _parser().parse_args(arguments)
-    config = _configured(options)
-    machine = choose_device(options.device, config.precision, compiled=options.compile)
+def training_speed(
+    preset: Annotated[
+        str, typer.Option(help=f"What is trained: {', '.join(_SMALL)}.")
+    ] = "cifar100-lt",
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels, if not the preset's.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images a step, if not the preset's.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="Number format.")] = Precision.AUTO,
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the model.")] = False,
+    warm_up: Annotated[int, typer.Option(min=1, help="Steps before the clock starts.")] = 10,
+    steps: Annotated[int, typer.Option(min=1, help="Steps that are timed.")] = 30,
+) -> Iterator[str]:
+    """How fast does a preset train on this machine, as a share of its peak?
+
+    Steps are those of ride train, on random images: loading, augmentation, forward, backward,
+    update and moving average. The peak is what one large matrix product reaches in the same number
+    format on the same device, measured before and after. A step's work is three times the forward
+    pass's multiply-adds, two operations each; what batch normalisation, activations and the
+    optimiser do on top counts as nothing, so the share says how much of the machine goes into what
+    can't be avoided.
+
+    Example: torchrun --nproc-per-node 2 -m benchmarks training-speed --preset cifar100-lt
+    """
+    if preset not in _SMALL:
+        raise BenchmarkError(f"there is no preset {preset!r} of small images")
+    known = PRESETS[preset]
+    size = image_size or known.data.image_size
+    batch = batch_size or known.optimiser.batch_size
+    config = replace(
+        known,
+        precision=precision,
+        data=replace(known.data, image_size=size, resize_shorter_side=size),
+        optimiser=replace(known.optimiser, batch_size=batch, small_epochs=0),
+    )
+    machine = choose_device(device, config.precision, compiled=compiled)
     with joined_processes() as processes:
-        speed = measure(config, machine, processes, options.warm_up, options.steps)
+        speed = time_steps(config, machine, processes, warm_up, steps)
         if processes.is_main:
-            print(
-                f"{config.preset}, {machine.name}, {machine.precision}, {processes.count} process"
-            )
-            print("\n".join(speed.lines(config.optimiser.batch_size)))
+            yield f"{preset}, {machine.name}, {machine.precision}, {processes.count} process"
+            yield from speed.lines(batch)
 
 
-def measure(
+def time_steps(
     config: TrainingConfig, machine: ComputeDevice, processes: Processes, warm_up: int, steps: int
-) -> Speed:
+) -> TrainingSpeed:
     """Train for `warm_up` + `steps` steps on random images, in a folder that is thrown away."""
     before = peak_operations(machine)
-    images = random_images(config)
+    images = noise_set(config)
     checkpoint = new_checkpoint(config, images, {})
     costs = multiply_adds(checkpoint.build_model(), config.data.image_size)
     interrupt = InterruptFlag()
@@ -137,7 +161,7 @@ def measure(
             processes=processes,
         ).run()
     forward = costs.backbone + sum(costs.experts)
-    return Speed(
+    return TrainingSpeed(
         seconds_a_step=clock.seconds_a_step,
         operations=_PASSES * _OPERATIONS * forward * config.optimiser.batch_size,
         peak=processes.count * max(before, peak_operations(machine)),
@@ -146,7 +170,7 @@ def measure(
     )
 
 
-def random_images(config: TrainingConfig) -> ImageSet:
+def noise_set(config: TrainingConfig) -> ImageSet:
     """As many as CIFAR-100-LT has, of the configuration's size."""
     generator = torch.Generator().manual_seed(0)
     count, classes, side = 10_847, config.model.num_classes, config.data.image_size
@@ -181,48 +205,3 @@ def synchronise(machine: ComputeDevice) -> None:
 
 def _giga(operations: float) -> str:
     return f"{operations / 1e9:,.0f}"
-
-
-def _at_least_one(text: str) -> int:
-    """A flag's value."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return value
-
-
-def _configured(options: argparse.Namespace) -> TrainingConfig:
-    config = preset(options.preset)
-    size = options.image_size or config.data.image_size
-    return replace(
-        config,
-        precision=Precision(options.precision),
-        data=replace(config.data, image_size=size, resize_shorter_side=size),
-        optimiser=replace(
-            config.optimiser,
-            batch_size=options.batch_size or config.optimiser.batch_size,
-            small_epochs=0,
-        ),
-    )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    small = [name for name, config in PRESETS.items() if config.data.image_size <= 32]
-    parser.add_argument("--preset", choices=small, default="cifar100-lt", help="what is trained")
-    parser.add_argument("--image-size", type=int, help="pixels (default: the preset's)")
-    parser.add_argument("--batch-size", type=int, help="images a step (default: the preset's)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--precision", choices=list(Precision), default=Precision.AUTO)
-    parser.add_argument("--compile", action="store_true", help="torch.compile the model")
-    parser.add_argument(
-        "--warm-up", type=_at_least_one, default=10, help="steps before the clock starts"
-    )
-    parser.add_argument("--steps", type=_at_least_one, default=30, help="steps that are timed")
-    return parser
-
-
-if __name__ == "__main__":
-    main()

@@ -1,43 +1,33 @@
-"""How fast `ride score` is against bare ONNX Runtime, and how much memory a million images take.
-
-Three ways to the same test images, in turns, so that a shared machine is as slow for one as for the
-other: `ride score` with routing, `ride score` with all experts, and a loop over bare ONNX Runtime
-that does the routed work, decoding included, with as many threads and the same batches, its images
-in memory and its answers dropped. The median of all rounds counts.
-
-    python -m benchmarks.scoring --data DATA
-    python -m benchmarks.scoring --data DATA --repeat 100
-    python -m benchmarks.scoring --data DATA --ray 5 --rounds 3
-
-DATA is a folder with CIFAR-100's `test.parquet`. With `--repeat`, `ride score` runs once over that
-file so many times over, and its resident memory is shown as it goes. With `--ray`, `ride score`
-runs over that file so many times over, in threads and on a Ray cluster of this machine, which is up
-already. That workers start and load the model counts, so one file is too short to say much.
-"""
+"""The study `scoring`: `ride score` against bare ONNX Runtime, its memory, and Ray."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pyarrow.parquet as pq
+import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.errors import BenchmarkError
-from benchmarks.process import PROC, machine, parse_memory
-from benchmarks.raw import session
+from benchmarks.checkout import BUNDLED
+from benchmarks.errors import BenchmarkError, ServerFailed
+from benchmarks.flags import Rounds
+from benchmarks.process import hardware, resident_bytes
+from benchmarks.raw import open_session
+from benchmarks.turns import in_turns, median
 from scoring.request import KeptFields, RayCluster, Routing, ScoringRequest
 from scoring.session import score_session
 from serving.images.decode import ImageLimits, decode_image
@@ -45,11 +35,11 @@ from serving.model.manifest import Manifest
 from serving.model.manifest_json import load_manifest
 from serving.model.repository import graph_models, graph_path, latest_version
 
-REPOSITORY = Path("model_repository")
 GOALS = {"raw": 0.9, "all experts": 1.6}
 RAY_GOAL = 0.8
 MOST_RESIDENT_MIB = 600
 _BATCH = 64
+_CORES = len(os.sched_getaffinity(0))
 _OWN_ROUTING = Routing()
 """The model's."""
 
@@ -57,39 +47,52 @@ _SAMPLE_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
-class Speed:
+class Throughput:
     """Images a second, and processor time of an image in milliseconds."""
 
     images_per_s: float
     cpu_ms: float
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
-    options = _parser().parse_args(arguments)
-    images = options.data / "test.parquet"
+def scoring(
+    data: Annotated[Path, typer.Option(help="Folder with CIFAR-100's test.parquet.")],
+    rounds: Rounds = 5,
+    threads: Annotated[int, typer.Option(min=1, help="One a core, unless given.")] = _CORES,
+    repeat: Annotated[int, typer.Option(min=0, help="Watch memory over so many copies.")] = 0,
+    ray: Annotated[int, typer.Option(min=0, help="Compare with Ray over so many copies.")] = 0,
+) -> Iterator[str]:
+    """How fast is ride score against bare ONNX Runtime, and how much memory does it take?
+
+    Three ways to the same test images, in turns, so that a shared machine is as slow for one as for
+    the other: ride score with routing, ride score with all experts, and a loop over bare ONNX
+    Runtime that does the routed work, decoding included, with as many threads and the same batches,
+    its images in memory and its answers dropped. The median of all rounds counts.
+
+    With --repeat, ride score runs once over the file so many times over, and its resident memory is
+    shown as it goes. With --ray, it runs over the file so many times over, in threads and on a Ray
+    cluster of this machine, which is up already. That workers start and load the model counts, so
+    one file is too short to say much.
+    """
+    images = data / "test.parquet"
     if not images.is_file():
-        raise SystemExit(f"there is no {images}")
-    print(machine())
-    if options.ray:
-        lines = ray_lines(images, options.ray, options.rounds, options.threads)
-    elif options.repeat:
-        lines = memory_lines(images, options.repeat)
+        raise BenchmarkError(f"there is no {images}")
+    yield str(hardware())
+    if ray:
+        yield from _ray_lines(images, ray, rounds, threads)
+    elif repeat:
+        yield from _memory_lines(images, repeat)
     else:
-        lines = speed_lines(images, options.rounds, options.threads)
-    for line in lines:
-        print(line, flush=True)
+        yield from _speed_lines(images, rounds, threads)
 
 
-def speed_lines(images: Path, rounds: int, threads: int) -> Iterator[str]:
+def _speed_lines(images: Path, rounds: int, threads: int) -> Iterator[str]:
     """The table of speeds and the two ratios."""
-    raw = RawScoring(REPOSITORY, images, threads)
-    ways: dict[str, Callable[[], int]] = {
+    ways = {
         "ride score": lambda: scored(images, threads),
         "all experts": lambda: scored(images, threads, Routing(threshold=0.0)),
-        "raw": raw.run,
+        "raw": BareScoring(BUNDLED, images, threads).run,
     }
-    speeds = {name: median(found) for name, found in timed_in_turns(ways, rounds).items()}
+    speeds = throughputs(ways, rounds)
     yield f"{'':<12}{'images/s':>10}{'CPU ms an image':>18}"
     for name, speed in speeds.items():
         yield f"{name:<12}{speed.images_per_s:>10.0f}{speed.cpu_ms:>18.3f}"
@@ -100,31 +103,24 @@ def speed_lines(images: Path, rounds: int, threads: int) -> Iterator[str]:
             f"ride score / {name}: {ours.images_per_s / other.images_per_s:.2f} in images/s, "
             f"{other.cpu_ms / ours.cpu_ms:.2f} in processor time (goal: {goal})"
         )
-    costs = load_manifest(REPOSITORY, latest_version(REPOSITORY))
+    costs = load_manifest(BUNDLED, latest_version(BUNDLED))
     spent = costs.evaluation.get("routed", {}).get("mean_multiply_adds")
     if spent:
         ratio = costs.multiply_adds.all_experts / spent
         yield f"multiply-adds of all experts over routed ones: {ratio:.2f}, the most that can be"
 
 
-def timed_in_turns(ways: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, list[Speed]]:
-    """Run every way once a round; each returns how many images it scored."""
-    speeds: dict[str, list[Speed]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, run in ways.items():
-            started, cpu = time.perf_counter(), time.process_time()
-            count = run()
-            wall, cpu = time.perf_counter() - started, time.process_time() - cpu
-            speeds[name].append(Speed(count / wall, 1e3 * cpu / count))
-    return speeds
+def throughputs(ways: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, Throughput]:
+    """Medians of ways that take turns; each returns how many images it scored."""
+    measured = in_turns({name: partial(_throughput, run) for name, run in ways.items()}, rounds)
+    return {name: median(each) for name, each in measured.items()}
 
 
-def median(speeds: Sequence[Speed]) -> Speed:
-    """Of each figure by itself."""
-    return Speed(
-        statistics.median(speed.images_per_s for speed in speeds),
-        statistics.median(speed.cpu_ms for speed in speeds),
-    )
+def _throughput(run: Callable[[], int]) -> Throughput:
+    started, cpu = time.perf_counter(), time.process_time()
+    count = run()
+    wall, cpu = time.perf_counter() - started, time.process_time() - cpu
+    return Throughput(count / wall, 1e3 * cpu / count)
 
 
 def scored(
@@ -135,7 +131,7 @@ def scored(
         request = ScoringRequest(
             (str(images),),
             Path(folder) / "scores",
-            REPOSITORY,
+            BUNDLED,
             KeptFields(5),
             routing=routing,
             workers=threads,
@@ -147,31 +143,26 @@ def scored(
     return count
 
 
-class RawScoring:
+class BareScoring:
     """Threads that decode and run batches of stage after stage, and nothing else."""
 
     def __init__(self, repository: Path, images: Path, threads: int) -> None:
         version = latest_version(repository)
         self._manifest: Manifest = load_manifest(repository, version)
         names = graph_models(self._manifest.num_experts)
-        self._stages = [session(repository / graph_path(name, version)) for name in names]
+        self._stages = [open_session(repository / graph_path(name, version)) for name in names]
         rows = pq.read_table(images, columns=["img"])["img"].to_pylist()
         self._files = [row["bytes"] for row in rows]
         self._threads = threads
 
     def run(self) -> int:
         """Score all images; returns how many they are."""
-        batches = iter(range(0, len(self._files), _BATCH))
-
-        def work() -> None:
-            while (start := next(batches, None)) is not None:
-                self._score(self.decoded(range(start, min(start + _BATCH, len(self._files)))))
-
-        threads = [threading.Thread(target=work) for _ in range(self._threads)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        batches = [
+            range(start, min(start + _BATCH, len(self._files)))
+            for start in range(0, len(self._files), _BATCH)
+        ]
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(lambda batch: self._score(self.decoded(batch)), batches))
         return len(self._files)
 
     def decoded(self, rows: Iterable[int]) -> NDArray[np.uint8]:
@@ -195,17 +186,17 @@ class RawScoring:
             logits = logits + sums
 
 
-def ray_lines(images: Path, copies: int, rounds: int, threads: int) -> Iterator[str]:
+def _ray_lines(images: Path, copies: int, rounds: int, threads: int) -> Iterator[str]:
     """Speeds in threads and on Ray with as many, and their ratio."""
     from scoring.ray_cluster import cluster_connection  # noqa: PLC0415 an extra
 
     with tempfile.TemporaryDirectory() as folder, cluster_connection(None, threads):
         inputs = repeated(images, copies, Path(folder))
-        ways: dict[str, Callable[[], int]] = {
+        ways = {
             "threads": lambda: scored(inputs, threads),
             "on Ray": lambda: scored(inputs, threads, ray=RayCluster()),
         }
-        speeds = {name: median(found) for name, found in timed_in_turns(ways, rounds).items()}
+        speeds = throughputs(ways, rounds)
     for name, speed in speeds.items():
         yield f"{name:<12}{speed.images_per_s:>10.0f} images/s"
     ratio = speeds["on Ray"].images_per_s / speeds["threads"].images_per_s
@@ -221,7 +212,7 @@ def repeated(images: Path, copies: int, folder: Path) -> Path:
     return inputs
 
 
-def memory_lines(images: Path, repeat: int) -> Iterator[str]:
+def _memory_lines(images: Path, repeat: int) -> Iterator[str]:
     """Resident memory of a `ride score` over the images so many times over."""
     with tempfile.TemporaryDirectory() as folder:
         inputs = repeated(images, repeat, Path(folder))
@@ -231,7 +222,8 @@ def memory_lines(images: Path, repeat: int) -> Iterator[str]:
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             started = time.monotonic()
             while process.poll() is None:
-                samples.append(_resident_mib(process.pid))
+                with suppress(ServerFailed):  # it ended meanwhile
+                    samples.append(resident_bytes(process.pid) / 2**20)
                 time.sleep(_SAMPLE_EVERY_S)
             took = time.monotonic() - started
         if process.returncode:
@@ -243,27 +235,3 @@ def memory_lines(images: Path, repeat: int) -> Iterator[str]:
     fifths = np.array_split(samples[min(5, len(samples) - 1) :], 5)
     most = ", ".join(f"{max(fifth, default=0):.0f}" for fifth in fifths)
     yield f"resident MiB, the most in each fifth of the time: {most} (goal: {MOST_RESIDENT_MIB})"
-
-
-def _resident_mib(pid: int) -> float:
-    try:
-        return parse_memory((PROC / str(pid) / "status").read_text()) / 2**20
-    except OSError:  # it ended meanwhile
-        return 0.0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--data", type=Path, required=True, help="folder with test.parquet")
-    parser.add_argument("--rounds", type=int, default=5, help="of each way (default: 5)")
-    parser.add_argument("--threads", type=int, default=cores, help="default: one a core")
-    parser.add_argument("--repeat", type=int, default=0, help="measure memory over so many copies")
-    parser.add_argument("--ray", type=int, default=0, help="compare with Ray over so many copies")
-    return parser
-
-
-if __name__ == "__main__":
-    main()

@@ -1,27 +1,20 @@
-"""Train and measure the rows of docs/results.md, as anyone would by hand.
-
-    python benchmarks/results.py --data DATA --runs runs                  every row
-    python benchmarks/results.py --data DATA --runs runs --row ride-3     one
-    python benchmarks/results.py --list                                   names and commands
-
-Each row is a run of `ride train`, `ride route` where thresholds are chosen for a budget, and
-`ride evaluate`, in a folder of its own. Rows that are finished are not trained again and rows that
-were stopped go on where they were, so the command can be stopped and repeated until the table is
-whole. The table goes to RUNS/results.md.
-"""
+"""The study `results`: the rows of docs/results.md, trained and measured."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.markdown import table
 from serving.files import replacing
 from training.checkpoint import FILE_NAME, load_finished
 from training.errors import CheckpointError
@@ -104,35 +97,43 @@ ROWS = (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, evaluate, write the table."""
-    options = _parser().parse_args(arguments)
-    rows = [row for row in ROWS if not options.row or row.name in options.row]
-    if options.list:
-        for row in rows:
-            print(f"{row.name}: {shlex.join(row.command('DATA', 'runs'))}")
+def results(
+    data: Annotated[Path, typer.Option(help="Folder with CIFAR-100.")] = Path("DATA"),
+    runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    row: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this row; may be given more than once. --list names them."),
+    ] = None,
+    only_list: Annotated[
+        bool, typer.Option("--list", help="Print the rows' commands and stop.")
+    ] = False,
+) -> Iterator[str]:
+    """Train and measure the rows of docs/results.md, as anyone would by hand.
+
+    Each row is a run of ride train, ride route where thresholds are chosen for a budget, and ride
+    evaluate, in a folder of its own. Rows that are finished are not trained again and rows that
+    were stopped go on where they were, so the command can be stopped and repeated until the table
+    is whole. The table goes to RUNS/results.md.
+
+    Example: python -m benchmarks results --data DATA --runs runs --row ride-3
+    """
+    if unknown := set(row or ()).difference(each.name for each in ROWS):
+        raise BenchmarkError(f"there is no row {', '.join(sorted(unknown))}")
+    chosen = [each for each in ROWS if not row or each.name in row]
+    if only_list:
+        for each in chosen:
+            yield f"{each.name}: {shlex.join(each.command('DATA', 'runs'))}"
         return
-    options.runs.mkdir(parents=True, exist_ok=True)
-    for row in rows:
-        run = options.runs / row.name
-        _train(row, options.data, options.runs)
-        if row.route:
-            _ride("route", str(run), "--data", str(options.data), *row.route)
-        _ride("evaluate", str(run), "--data", str(options.data))
-        _write_table(options.runs)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=Path("DATA"), help="folder with CIFAR-100")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
-    parser.add_argument(
-        "--row", action="append", choices=[row.name for row in ROWS], help="only this row"
-    )
-    parser.add_argument("--list", action="store_true", help="print the rows' commands and stop")
-    return parser
+    runs.mkdir(parents=True, exist_ok=True)
+    for each in chosen:
+        run = str(runs / each.name)
+        _train(each, data, runs)
+        if each.route:
+            _ride("route", run, "--data", str(data), *each.route)
+        _ride("evaluate", run, "--data", str(data))
+        with replacing(runs / "results.md") as file:
+            file.write(results_table(runs).encode())
+        yield f"wrote {runs / 'results.md'}"
 
 
 def _train(row: Row, data: Path, runs: Path) -> None:
@@ -150,30 +151,20 @@ def _ride(*arguments: str) -> None:
         sys.exit(done.returncode)
 
 
-def _write_table(runs: Path) -> None:
-    with replacing(runs / "results.md") as file:
-        file.write(table(runs).encode())
-    print(f"wrote {runs / 'results.md'}")
-
-
-def table(runs: Path) -> str:
+def results_table(runs: Path) -> str:
     """The table of every finished and measured row, in the order of ROWS."""
-    lines = [
-        f"| {' | '.join(_COLUMNS)} |",
-        f"|{'---|' * len(_COLUMNS)}",
-    ]
-    lines += [line for row in ROWS if (line := _table_line(row, runs / row.name)) is not None]
-    return "\n".join(lines) + "\n"
+    lines = (_table_line(row, runs / row.name) for row in ROWS)
+    return table(_COLUMNS, [line for line in lines if line is not None])
 
 
-def _table_line(row: Row, run: Path) -> str | None:
+def _table_line(row: Row, run: Path) -> list[str] | None:
     try:
         checkpoint = load_finished(run)
         measured = json.loads((run / "evaluation.json").read_bytes())
     except (CheckpointError, OSError):
         return None
     origin, routed = checkpoint.provenance, measured["routed"]
-    cells = [
+    return [
         row.name,
         _accuracy(routed["accuracy"]),
         _accuracy(measured["all_experts"]["accuracy"]),
@@ -183,14 +174,9 @@ def _table_line(row: Row, run: Path) -> str | None:
         str(checkpoint.config.seed),
         *(str(origin[key]) for key in ("commit", "started", "machine")),
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 def _accuracy(shares: dict[str, Any]) -> str:
     groups = (shares[name] for name in ("many", "medium", "few"))
     each = " / ".join("none" if share is None else f"{100 * share:.1f}" for share in groups)
     return f"{100 * shares['overall']:.1f} ({each})"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,12 @@
 """One interface to every server that is measured: how it is installed, started and asked.
 
-Each server has a small file in this folder that makes a `Contender`; those that need code of their
-own have it in a file `.._app.py` beside it, which runs in the server's own virtual environment.
+Each server has a `ServerSpec`, in `ride.py`, `triton.py` or `catalogue.py`; those that need code of
+their own have it in a file `.._app.py` beside it, which runs in the server's own environment.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,23 +17,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from benchmarks.checkout import CHECKOUT, TOOLS
 from benchmarks.environments import environment
 from benchmarks.errors import ServerFailed
-from benchmarks.http_load import allow_many_files
-from benchmarks.images import Images
-from benchmarks.perf_analyzer import TOOLS, Protocol
+from benchmarks.http_load import Endpoint, allow_many_files
+from benchmarks.images import SampleImages
+from benchmarks.perf_analyzer import Protocol
 from benchmarks.ports import free_ports
-from benchmarks.start import Start
+from benchmarks.program import Start, last_line
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 REPOSITORY_VARIABLE = "RIDE_BENCH_REPOSITORY"
 _START_TIMEOUT_S = 120
 _STOP_TIMEOUT_S = 20
 
 
 @dataclass(frozen=True)
-class Place:
+class LaunchContext:
     """Where a server runs.
 
     Attributes:
@@ -55,14 +55,23 @@ class Place:
     metrics_port: int
     cores: int
 
+    @property
+    def log(self) -> Path:
+        """What the server prints."""
+        return self.folder / "log.txt"
+
 
 @dataclass(frozen=True)
 class HttpWay:
     """Asking by plain HTTP: the path, the headers, and what a request's body is."""
 
     path: str
-    bodies: Callable[[Images], list[bytes]]
+    bodies: Callable[[SampleImages], list[bytes]]
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    def endpoint(self, server: Running) -> Endpoint:
+        """Where this leads on a running server."""
+        return Endpoint(server.port, self.path, self.headers)
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ class ProtocolWay:
 
 
 @dataclass(frozen=True)
-class Contender:
+class ServerSpec:
     """A server to measure.
 
     Attributes:
@@ -101,7 +110,7 @@ class Contender:
     title: str
     settings: str
     requirements: tuple[str, ...]
-    start: Callable[[Place], Start]
+    start: Callable[[LaunchContext], Start]
     way: HttpWay | ProtocolWay
     ready_path: str
     routed: bool = True
@@ -125,78 +134,87 @@ class Running:
 
 
 @contextmanager
-def running(
-    contender: Contender, python: Path, repository: Path, folder: Path
-) -> Iterator[Running]:
+def running(spec: ServerSpec, repository: Path, tools: Path = TOOLS) -> Iterator[Running]:
     """Start a server in a process group of its own, wait until it is ready, stop it at the end.
 
     Raises:
+        ToolMissing: if its packages are not there and can't be installed.
         ServerFailed: if it ends or is not ready in time; with the last line that it printed.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    port, grpc_port, metrics_port = free_ports(3)
+    python = environment_for(spec, tools)
+    with TemporaryDirectory(prefix=f"{spec.name}-", ignore_cleanup_errors=True) as folder:
+        context = _launch_context(python, repository, Path(folder))
+        start = spec.start(context)
+        began = time.perf_counter()
+        process = _launched(start, context)
+        try:
+            _wait_until_ready(process, spec, context)
+            ready_s = time.perf_counter() - began
+            yield Running(process.pid, context.port, context.grpc_port, ready_s)
+        finally:
+            _stop(process)
+
+
+def _launch_context(python: Path, repository: Path, folder: Path) -> LaunchContext:
+    http, grpc, metrics = free_ports(3)
     cores = len(os.sched_getaffinity(0))
-    place = Place(python, repository.resolve(), folder, port, grpc_port, metrics_port, cores)
-    start = contender.start(place)
+    return LaunchContext(python, repository.resolve(), folder, http, grpc, metrics, cores)
+
+
+def _launched(start: Start, context: LaunchContext) -> subprocess.Popen[bytes]:
     environment = {
         **os.environ,
-        "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PATH": f"{context.python.parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONPATH": str(CHECKOUT),
         "PYTHONWARNINGS": "ignore",
-        REPOSITORY_VARIABLE: str(place.repository),
+        REPOSITORY_VARIABLE: str(context.repository),
         **start.environment,
     }
-    log = folder / "log.txt"
     allow_many_files()
-    with log.open("wb") as output:
-        began = time.perf_counter()
-        process = subprocess.Popen(
+    with context.log.open("wb") as output:
+        return subprocess.Popen(
             start.command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
-            cwd=folder,
+            cwd=context.folder,
             start_new_session=True,
         )
-    try:
-        _wait_until_ready(process, f"http://127.0.0.1:{port}{contender.ready_path}", log)
-        yield Running(process.pid, port, grpc_port, time.perf_counter() - began)
-    finally:
-        _stop(process)
 
 
-def environment_for(contender: Contender, tools: Path = TOOLS) -> Path:
+def environment_for(spec: ServerSpec, tools: Path = TOOLS) -> Path:
     """The interpreter that runs a server, in a virtual environment made when it is first needed.
 
     Raises:
         ToolMissing: if its packages can't be installed.
     """
-    if not contender.requirements:
+    if not spec.requirements:
         return Path(sys.executable)
-    package = contender.requirements[0].partition("==")[0].partition("[")[0]
-    return environment(tools / "servers" / package, contender.requirements)
+    package = spec.requirements[0].partition("==")[0].partition("[")[0]
+    return environment(tools / "servers" / package, spec.requirements)
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _wait_until_ready(
+    process: subprocess.Popen[bytes], spec: ServerSpec, context: LaunchContext
+) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise ServerFailed(f"the server ended with {process.returncode}: {_last_line(log)}")
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 our own address
-                if answer.status == 200:
-                    return
-        except (OSError, urllib.error.URLError):
-            pass
+    while not is_ready(f"http://127.0.0.1:{context.port}{spec.ready_path}"):
+        ended, late = process.poll(), time.monotonic() > deadline
+        if late or ended is not None:
+            what = "is not ready in time" if ended is None else f"ended with {ended}"
+            why = last_line(context.log.read_text(errors="replace"))
+            raise ServerFailed(f"the server {what}: {why}")
         time.sleep(0.02)
-    raise ServerFailed(f"not ready within {_START_TIMEOUT_S} s: {_last_line(log)}")
 
 
-def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "it printed nothing"
+def is_ready(url: str) -> bool:
+    """Whether an address answers 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 our own address
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -1,29 +1,17 @@
-"""What it costs to make a model's input of an uploaded image, by kind and size of the image.
-
-    python -m benchmarks.decoding
-    python -m benchmarks.decoding --seconds 3
-
-Each image goes through `serving.images.decode.decode_image`, all the way from bytes to a tensor,
-on one thread, for a model of 32 x 32 pixels and for one of 224 x 224. Behind it, in brackets, is
-what the same costs with the whole image decoded by Pillow and torchvision's steps after it, as
-training does it. Times are in milliseconds, the least of all tries, which other work disturbs
-least. The images look as photographs do to a codec: structures of all sizes, the larger the
-stronger, and the noise of a sensor.
-"""
+"""The study `decoding`: from the bytes of an image file to a tensor."""
 
 from __future__ import annotations
 
-import argparse
 import io
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.flags import seconds
+from benchmarks.flags import Seconds
+from benchmarks.turns import fastest
 from serving.images.decode import ImageLimits, decode_image
 from serving.model.manifest import ImageSpec
 from training.augmentation.images import evaluation_transform
@@ -46,24 +34,29 @@ class Upload:
     data: bytes
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
-    options = _parser().parse_args(arguments)
-    for line in lines(uploads(), options.seconds):
-        print(line, flush=True)
+def decoding(seconds: Seconds = 1.0) -> Iterator[str]:
+    """What does it cost to make a model's input of an uploaded image, by kind and size?
+
+    Each image goes through `serving.images.decode.decode_image`, all the way from bytes to a
+    tensor, on one thread, for a model of 32 x 32 pixels and for one of 224 x 224. Behind it, in
+    brackets, is what the same costs with the whole image decoded by Pillow and torchvision's steps
+    after it, as training does it. Times are in milliseconds, the least of all tries, which other
+    work disturbs least. The images look as photographs do to a codec: structures of all sizes, the
+    larger the stronger, and the noise of a sensor.
+    """
+    return decoding_table(uploads(), seconds)
 
 
-def lines(images: Iterable[Upload], seconds: float) -> Iterator[str]:
-    """The table, line by line; each figure is measured for `seconds`."""
+def decoding_table(images: Iterable[Upload], seconds: float) -> Iterator[str]:
+    """The table, line by line; each figure is measured for about `seconds`."""
     models = "".join(f"{spec.width} x {spec.height}".rjust(20) for spec in SPECS)
     yield f"{'image':<36}{'KiB':>7}{models}"
     for upload in images:
-        times = [
-            f"{_least_ms(served(upload, spec), seconds):.3f}".rjust(9)
-            + f" ({_least_ms(trained(upload, spec), seconds):.3f})".rjust(11)
-            for spec in SPECS
-        ]
-        yield f"{upload.name:<36}{len(upload.data) / 1024:>7.1f}{''.join(times)}"
+        times = ""
+        for spec in SPECS:
+            ours, whole = fastest([served(upload, spec), trained(upload, spec)], 2 * seconds)
+            times += f"{1e3 * ours:.3f}".rjust(9) + f" ({1e3 * whole:.3f})".rjust(11)
+        yield f"{upload.name:<36}{len(upload.data) / 1024:>7.1f}{times}"
 
 
 def uploads() -> Iterator[Upload]:
@@ -121,26 +114,3 @@ def trained(upload: Upload, spec: ImageSpec) -> Callable[[], object]:
     data = DataConfig(image_size=spec.width, resize_shorter_side=spec.resize_shorter_side)
     transform = evaluation_transform(data)
     return lambda: transform(decode_whole(upload.data, upload.name))
-
-
-def _least_ms(work: Callable[[], object], seconds: float) -> float:
-    work()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while not times or time.perf_counter() < end:
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return 1_000 * min(times)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seconds", type=seconds, default=1.0, help="for each figure (default: 1)")
-    return parser
-
-
-if __name__ == "__main__":
-    main()

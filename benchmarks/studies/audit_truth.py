@@ -1,44 +1,32 @@
-"""Whether the audit of a running server finds what is true of all images.
-
-    python -m benchmarks.audit_truth TEST.parquet
-    python -m benchmarks.audit_truth TEST.parquet --share 0.1 --rounds 5
-
-The file is a labelled set with PNG bytes in `img` and classes in `fine_label`, as CIFAR-100 is
-published. A server that audits a share of it gets every image. Beside what it then says of
-agreement with the full ensemble and of the accuracy that routing is expected to cost stands the
-truth, every image routed and with all experts, and last the accuracy that it costs by the labels,
-which the server never sees. Of twenty intervals one should miss the truth.
-"""
+"""The study `audit-truth`: a server's audit beside the truth of all images."""
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import numpy as np
+import pyarrow.parquet as pq
+import typer
 from numpy.typing import NDArray
 
+from benchmarks.checkout import BUNDLED
 from benchmarks.errors import BenchmarkError
-from benchmarks.images import Images, read_images
-from benchmarks.process import machine
-from benchmarks.servers.contender import CHECKOUT, Running, running
-from benchmarks.servers.ride import WAYS, with_flags
+from benchmarks.images import SampleImages, read_images
+from benchmarks.process import hardware
+from benchmarks.servers.ride import PATIENT, PNG, with_flags
+from benchmarks.servers.server import Running, running
 from serving.engine.graphs import Engine, load_engine
 from serving.model.shot_groups import GROUPS, shot_groups
 
-_REPOSITORY = CHECKOUT / "model_repository"
 _FILES = 50
 """Of a request."""
 _PART = 200
-_PATIENT = "--latency-objective-ms=600000"  # no answer is made cheaper
 _SETTLED_S = 600.0
 
 
@@ -76,20 +64,27 @@ class Truth:
         return float(lost.mean()), float(lost.std() / math.sqrt(len(lost)))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
-    options = _parser().parse_args(arguments)
-    for line in lines(options.images, options.share, options.rounds):
-        print(line, flush=True)
+def audit_truth(
+    images: Annotated[Path, typer.Argument(help="A Parquet file of labelled images.")],
+    share: Annotated[float, typer.Option(min=0, max=1, help="To audit.")] = 0.1,
+    rounds: Annotated[int, typer.Option(min=1, help="Servers, one after the other.")] = 1,
+) -> Iterator[str]:
+    """Does the audit of a running server find what is true of all images?
 
+    The file is a labelled set with PNG bytes in `img` and classes in `fine_label`, as CIFAR-100 is
+    published. A server that audits a share of it gets every image. Beside what it then says of
+    agreement with the full ensemble and of the accuracy that routing is expected to cost stands the
+    truth, every image routed and with all experts, and last the accuracy that it costs by the
+    labels, which the server never sees. Of twenty intervals one should miss the truth.
 
-def lines(file: Path, share: float, rounds: int = 1) -> Iterator[str]:
-    """The report, line by line."""
-    images, engine = read_images(file), load_engine(_REPOSITORY)
-    truth = measure(engine, images, _labels(file))
-    yield f"{len(images)} images of {file.name}, {machine()}, {time.strftime('%Y-%m-%d')}"
+    Example: python -m benchmarks audit-truth TEST.parquet --share 0.1 --rounds 5
+    """
+    sample, engine = read_images(images), load_engine(BUNDLED)
+    truth = find_truth(engine, sample, _labels(images))
+    yield f"{len(sample)} images of {images.name}, {hardware()}, {time.strftime('%Y-%m-%d')}"
     for _ in range(rounds):
-        audit = _audited(images, share)
+        with running(with_flags(PNG, PATIENT, f"--audit-share={share}"), BUNDLED) as server:
+            audit = _audit(server, sample)
         yield f"share {share:g}: {audit['sampled']} drawn, {audit['audited']} audited"
         report = audit["report"]
         for group, found in report["agreement"].items():
@@ -100,21 +95,7 @@ def lines(file: Path, share: float, rounds: int = 1) -> Iterator[str]:
     yield f"accuracy lost by the labels: {by_labels:.4f}, standard error {error:.4f}"
 
 
-def _audited(images: Images, share: float) -> dict[str, Any]:
-    """What a new server says of all images."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        running(
-            with_flags(WAYS[0], _PATIENT, f"--audit-share={share}"),
-            Path(sys.executable),
-            _REPOSITORY,
-            Path(folder) / "run",
-        ) as server,
-    ):
-        return _audit(server, images)
-
-
-def measure(engine: Engine, images: Images, labels: NDArray[np.int64]) -> Truth:
+def find_truth(engine: Engine, images: SampleImages, labels: NDArray[np.int64]) -> Truth:
     """Route every image, and take each through all experts."""
     routed, full, lost = [], [], []
     for at in range(0, len(images), _PART):
@@ -131,8 +112,6 @@ def measure(engine: Engine, images: Images, labels: NDArray[np.int64]) -> Truth:
 
 
 def _labels(file: Path) -> NDArray[np.int64]:
-    import pyarrow.parquet as pq  # noqa: PLC0415 serving does without it
-
     columns = pq.read_schema(file).names
     if "fine_label" not in columns:
         raise BenchmarkError(f"{file} has no column fine_label")
@@ -140,7 +119,7 @@ def _labels(file: Path) -> NDArray[np.int64]:
     return labels
 
 
-def _audit(server: Running, images: Images) -> dict[str, Any]:
+def _audit(server: Running, images: SampleImages) -> dict[str, Any]:
     """What the server says once it has answered every image and audited all that it drew.
 
     It gets them a request at a time and may rest in between, so that no drawn image is dropped.
@@ -167,17 +146,3 @@ def _compared(name: str, estimate: float, interval: dict[str, float], truth: flo
         f"{name}: {estimate:.4f} ({interval['low']:.4f} to {interval['high']:.4f}); "
         f"truth {truth:.4f}, {held}"
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("images", type=Path, help="a Parquet file of labelled images")
-    parser.add_argument("--share", type=float, default=0.1, help="to audit (default: 0.1)")
-    parser.add_argument("--rounds", type=int, default=1, help="servers, in turn (default: 1)")
-    return parser
-
-
-if __name__ == "__main__":
-    main()
