@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -40,17 +41,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command(cls=CommandWithHelpPage)(training_commands.train)
-app.command(cls=CommandWithHelpPage)(training_commands.evaluate)
-app.command(cls=CommandWithHelpPage)(training_commands.route)
-app.command(cls=CommandWithHelpPage)(export_commands.export)
-app.command(cls=CommandWithHelpPage)(verify_commands.verify)
-app.command(cls=CommandWithHelpPage)(serving_commands.serve)
-app.command(cls=CommandWithHelpPage)(serving_commands.classify)
-app.command(cls=CommandWithHelpPage)(scoring_commands.score)
-app.command(cls=CommandWithHelpPage)(scoring_commands.compare)
-app.command(cls=CommandWithHelpPage)(audit_commands.calibrate)
-app.command(cls=CommandWithHelpPage)(benchmark_commands.bench)
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Train": (training_commands.train, training_commands.evaluate, training_commands.route),
+    "Export": (export_commands.export, verify_commands.verify),
+    "Serve": (serving_commands.serve, serving_commands.classify, audit_commands.calibrate),
+    "Score": (scoring_commands.score, scoring_commands.compare),
+    "Measure": (benchmark_commands.bench,),
+}
+for panel, commands in _PANELS.items():
+    for command in commands:
+        app.command(cls=CommandWithHelpPage, rich_help_panel=panel)(command)
 
 
 def main() -> None:

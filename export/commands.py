@@ -8,45 +8,42 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from export.placement import DEFAULT_PLACEMENT, Placement, Target
+from export.placement import Placement
 from export.quantization_request import QuantizationRequest, QuantizedPrecision
+from serving.options import MOST_USED, with_options
 from training.errors import ConfigError
 
 _MAX_DROP = 0.5
 
 
+@with_options()
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     model_repository: Annotated[
         Path, typer.Argument(help="New folder, or a repository that gets a further version.")
     ],
+    placement: Placement,
     data: Annotated[
         Path | None,
         typer.Option(
             help="Folder of the data set: check parity on its test images instead of random ones. "
-            "--quantize needs it."
+            "--quantize needs it.",
+            rich_help_panel=MOST_USED,
         ),
     ] = None,
     quantize: Annotated[
         QuantizedPrecision | None,
-        typer.Option(help="int8 for CPUs, fp16 for GPUs. (default: fp32 as it was trained)"),
-    ] = None,
-    target: Annotated[
-        Target,
         typer.Option(
-            help="What Triton runs the graphs on, as every config.pbtxt will say; "
-            "ride serve has --provider instead."
+            help="int8 for CPUs, fp16 for GPUs. (default: fp32 as it was trained)",
+            rich_help_panel=MOST_USED,
         ),
-    ] = Target.CPU,
-    instances: Annotated[
-        int,
-        typer.Option(help="Instances of each model that Triton keeps on a CPU: about one a core."),
-    ] = DEFAULT_PLACEMENT.instances,
+    ] = None,
     max_accuracy_drop: Annotated[
         float | None,
         typer.Option(
             help="Points of routed accuracy that --quantize may lose before it is refused. "
-            f"(default: {_MAX_DROP})"
+            f"(default: {_MAX_DROP})",
+            rich_help_panel=MOST_USED,
         ),
     ] = None,
 ) -> None:
@@ -83,6 +80,6 @@ def export(
         model_repository,
         data=data,
         quantize=request,
-        placement=Placement(target, instances),
+        placement=placement,
         console=Console(),
     )

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
 from export.errors import ExportError
+from serving.options import option
+
+TRITON = "Triton"
 
 
 class Target(StrEnum):
@@ -18,16 +22,20 @@ class Target(StrEnum):
 
 @dataclass(frozen=True)
 class Placement:
-    """What goes into every `config.pbtxt`.
+    """What goes into every `config.pbtxt`. On a GPU each graph has one instance."""
 
-    Attributes:
-        target: where graphs run.
-        instances: of each graph and of each Python model on a CPU; about one a core. On a GPU each
-            graph has one instance.
-    """
-
-    target: Target = Target.CPU
-    instances: int = 2
+    target: Annotated[
+        Target,
+        option(
+            "What Triton runs the graphs on, as every config.pbtxt will say; ride serve has "
+            "--provider instead.",
+            TRITON,
+        ),
+    ] = Target.CPU
+    instances: Annotated[
+        int,
+        option("Instances of each model that Triton keeps on a CPU: about one a core.", TRITON),
+    ] = 2
 
     def __post_init__(self) -> None:
         if not 1 <= self.instances <= 1_024:

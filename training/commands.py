@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +10,15 @@ import typer
 from rich.console import Console
 
 from serving.options import MOST_USED, with_options
-from training.choices import RouterKind
 from training.errors import ConfigError
-from training.requests import DATA_HELP, DEVICE_HELP, RUNTIME, ConfigChanges, Runtime
+from training.requests import (
+    DATA_HELP,
+    Compute,
+    ConfigChanges,
+    ReportOptions,
+    RouterChoice,
+    Runtime,
+)
 
 
 @with_options()
@@ -76,10 +81,12 @@ def _require_unchanged(changes: ConfigChanges, runtime: Runtime, *, show_config:
         raise ConfigError(f"a resumed run keeps its own settings: leave out {', '.join(given)}")
 
 
+@with_options()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     data: Annotated[Path, typer.Option(help=DATA_HELP, rich_help_panel=MOST_USED)],
-    device: Annotated[str, typer.Option(help=DEVICE_HELP, rich_help_panel=RUNTIME)] = "auto",
+    report: ReportOptions,
+    compute: Compute,
     json: Annotated[
         bool,
         typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=MOST_USED),
@@ -90,29 +97,6 @@ def evaluate(
             help="Also write a Parquet table with a row an image.", rich_help_panel=MOST_USED
         ),
     ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            help="Also write a report with plots, DIR/index.html.", rich_help_panel=MOST_USED
-        ),
-    ] = None,
-    baseline: Annotated[
-        list[Path] | None,
-        typer.Option(help="Finished run to compare with in the report.", rich_help_panel="Report"),
-    ] = None,
-    repeat: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="The same run with another seed, for the report's bias and variance.",
-            rich_help_panel="Report",
-        ),
-    ] = None,
-    workers: Annotated[
-        int,
-        typer.Option(
-            min=0, help="Processes that decode images of large data sets.", rich_help_panel=RUNTIME
-        ),
-    ] = 2,
     save: Annotated[
         bool,
         typer.Option(
@@ -128,55 +112,32 @@ def evaluate(
 
     Example: ride evaluate runs/first --data cifar100/ --report report/
     """
-    from training.evaluate_report import ReportRequest  # torch is slow to import, --help is not
+    # torch is slow to import, --help is not
+    from training.evaluate_report import ReportRequest
     from training.evaluate_session import evaluate_session
 
-    if report is None and (baseline or repeat):
-        raise ConfigError("--baseline and --repeat belong to a report: name its folder by --report")
-    wanted = None if report is None else ReportRequest(report, baseline or [], repeat or [])
+    wanted = None
+    if report.report is not None:
+        wanted = ReportRequest(report.report, report.baseline or [], report.repeat or [])
     evaluate_session(
         run,
         data=data,
-        device=device,
+        device=compute.device,
         as_json=json,
         predictions=predictions,
         report=wanted,
-        workers=workers,
+        workers=compute.workers,
         save=save,
         console=Console(stderr=json),
     )
 
 
+@with_options()
 def route(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     data: Annotated[Path, typer.Option(help=DATA_HELP, rich_help_panel=MOST_USED)],
-    router: Annotated[
-        RouterKind | None,
-        typer.Option(help="Which router. (default: the best of all)", rich_help_panel=MOST_USED),
-    ] = None,
-    mean_experts: Annotated[
-        float | None,
-        typer.Option(
-            min=1, help="Experts that an image may take on average.", rich_help_panel=MOST_USED
-        ),
-    ] = None,
-    max_accuracy_drop: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="Points of accuracy to lose against all experts. (default: 0.3)",
-            rich_help_panel=MOST_USED,
-        ),
-    ] = None,
-    prior_adjustment: Annotated[
-        str,
-        typer.Option(
-            metavar="STRENGTH",
-            help="Take so much of the log prior out of every answer (Menon et al. 2021); "
-            "auto: what is best on the calibration images.",
-            rich_help_panel="Method",
-        ),
-    ] = "0",
+    choice: RouterChoice,
+    compute: Compute,
     compare: Annotated[
         bool,
         typer.Option(
@@ -192,13 +153,6 @@ def route(
             rich_help_panel="Method",
         ),
     ] = True,
-    workers: Annotated[
-        int,
-        typer.Option(
-            min=0, help="Processes that decode images of large data sets.", rich_help_panel=RUNTIME
-        ),
-    ] = 2,
-    device: Annotated[str, typer.Option(help=DEVICE_HELP, rich_help_panel=RUNTIME)] = "auto",
 ) -> None:
     """Choose a router and its thresholds for a budget.
 
@@ -216,25 +170,12 @@ def route(
     route_session(
         run,
         data=data,
-        router=router,
-        budget=Budget(mean_experts, max_accuracy_drop),
-        prior_adjustment=_strength(prior_adjustment),
+        router=choice.router,
+        budget=Budget(choice.mean_experts, choice.max_accuracy_drop),
+        prior_adjustment=choice.prior_adjustment,
         with_comparison=compare,
         save=save,
-        workers=workers,
-        device=device,
+        workers=compute.workers,
+        device=compute.device,
         console=Console(),
     )
-
-
-def _strength(text: str) -> float | None:
-    """A flag's value; None for `auto`."""
-    if text == "auto":
-        return None
-    try:
-        strength = float(text)
-    except ValueError:
-        strength = math.nan
-    if not math.isfinite(strength):
-        raise ConfigError(f"--prior-adjustment must be auto or a number, not {text!r}")
-    return strength

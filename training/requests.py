@@ -1,7 +1,8 @@
-"""What the commands of training are asked for: the options of `ride train`."""
+"""What the commands of training are asked for: their options."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,8 +16,10 @@ from training.choices import (
     OnUnreadable,
     Policy,
     Precision,
+    RouterKind,
 )
 from training.config import TrainingConfig
+from training.errors import ConfigError
 from training.presets import PRESETS, preset
 
 DATA_HELP = "Folder of the data set; docs/training.md shows each layout."
@@ -24,6 +27,7 @@ DEVICE_HELP = "auto, cpu, cuda or cuda:N."
 RUNTIME = "Runtime"
 _METHOD = "Method"
 _START = "Where to start"
+_REPORT = "Report"
 
 
 @dataclass(frozen=True)
@@ -129,3 +133,76 @@ class Runtime:
     checkpoint_minutes: Annotated[
         float, option("Save at least this often; also saved at Ctrl-C.", RUNTIME, min=0)
     ] = 5.0
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What measures a finished run."""
+
+    device: Annotated[str, option(DEVICE_HELP, RUNTIME)] = "auto"
+    workers: Annotated[
+        int, option("Processes that decode images of large data sets.", RUNTIME, min=0)
+    ] = 2
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """The report of `ride evaluate`, if there is to be one, and what it compares the run with."""
+
+    report: Annotated[
+        Path | None, option("Also write a report with plots, DIR/index.html.", MOST_USED)
+    ] = None
+    baseline: Annotated[
+        list[Path] | None, option("Finished run to compare with in the report.", _REPORT)
+    ] = None
+    repeat: Annotated[
+        list[Path] | None,
+        option("The same run with another seed, for the report's bias and variance.", _REPORT),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.report is None and (self.baseline or self.repeat):
+            raise ConfigError(
+                "--baseline and --repeat belong to a report: name its folder by --report"
+            )
+
+
+def _strength(typed: str) -> float | None:
+    """A prior adjustment; None for `auto`."""
+    if typed == "auto":
+        return None
+    try:
+        strength = float(typed)
+    except ValueError:
+        strength = math.nan
+    if not math.isfinite(strength):
+        raise ConfigError(f"--prior-adjustment must be auto or a number, not {typed!r}")
+    return strength
+
+
+@dataclass(frozen=True)
+class RouterChoice:
+    """Which router is wanted, and for what; None of `router` takes the best of all."""
+
+    mean_experts: Annotated[
+        float | None, option("Experts that an image may take on average.", MOST_USED, min=1)
+    ] = None
+    max_accuracy_drop: Annotated[
+        float | None,
+        option("Points of accuracy to lose against all experts. (default: 0.3)", MOST_USED, min=0),
+    ] = None
+    router: Annotated[
+        RouterKind | None, option("Which router. (default: the best of all)", MOST_USED)
+    ] = None
+    prior_adjustment: Annotated[
+        float | None,
+        option(
+            "Take so much of the log prior out of every answer (Menon et al. 2021); auto: what is "
+            "best on the calibration images.",
+            _METHOD,
+            kind=str,
+            read=_strength,
+            shown="0",
+            metavar="STRENGTH",
+        ),
+    ] = 0.0

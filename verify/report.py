@@ -13,8 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from verify.agreement import EngineAgreement, Examples, RejectedImage
-
-REFERENCE = "embedded engine"
+from verify.request import REFERENCE
 
 _SUMMARY = (
     *("engine", "images", "same top-1", "same experts"),

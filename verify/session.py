@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import datetime
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 
 import onnxruntime
 from rich.console import Console
 
-from export.errors import VerificationError
 from scoring.progress import images_bar
 from serving.dataplane.catalogue import Catalogue
 from serving.engine.graphs import Engine, load_engine
@@ -24,46 +22,10 @@ from verify.decoding import decoded_batches
 from verify.engines import ClassifyPixels, ComparedEngine, LocalEngine, RemoteModel
 from verify.escaping import escaped
 from verify.images import ImageSource, open_images
-from verify.report import REFERENCE, Setup, VerificationReport
+from verify.report import Setup, VerificationReport
+from verify.request import REFERENCE, VerificationRequest
 from verify.server import connect
 from verify.verdict import Criteria
-
-
-@dataclass(frozen=True)
-class VerificationRequest:
-    """What to compare, and where to write what was found besides the terminal.
-
-    Attributes:
-        images: a folder, an image file or a Parquet file.
-        column: of the Parquet file; None to find it.
-        repository: the model repository; its latest version is compared.
-        run: folder of the finished run that it was exported from, if torch is to be compared.
-        server: HOST:PORT of a server's gRPC, if one is to be compared.
-        tolerance: by how much the probability of a class may differ.
-        report, json: files to write.
-        command: as it was typed, for the report.
-    """
-
-    images: Path
-    repository: Path
-    column: str | None = None
-    run: Path | None = None
-    server: str | None = None
-    tolerance: float = 1e-4
-    report: Path | None = None
-    json: Path | None = None
-    command: str = "ride verify"
-
-    def check(self) -> None:
-        """Raise VerificationError if there is nothing to compare, or no folder to write into."""
-        if self.run is None and self.server is None:
-            raise VerificationError(
-                f"name what to compare with the {REFERENCE}: a run by --run, a server by --triton, "
-                "or both"
-            )
-        for path in (self.report, self.json):
-            if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-                raise VerificationError(f"{path} must be a file, in a folder that exists")
 
 
 def verify_session(request: VerificationRequest, console: Console) -> VerificationReport:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from serving.audit.proposals import Proposal
 from serving.errors import AuditError
+from serving.options import MOST_USED
 
 
 def calibrate(
@@ -20,26 +21,39 @@ def calibrate(
         typer.Option(
             metavar="URL|FILE",
             help="A server's address, or a file of what its /v1/audit?samples=true answered.",
+            rich_help_panel=MOST_USED,
         ),
     ],
     repository: Annotated[
-        Path, typer.Option(help="Model repository that the server serves.")
+        Path,
+        typer.Option(help="Model repository that the server serves.", rich_help_panel=MOST_USED),
     ] = Path("model_repository"),
     agreement: Annotated[
         float | None,
-        typer.Option(help="Share of images, from 0 to 1, that must agree with all experts."),
+        typer.Option(
+            help="Share of images, from 0 to 1, that must agree with all experts.",
+            rich_help_panel=MOST_USED,
+        ),
     ] = None,
     mean_experts: Annotated[
-        float | None, typer.Option(help="Most experts that an image may take on average.")
+        float | None,
+        typer.Option(
+            help="Most experts that an image may take on average.", rich_help_panel=MOST_USED
+        ),
     ] = None,
     write: Annotated[
-        bool, typer.Option("--write", help="Add the proposal to the repository as a new version.")
+        bool,
+        typer.Option(
+            "--write",
+            help="Add the proposal to the repository as a new version.",
+            rich_help_panel=MOST_USED,
+        ),
     ] = False,
 ) -> None:
     """Propose thresholds from what a server's audit has recorded.
 
-    Without a wish, several are shown. The figures are of images on which the thresholds were not
-    chosen.
+    Without --agreement or --mean-experts, several are shown. The figures are of images on which
+    the thresholds were not chosen.
 
     Example: ride calibrate --from-audit http://localhost:8000 --agreement 0.99
     """

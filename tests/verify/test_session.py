@@ -21,7 +21,8 @@ from tests.running_server import RunningServer
 from tests.verify.conftest import BUNDLED_RUN, EXAMPLES
 from training.checkpoint import load_checkpoint, save_checkpoint
 from verify.report import VerificationReport
-from verify.session import VerificationRequest, verify_session
+from verify.request import VerificationRequest
+from verify.session import verify_session
 
 Pixels = NDArray[np.uint8]
 

@@ -1,0 +1,72 @@
+"""What is asked of a verification: the options of `ride verify`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from export.errors import VerificationError
+from serving.options import MOST_USED, argument, option
+
+REFERENCE = "embedded engine"
+_OTHER = "Details"
+
+
+@dataclass(frozen=True)
+class VerificationRequest:
+    """What to compare, and where to write what was found besides the terminal.
+
+    `command` is what was typed, for the report.
+    """
+
+    images: Annotated[
+        Path,
+        argument(
+            "Folder of JPEG, PNG and WebP files, searched with all folders in it; one image file; "
+            "or a Parquet file with encoded images."
+        ),
+    ]
+    repository: Annotated[
+        Path, option("Model repository, whose latest version is compared.", MOST_USED)
+    ] = Path("model_repository")
+    run: Annotated[
+        Path | None,
+        option(
+            "Compare torch: folder of the run that the repository was exported from.", MOST_USED
+        ),
+    ] = None
+    server: Annotated[
+        str | None,
+        option(
+            "Compare a server of the Open Inference Protocol: its gRPC address.",
+            MOST_USED,
+            flag="--triton",
+            metavar="HOST:PORT",
+        ),
+    ] = None
+    report: Annotated[
+        Path | None, option("Also write what was found to a file, as Markdown.", MOST_USED)
+    ] = None
+    json: Annotated[
+        Path | None, option("Also write what was found to a file, as JSON.", MOST_USED)
+    ] = None
+    column: Annotated[
+        str | None,
+        option("Column of the Parquet file. (default: the only one with images)", _OTHER),
+    ] = None
+    tolerance: Annotated[
+        float, option("Most that the probability of a class may differ.", _OTHER, min=0, max=1)
+    ] = 1e-4
+    command: str = "ride verify"
+
+    def check(self) -> None:
+        """Raise VerificationError if there is nothing to compare, or no folder to write into."""
+        if self.run is None and self.server is None:
+            raise VerificationError(
+                f"name what to compare with the {REFERENCE}: a run by --run, a server by --triton, "
+                "or both"
+            )
+        for path in (self.report, self.json):
+            if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+                raise VerificationError(f"{path} must be a file, in a folder that exists")
