@@ -27,7 +27,6 @@ class BenchRequest:
             "About two minutes: a quarter of the images, fewer clients, no other servers, no "
             "growth.",
             MOST_USED,
-            names=("--quick",),
         ),
     ] = False
     output: Annotated[
@@ -51,11 +50,7 @@ class BenchRequest:
     ] = None
     resume: Annotated[
         bool,
-        option(
-            "Leave out sections that the output's JSON already has.",
-            MOST_USED,
-            names=("--resume",),
-        ),
+        option("Leave out sections that the output's JSON already has.", MOST_USED),
     ] = False
     growth: Annotated[
         bool | None,
@@ -63,7 +58,7 @@ class BenchRequest:
             "Also measure how cost grows with image size, batch and clients; needs PyTorch. The "
             "default unless quick.",
             _SECTIONS,
-            names=("--growth/--no-growth",),
+            negatable=True,
         ),
     ] = None
     int8: Annotated[

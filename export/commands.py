@@ -5,45 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.console import Console
 
 from export.placement import Placement
-from export.quantization_request import QuantizationRequest, QuantizedPrecision
-from serving.options import MOST_USED, with_options
-from training.errors import ConfigError
-
-_MAX_DROP = 0.5
+from export.quantization_request import QuantizationOptions
+from serving.options import MOST_USED, argument, option, with_options
 
 
 @with_options()
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run: Annotated[Path, argument("Folder of a finished run.")],
     model_repository: Annotated[
-        Path, typer.Argument(help="New folder, or a repository that gets a further version.")
+        Path, argument("New folder, or a repository that gets a further version.")
     ],
+    quantization: QuantizationOptions,
     placement: Placement,
     data: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of the data set: check parity on its test images instead of random ones. "
+        option(
+            "Folder of the data set: check parity on its test images instead of random ones. "
             "--quantize needs it.",
-            rich_help_panel=MOST_USED,
-        ),
-    ] = None,
-    quantize: Annotated[
-        QuantizedPrecision | None,
-        typer.Option(
-            help="int8 for CPUs, fp16 for GPUs. (default: fp32 as it was trained)",
-            rich_help_panel=MOST_USED,
-        ),
-    ] = None,
-    max_accuracy_drop: Annotated[
-        float | None,
-        typer.Option(
-            help="Points of routed accuracy that --quantize may lose before it is refused. "
-            f"(default: {_MAX_DROP})",
-            rich_help_panel=MOST_USED,
+            MOST_USED,
         ),
     ] = None,
 ) -> None:
@@ -69,17 +51,11 @@ def export(
     """
     from export.session import export_session  # torch is slow to import, --help is not
 
-    if quantize is None and max_accuracy_drop is not None:
-        raise ConfigError("--max-accuracy-drop belongs to --quantize")
-    request = None
-    if quantize is not None:
-        limit = _MAX_DROP if max_accuracy_drop is None else max_accuracy_drop
-        request = QuantizationRequest(quantize, limit)
     export_session(
         run,
         model_repository,
         data=data,
-        quantize=request,
+        quantize=quantization.request,
         placement=placement,
         console=Console(),
     )

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from scoring.errors import ScoringError, ScoringStopped
 from scoring.request import RUNTIME, RayCluster, ScoringRequest
-from serving.options import MOST_USED, with_options
+from serving.options import MOST_USED, argument, option, with_options
 
 
 class ScoringEngine(StrEnum):
@@ -33,34 +33,24 @@ def score(
     request: ScoringRequest,
     json: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Write the summary as JSON; - for standard output.",
-            rich_help_panel=MOST_USED,
-        ),
+        option("Write the summary as JSON; - for standard output.", MOST_USED, metavar="FILE"),
     ] = None,
     engine: Annotated[
         ScoringEngine,
-        typer.Option(
-            help="Threads of this process, or workers of a Ray cluster.", rich_help_panel=RUNTIME
-        ),
+        option("Threads of this process, or workers of a Ray cluster.", RUNTIME),
     ] = ScoringEngine.THREADS,
     ray_address: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "With --engine ray: the cluster, auto or HOST:PORT; without, one is started on this "
+            "machine and ended with the run.",
+            RUNTIME,
             metavar="ADDRESS",
-            help="With --engine ray: the cluster, auto or HOST:PORT; without, one is started on "
-            "this machine and ended with the run.",
-            rich_help_panel=RUNTIME,
         ),
     ] = None,
     ray_actors: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            help="With --engine ray: workers; without, one a node, or one a GPU.",
-            rich_help_panel=RUNTIME,
-        ),
+        option("With --engine ray: workers; without, one a node, or one a GPU.", RUNTIME, min=1),
     ] = None,
 ) -> None:
     """Score images by the million: Parquet in, Parquet out, and nothing lost when it is killed.
@@ -81,29 +71,24 @@ def score(
     _write(found, json, show_summary)
 
 
+@with_options()
 def compare(
-    a: Annotated[
-        Path, typer.Argument(metavar="A", help="Output folder of ride score: how it was.")
-    ],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another one: how it is.")],
+    a: Annotated[Path, argument("Output folder of ride score: how it was.", metavar="A")],
+    b: Annotated[Path, argument("Another one: how it is.", metavar="B")],
     max_changed: Annotated[
         float | None,
-        typer.Option(
+        option(
+            "Exit with status 1 if the label changed of more than this share of the images in "
+            "both, such as 0.02.",
+            MOST_USED,
             min=0,
             max=1,
             metavar="SHARE",
-            help="Exit with status 1 if the label changed of more than this share of the images "
-            "in both, such as 0.02.",
-            rich_help_panel=MOST_USED,
         ),
     ] = None,
     json: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Write the comparison as JSON; - for standard output.",
-            rich_help_panel=MOST_USED,
-        ),
+        option("Write the comparison as JSON; - for standard output.", MOST_USED, metavar="FILE"),
     ] = None,
 ) -> None:
     """Compare two scorings of the same images, before a new model or new thresholds go live.

@@ -71,11 +71,11 @@ class KeptFields:
     top_k: Annotated[int, option("Labels to keep of each image.", _OUTPUT)] = 5
     embeddings: Annotated[
         bool,
-        option("Keep the embedding of the last expert that ran.", _OUTPUT, names=("--embeddings",)),
+        option("Keep the embedding of the last expert that ran.", _OUTPUT),
     ] = False
     all_probabilities: Annotated[
         bool,
-        option("Keep the probability of every class.", _OUTPUT, names=("--all-probabilities",)),
+        option("Keep the probability of every class.", _OUTPUT),
     ] = False
 
     def bytes_a_row(self, num_classes: int) -> int:
@@ -167,15 +167,11 @@ class ScoringRequest:
     ] = None
     resume: Annotated[
         bool,
-        option(
-            "Go on although input files were written anew meanwhile.",
-            _OUTPUT,
-            names=("--resume",),
-        ),
+        option("Go on although input files were written anew meanwhile.", _OUTPUT),
     ] = False
     overwrite: Annotated[
         bool,
-        option("Remove what another run left in the folder.", _OUTPUT, names=("--overwrite",)),
+        option("Remove what another run left in the folder.", _OUTPUT),
     ] = False
     ray: RayCluster | None = None
 

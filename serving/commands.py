@@ -22,7 +22,7 @@ from serving.errors import RideError
 from serving.images.decoders import EncodedImage
 from serving.model.parameters import DEFAULT_TOP_K, CostParameters, parse_cost_parameters
 from serving.model.top_k import check_top_k
-from serving.options import MOST_USED, with_options
+from serving.options import MOST_USED, argument, option, with_options
 from serving.settings import LISTEN, Settings
 
 _ROUTING = "Routing"
@@ -32,12 +32,10 @@ _REPOSITORY_HELP = "Model repository, as ride export writes it."
 @with_options("RIDE_")
 def serve(
     settings: Settings,
-    repository: Annotated[
-        Path, typer.Argument(metavar="MODEL_REPOSITORY", help=_REPOSITORY_HELP)
-    ] = Path("model_repository"),
-    grpc: Annotated[
-        bool, typer.Option(help="Serve gRPC besides HTTP.", rich_help_panel=LISTEN)
-    ] = True,
+    repository: Annotated[Path, argument(_REPOSITORY_HELP, metavar="MODEL_REPOSITORY")] = Path(
+        "model_repository"
+    ),
+    grpc: Annotated[bool, option("Serve gRPC besides HTTP.", LISTEN, negatable=True)] = True,
 ) -> None:
     """Serve a model repository over HTTP and gRPC.
 
@@ -55,39 +53,26 @@ def serve(
     run_server(repository, settings, Console())
 
 
+@with_options()
 def classify(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Image files.")],
-    repository: Annotated[
-        Path, typer.Option(help=_REPOSITORY_HELP, rich_help_panel=MOST_USED)
-    ] = Path("model_repository"),
-    top_k: Annotated[
-        int, typer.Option(help="How many labels to print.", rich_help_panel=MOST_USED)
-    ] = DEFAULT_TOP_K,
+    files: Annotated[list[Path], argument("Image files.", metavar="FILE")],
+    repository: Annotated[Path, option(_REPOSITORY_HELP, MOST_USED)] = Path("model_repository"),
+    top_k: Annotated[int, option("How many labels to print.", MOST_USED)] = DEFAULT_TOP_K,
     json: Annotated[
         bool,
-        typer.Option(
-            "--json",
-            help="One JSON object a line, as the server answers.",
-            rich_help_panel=MOST_USED,
-        ),
+        option("One JSON object a line, as the server answers.", MOST_USED),
     ] = False,
     max_experts: Annotated[
         int | None,
-        typer.Option(help="Most experts that an image may take.", rich_help_panel=_ROUTING),
+        option("Most experts that an image may take.", _ROUTING),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(
-            help="Go on where the router's score is above this, between 0 and 1.",
-            rich_help_panel=_ROUTING,
-        ),
+        option("Go on where the router's score is above this, between 0 and 1.", _ROUTING),
     ] = None,
     quality: Annotated[
         str | None,
-        typer.Option(
-            help="fast, balanced or full, where the model has these gears.",
-            rich_help_panel=_ROUTING,
-        ),
+        option("fast, balanced or full, where the model has these gears.", _ROUTING),
     ] = None,
 ) -> None:
     """Classify image files without a server.

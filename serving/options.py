@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
 Command = TypeVar("Command", bound=Callable[..., None])
+
+_BY_NAME = inspect.Parameter.KEYWORD_ONLY
 
 MOST_USED = "Most used"
 """The panel of what most users need, which comes first."""
@@ -41,6 +43,7 @@ class Option:
         shown: the default as it is typed, where it is not the field's.
         typed: further settings of `typer.Option` or `typer.Argument`.
         argument: whether it is given by its place.
+        negatable: whether there is --no-.. too.
     """
 
     help: str
@@ -53,6 +56,7 @@ class Option:
     shown: Any = ...
     typed: Mapping[str, Any] | None = None
     argument: bool = False
+    negatable: bool = False
 
     def value(self, typed: Any) -> Any:
         """The field's value."""
@@ -64,8 +68,8 @@ class Option:
 
     def default(self, own: Any) -> Any:
         """What to type for a field's default."""
-        if own is MISSING:
-            return inspect.Parameter.empty
+        if own is inspect.Parameter.empty:
+            return own
         if self.shown is not ...:
             return self.shown
         if own is None or self.unit == self.per:
@@ -85,79 +89,78 @@ def argument(help: str, **more: Any) -> Option:  # noqa: A002
 
 
 def with_options(env_prefix: str | None = None) -> Callable[[Command], Command]:
-    """Let a command take dataclasses of options; with a prefix, from the environment as well."""
+    """Let a command take options and dataclasses of them; with a prefix, of the environment too."""
 
     def expanded(command: Command) -> Command:
         signature = inspect.signature(command, eval_str=True)
-        parameters: list[inspect.Parameter] = []
-        for parameter in signature.parameters.values():
-            if is_dataclass(parameter.annotation):
-                parameters += _parameters(parameter.annotation, env_prefix)
-            else:
-                parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+        declared = list(_declared(signature.parameters.values(), env_prefix))
 
         @functools.wraps(command)
         def run(**given: Any) -> None:
-            command(
-                **{
-                    name: _build(parameter.annotation, given)
-                    if is_dataclass(parameter.annotation)
-                    else given[name]
-                    for name, parameter in signature.parameters.items()
-                }
-            )
+            command(**dict(_taken(signature.parameters.values(), given)))
 
-        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        run.__signature__ = signature.replace(parameters=declared)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in declared}
         return run  # type: ignore[return-value]
 
     return expanded
 
 
-def _fields(kind: Any) -> Iterator[tuple[Field[Any], Any, Option | None]]:
-    """Fields with their types and options; None for a dataclass of options."""
+def _taken(
+    parameters: Iterable[inspect.Parameter], given: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """What each parameter of a command, or field of a dataclass, gets of what was typed."""
+    for each in parameters:
+        if is_dataclass(each.annotation):
+            kind: Any = each.annotation
+            yield each.name, kind(**dict(_taken(_fields(kind), given)))
+        elif (its := _option(each)) is not None:
+            yield each.name, its.value(given[_name(each, its)])
+
+
+def _declared(
+    parameters: Iterable[inspect.Parameter], env_prefix: str | None
+) -> Iterator[inspect.Parameter]:
+    """The same as Typer reads them."""
+    for each in parameters:
+        if is_dataclass(each.annotation):
+            yield from _declared(_fields(each.annotation), env_prefix)
+        elif (its := _option(each)) is not None:
+            yield _parameter(each, its, env_prefix)
+
+
+def _fields(kind: Any) -> Iterator[inspect.Parameter]:
     hints = get_type_hints(kind, include_extras=True)
     for field in fields(kind):
-        hint = hints[field.name]
-        if is_dataclass(hint):
-            yield field, hint, None
-        elif get_origin(hint) is Annotated:
-            plain, *about = get_args(hint)
-            yield from ((field, plain, each) for each in about if isinstance(each, Option))
-
-
-def _name(field: Field[Any], its: Option) -> str:
-    return (its.flag or field.name).removeprefix("--").replace("-", "_")
-
-
-def _parameters(kind: Any, env_prefix: str | None) -> Iterator[inspect.Parameter]:
-    for field, hint, its in _fields(kind):
-        if its is None:
-            yield from _parameters(hint, env_prefix)
-            continue
-        name, more = _name(field, its), dict(its.typed or {})
-        if its.argument:
-            declared: Any = typer.Argument(help=its.help, **more)
-        else:
-            # Typer makes --name and --no-name of a flag, unless it is told the only one.
-            names = more.pop("names", () if hint is bool else (f"--{name.replace('_', '-')}",))
-            variable = None if env_prefix is None else f"{env_prefix}{name.upper()}"
-            declared = typer.Option(
-                *names, help=its.help, rich_help_panel=its.panel, envvar=variable, **more
-            )
         own = field.default if field.default_factory is MISSING else field.default_factory()
-        yield inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=its.default(own),
-            annotation=Annotated[its.kind or hint, declared],
+        default = inspect.Parameter.empty if own is MISSING else own
+        yield inspect.Parameter(field.name, _BY_NAME, default=default, annotation=hints[field.name])
+
+
+def _option(parameter: inspect.Parameter) -> Option | None:
+    if get_origin(parameter.annotation) is not Annotated:
+        return None
+    return next((each for each in get_args(parameter.annotation) if isinstance(each, Option)), None)
+
+
+def _name(parameter: inspect.Parameter, its: Option) -> str:
+    return (its.flag or parameter.name).removeprefix("--").replace("-", "_")
+
+
+def _parameter(own: inspect.Parameter, its: Option, env_prefix: str | None) -> inspect.Parameter:
+    name, more, hint = _name(own, its), dict(its.typed or {}), get_args(own.annotation)[0]
+    if its.argument:
+        declared: Any = typer.Argument(help=its.help, **more)
+    else:
+        # Typer makes --name and --no-name of a truth value, unless it is told the only one.
+        names = () if its.negatable else (f"--{name.replace('_', '-')}",)
+        variable = None if env_prefix is None else f"{env_prefix}{name.upper()}"
+        declared = typer.Option(
+            *names, help=its.help, rich_help_panel=its.panel, envvar=variable, **more
         )
-
-
-def _build(kind: Any, given: Mapping[str, Any]) -> Any:
-    return kind(
-        **{
-            field.name: _build(hint, given) if its is None else its.value(given[_name(field, its)])
-            for field, hint, its in _fields(kind)
-        }
+    return inspect.Parameter(
+        name,
+        _BY_NAME,
+        default=its.default(own.default),
+        annotation=Annotated[its.kind or hint, declared],
     )

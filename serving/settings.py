@@ -123,7 +123,11 @@ class Settings:
     body_timeout_s: Annotated[float, option("Time for a client to send its body.", _LIMITS)] = 30.0
     shared_memory: Annotated[
         bool,
-        option("Let any client have shared memory of this machine read and written.", _LIMITS),
+        option(
+            "Let any client have shared memory of this machine read and written.",
+            _LIMITS,
+            negatable=True,
+        ),
     ] = False
     audit_share: Annotated[
         float,
@@ -137,7 +141,8 @@ class Settings:
         LogFormat.TEXT
     )
     access_log: Annotated[
-        bool, option("Log every request: status, time, images, experts.", _OBSERVABILITY)
+        bool,
+        option("Log every request: status, time, images, experts.", _OBSERVABILITY, negatable=True),
     ] = False
     trace: Annotated[
         bool,
@@ -145,6 +150,7 @@ class Settings:
             "Send OpenTelemetry spans of requests over OTLP/HTTP, as the OTEL_* variables say "
             "(without any to localhost, port 4318, all of them).",
             _OBSERVABILITY,
+            negatable=True,
         ),
     ] = False
     triton: Annotated[

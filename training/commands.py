@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from serving.options import MOST_USED, with_options
+from serving.options import MOST_USED, argument, option, with_options
 from training.errors import ConfigError
 from training.requests import (
     DATA_HELP,
@@ -25,28 +25,18 @@ from training.requests import (
 def train(
     changes: ConfigChanges,
     runtime: Runtime,
-    data: Annotated[Path | None, typer.Option(help=DATA_HELP, rich_help_panel=MOST_USED)] = None,
+    data: Annotated[Path | None, option(DATA_HELP, MOST_USED)] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of the run: checkpoint and TensorBoard.", rich_help_panel=MOST_USED
-        ),
+        option("Folder of the run: checkpoint and TensorBoard.", MOST_USED),
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option(
-            "--resume",
-            help="Go on from the checkpoint in --output.",
-            rich_help_panel=MOST_USED,
-        ),
+        option("Go on from the checkpoint in --output.", MOST_USED),
     ] = False,
     show_config: Annotated[
         bool,
-        typer.Option(
-            "--show-config",
-            help="Print all settings as JSON, and stop.",
-            rich_help_panel="Method",
-        ),
+        option("Print all settings as JSON, and stop.", "Method"),
     ] = False,
 ) -> None:
     """Train a model: the experts, then the routers.
@@ -83,25 +73,22 @@ def _require_unchanged(changes: ConfigChanges, runtime: Runtime, *, show_config:
 
 @with_options()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    data: Annotated[Path, typer.Option(help=DATA_HELP, rich_help_panel=MOST_USED)],
+    run: Annotated[Path, argument("Folder of a finished run.")],
+    data: Annotated[Path, option(DATA_HELP, MOST_USED)],
     report: ReportOptions,
     compute: Compute,
     json: Annotated[
         bool,
-        typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=MOST_USED),
+        option("Print JSON instead of a table.", MOST_USED),
     ] = False,
     predictions: Annotated[
         Path | None,
-        typer.Option(
-            help="Also write a Parquet table with a row an image.", rich_help_panel=MOST_USED
-        ),
+        option("Also write a Parquet table with a row an image.", MOST_USED),
     ] = None,
     save: Annotated[
         bool,
-        typer.Option(
-            help="Write RUN/evaluation.json, from where ride export takes it.",
-            rich_help_panel=MOST_USED,
+        option(
+            "Write RUN/evaluation.json, from where ride export takes it.", MOST_USED, negatable=True
         ),
     ] = True,
 ) -> None:
@@ -134,23 +121,18 @@ def evaluate(
 
 @with_options()
 def route(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    data: Annotated[Path, typer.Option(help=DATA_HELP, rich_help_panel=MOST_USED)],
+    run: Annotated[Path, argument("Folder of a finished run.")],
+    data: Annotated[Path, option(DATA_HELP, MOST_USED)],
     choice: RouterChoice,
     compute: Compute,
     compare: Annotated[
         bool,
-        typer.Option(
-            "--compare",
-            help="Compare all routers and draw RUN/curve.svg.",
-            rich_help_panel=MOST_USED,
-        ),
+        option("Compare all routers and draw RUN/curve.svg.", MOST_USED),
     ] = False,
     save: Annotated[
         bool,
-        typer.Option(
-            help="Store router, thresholds and gears in the run's checkpoint.",
-            rich_help_panel="Method",
+        option(
+            "Store router, thresholds and gears in the run's checkpoint.", "Method", negatable=True
         ),
     ] = True,
 ) -> None:

@@ -121,7 +121,7 @@ class Runtime:
     device: Annotated[str, option(DEVICE_HELP, RUNTIME)] = "auto"
     compiled: Annotated[
         bool,
-        option("torch.compile: minutes first, then faster steps.", RUNTIME, names=("--compile",)),
+        option("torch.compile: minutes first, then faster steps.", RUNTIME, flag="--compile"),
     ] = False
     workers: Annotated[
         int, option("Processes that decode images of large data sets.", RUNTIME, min=0)

@@ -6,48 +6,39 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
 from serving.audit.proposals import Proposal
 from serving.errors import AuditError
-from serving.options import MOST_USED
+from serving.options import MOST_USED, option, with_options
 
 
+@with_options()
 def calibrate(
     from_audit: Annotated[
         str,
-        typer.Option(
+        option(
+            "A server's address, or a file of what its /v1/audit?samples=true answered.",
+            MOST_USED,
             metavar="URL|FILE",
-            help="A server's address, or a file of what its /v1/audit?samples=true answered.",
-            rich_help_panel=MOST_USED,
         ),
     ],
     repository: Annotated[
         Path,
-        typer.Option(help="Model repository that the server serves.", rich_help_panel=MOST_USED),
+        option("Model repository that the server serves.", MOST_USED),
     ] = Path("model_repository"),
     agreement: Annotated[
         float | None,
-        typer.Option(
-            help="Share of images, from 0 to 1, that must agree with all experts.",
-            rich_help_panel=MOST_USED,
-        ),
+        option("Share of images, from 0 to 1, that must agree with all experts.", MOST_USED),
     ] = None,
     mean_experts: Annotated[
         float | None,
-        typer.Option(
-            help="Most experts that an image may take on average.", rich_help_panel=MOST_USED
-        ),
+        option("Most experts that an image may take on average.", MOST_USED),
     ] = None,
     write: Annotated[
         bool,
-        typer.Option(
-            "--write",
-            help="Add the proposal to the repository as a new version.",
-            rich_help_panel=MOST_USED,
-        ),
+        option("Add the proposal to the repository as a new version.", MOST_USED),
     ] = False,
 ) -> None:
     """Propose thresholds from what a server's audit has recorded.

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from serving.dataplane.dataplane import DataPlane
-from serving.errors import InvalidRequest
-
-Body = TypeVar("Body", bound=BaseModel)
+from serving.http.json_body import json_body
 
 
 class IndexRequest(BaseModel):
@@ -32,7 +30,7 @@ def repository_router(plane: DataPlane) -> APIRouter:
     @router.post("/index")
     async def index(request: Request) -> list[dict[str, str]]:
         """The models in the repository, by version."""
-        asked = await _parsed(request, IndexRequest)
+        asked = await json_body(request, IndexRequest) if await request.body() else IndexRequest()
         return await plane.index(ready=asked.ready)
 
     @router.post("/models/{model}/load")
@@ -41,7 +39,7 @@ def repository_router(plane: DataPlane) -> APIRouter:
 
         Requests under way are answered by the version that they began with.
         """
-        asked = await _parsed(request, LoadRequest)
+        asked = await json_body(request, LoadRequest) if await request.body() else LoadRequest()
         await plane.load_model(model, asked.parameters)
         return Response()
 
@@ -52,16 +50,6 @@ def repository_router(plane: DataPlane) -> APIRouter:
         return Response()
 
     return router
-
-
-async def _parsed(request: Request, kind: type[Body]) -> Body:
-    """The body, which may be missing; tritonclient does not say that it is JSON."""
-    try:
-        return kind.model_validate_json(await request.body() or b"{}", strict=True)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"])) or "the body"
-        raise InvalidRequest(f"{place[:100]} is wrong: {problem['msg']}") from None
 
 
 def statistics_router(plane: DataPlane) -> APIRouter:

@@ -9,19 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel
 
 from serving.dataplane.shared_memory import SharedMemoryRegions, no_cuda_region, refuse_cuda
-from serving.errors import InvalidRequest
-from serving.model.parameters import describe
-
-_LARGEST_BODY_BYTES = 64 * 1024
+from serving.http.json_body import json_body
 
 
 class RegisterBody(BaseModel):
     """What a client says of a region of system shared memory."""
-
-    model_config = ConfigDict(strict=True)
 
     key: str
     offset: int = 0
@@ -43,7 +38,7 @@ def shared_memory_router(regions: SharedMemoryRegions) -> APIRouter:
     @router.post(f"{system}/region/{{region}}/register", openapi_extra=body)
     async def register(request: Request, region: str) -> Response:
         """Make a region of a shared memory object known; needs `ride serve --shared-memory`."""
-        wanted = _register_body(await request.body())
+        wanted = await json_body(request, RegisterBody)
         regions.register(region, wanted.key, wanted.offset, wanted.byte_size)
         return Response(status_code=200)
 
@@ -80,18 +75,6 @@ def _cuda_router() -> APIRouter:
         return Response(status_code=200)
 
     return router
-
-
-def _register_body(content: bytes) -> RegisterBody:
-    if len(content) > _LARGEST_BODY_BYTES:
-        raise InvalidRequest(f"the body must have at most {_LARGEST_BODY_BYTES} bytes")
-    try:
-        return RegisterBody.model_validate_json(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        if not problem["loc"]:
-            raise InvalidRequest("the body must be a JSON object") from None
-        raise InvalidRequest(describe(problem)) from None
 
 
 _BODY_SCHEMA = RegisterBody.model_json_schema()
