@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ride import main
 from tests.checkout import ROOT
-from tests.running_server import RunningServer, running_server
+from tests.running.server import RunningServer, running_server
 from tests.short_networks import shortened
 
 pytest_plugins = ["tests.pictures"]

@@ -16,7 +16,7 @@ import pytest
 from serving.model.manifest import GEARS, Manifest, latest_version
 from serving.model.manifest_json import load_manifest
 from tests.checkout import ROOT
-from tests.running_server import RunningServer
+from tests.running.server import RunningServer
 from training.checkpoint import load_checkpoint
 
 REPOSITORY = ROOT / "model_repository"

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from serving.engine.graphs import Engine
-from tests.running_server import RunningServer, running_server
+from tests.running.server import RunningServer, running_server
 
 STRICT_FLAGS = (
     "--max-body-mib=1",

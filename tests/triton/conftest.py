@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.images import Images, read_images
 from benchmarks.local_triton.install import unsupported
 from serving.engine.graphs import Engine, load_engine
-from tests.running_triton import RunningTriton, running_triton
+from tests.running.triton import RunningTriton, running_triton
 
 EXPLICIT = ("--model-control-mode=explicit", "--load-model=*")
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from serving.engine.graphs import Engine, load_engine
 from serving.model.manifest import manifest_path
 from tests.checkout import ROOT
-from tests.running_server import RunningServer, running_server
+from tests.running.server import RunningServer, running_server
 from verify.images import open_images
 from verify.preparation import prepared_parts
 

@@ -20,7 +20,7 @@ from export.errors import VerificationError
 from serving.dataplane.catalogue import Catalogue, ModelDescription
 from serving.dataplane.tensors import encode_raw
 from serving.engine.graphs import Engine
-from tests.running_server import RunningServer, running_server
+from tests.running.server import RunningServer, running_server
 from verify import server as client
 from verify.replies import Answer, Reply
 from verify.server import Busy, batches, connected, read_answers

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from benchmarks.images import Images, read_images
 from serving.engine.graphs import Engine
-from tests.running_server import RunningServer, running_server
-from tests.waiting import wait_until
+from tests.running.server import RunningServer, running_server
+from tests.running.waiting import wait_until
 
 SENT = 160
 

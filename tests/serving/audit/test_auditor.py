@@ -15,7 +15,7 @@ from serving.audit import auditor as auditing
 from serving.audit.auditor import Auditor
 from serving.audit.metrics import AuditMetrics
 from serving.engine.graphs import Engine
-from tests.waiting import wait_until
+from tests.running.waiting import wait_until
 
 Pixels = NDArray[np.uint8]
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import base64
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
-from tests.browser import find_chromium, running_browser
 from tests.checkout import ROOT
-from tests.running_server import RunningServer, running_server
+from tests.running.browser import find_chromium, running_browser
+from tests.running.load import CLASSIFY, Load
+from tests.running.server import RunningServer, running_server
 
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(
@@ -268,7 +267,7 @@ def test_charts_show_what_all_clients_do(page: Page, server: RunningServer) -> N
         return page.locator(".chart", has_text=title)
 
     expect(chart("Images a second")).to_be_visible()
-    with load(server, {"max_experts": 1}):
+    with Load(server, f"{CLASSIFY}?max_experts=1", clients=1, content=SHREW.read_bytes()):
         expect(chart("Experts per image").locator("strong")).to_have_text("1.00")
         expect(chart("Compute saved").locator("strong")).to_have_text("51 %")
         expect(chart("Images that stop after").locator("strong")).to_have_text("100 % · 0 % · 0 %")
@@ -278,25 +277,6 @@ def test_charts_show_what_all_clients_do(page: Page, server: RunningServer) -> N
     drawn = chart("Images a second").locator("svg").inner_html()
     page.wait_for_timeout(1_200)
     assert chart("Images a second").locator("svg").inner_html() == drawn
-
-
-@contextmanager
-def load(server: RunningServer, parameters: dict[str, int]) -> Iterator[None]:
-    """Requests one after the other, in the background."""
-    ended, picture = threading.Event(), SHREW.read_bytes()
-
-    def ask() -> None:
-        with httpx.Client(base_url=server.url) as client:
-            while not ended.wait(0.02):
-                client.post("/v1/classify", content=picture, params=parameters).raise_for_status()
-
-    client = threading.Thread(target=ask)
-    client.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        client.join()
 
 
 def test_the_audit_is_shown_once_there_is_one(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from serving.engine.graphs import Engine, load_engine
 from serving.errors import InvalidRequest
 from serving.model.manifest import GEARS, latest_version, manifest_path
-from tests.running_server import RunningServer, running_server
+from tests.running.server import RunningServer, running_server
 
 Pixels = NDArray[np.uint8]
 CLASSIFY = "/v1/classify"

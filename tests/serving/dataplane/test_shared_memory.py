@@ -28,7 +28,7 @@ from tritonclient.utils import InferenceServerException, serialize_byte_tensor
 from serving.dataplane.shared_memory import MAX_REGIONS, Place, Region, SharedMemoryRegions
 from serving.engine.graphs import Engine
 from serving.errors import InvalidRequest, Overloaded, RequestTooLarge, SettingsError
-from tests.running_server import RunningServer, running_server
+from tests.running.server import RunningServer, running_server
 
 Pixels = NDArray[np.uint8]
 OUTPUTS = ("probabilities", "experts_used", "router_scores")

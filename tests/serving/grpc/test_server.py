@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from serving import errors
 from serving.engine.graphs import Engine
 from serving.grpc.server import CODE
-from tests.running_server import RunningServer, running_server
+from tests.running.server import RunningServer, running_server
 
 Pixels = NDArray[np.uint8]
 TIMEOUT_S = 30

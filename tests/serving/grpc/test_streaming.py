@@ -21,7 +21,7 @@ from tritonclient.utils import InferenceServerException
 
 from serving.engine.graphs import Engine
 from serving.grpc.ordered_stream import Stopped, in_order
-from tests.running_server import RunningServer, running_server
+from tests.running.server import RunningServer, running_server
 
 Pixels = NDArray[np.uint8]
 TIMEOUT_S = 30

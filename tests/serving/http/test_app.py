@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from serving import errors
 from serving.engine.graphs import Engine
 from serving.http.errors import STATUS
-from tests.running_server import RunningServer
+from tests.running.server import RunningServer
 
 Pixels = NDArray[np.uint8]
 CLASSIFY = "/v1/classify"

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from serving.engine.graphs import Engine
 from tests.checkout import ROOT
-from tests.running_server import RunningServer, running_server
-from tests.waiting import wait_until
+from tests.running.server import RunningServer, running_server
+from tests.running.waiting import wait_until
 
 Pixels = NDArray[np.uint8]
 CLASSIFY = "/v1/classify"
