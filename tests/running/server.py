@@ -45,6 +45,11 @@ class RunningServer:
         assert announced, "the server serves no gRPC"
         return f"{self.address[0]}:{announced[1]}"
 
+    def samples(self) -> dict[str, float]:
+        """The values of its metrics by name and labels, as they stand in the text."""
+        lines = (line.rpartition(" ") for line in self.get("/metrics").text.splitlines())
+        return {name: float(value) for name, _, value in lines if not name.startswith("#")}
+
     def connect(self) -> socket.socket:
         """A plain TCP connection, for what no HTTP client would send."""
         return socket.create_connection(self.address, timeout=20)

@@ -44,20 +44,13 @@ def flood(server: RunningServer, pictures: tuple[bytes, ...], query: str = "") -
     return Load(server, CLASSIFY + query, clients=CLIENTS, refused_pause_s=0, files=files)
 
 
-def level(server: RunningServer) -> float:
-    for line in server.get("/metrics").text.splitlines():
-        if line.startswith("ride_degradation_level "):
-            return float(line.rpartition(" ")[2])
-    raise AssertionError("there is no degradation level")
-
-
 def test_cost_goes_down_before_anybody_is_refused_and_back_up_when_it_is_calm(
     overloadable: RunningServer, engine: Engine, pictures: tuple[bytes, ...]
 ) -> None:
     before = overloadable.post(CLASSIFY, content=pictures[0]).json()
     assert before["degraded"] is False
     with flood(overloadable, pictures) as load:
-        wait_until(lambda: level(overloadable) > 0)
+        wait_until(lambda: overloadable.samples()["ride_degradation_level"] > 0)
         time.sleep(LOAD_S)
     assert set(load.answers) <= {200, 503}
     degraded = [r for r in load.answers[200] if r.json()["degraded"]]
@@ -65,10 +58,8 @@ def test_cost_goes_down_before_anybody_is_refused_and_back_up_when_it_is_calm(
     assert_fast(degraded[-1].json()["results"], engine)
     for refused in load.answers[503]:
         assert "busy" in refused.json()["error"]
-    text = overloadable.get("/metrics").text
-    counted = [line for line in text.splitlines() if line.startswith("ride_images_degraded_total ")]
-    assert counted == [f"ride_images_degraded_total {float(len(degraded) * FILES)}"]
-    wait_until(lambda: level(overloadable) == 0)
+    assert overloadable.samples()["ride_images_degraded_total"] == len(degraded) * FILES
+    wait_until(lambda: overloadable.samples()["ride_degradation_level"] == 0)
     after = overloadable.post(CLASSIFY, content=pictures[0]).json()
     assert after == before
 

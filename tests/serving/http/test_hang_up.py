@@ -42,14 +42,7 @@ def many(pixels: Pixels) -> Pixels:
 
 
 def images_run(server: RunningServer) -> float:
-    return value(server, "ride_images_total")
-
-
-def value(server: RunningServer, name: str) -> float:
-    for line in server.get("/metrics").text.splitlines():
-        if line.startswith(f"{name} "):
-            return float(line.rpartition(" ")[2])
-    return 0.0
+    return server.samples()["ride_images_total"]
 
 
 def infer_body(images: Pixels, **parameters: object) -> tuple[bytes, dict[str, str]]:
@@ -113,7 +106,7 @@ def hang_up_over_grpc(server: RunningServer, images: Pixels) -> None:
 
 
 def queued(server: RunningServer) -> float:
-    return value(server, 'ride_queue_depth{stage="expert_1"}')
+    return server.samples()['ride_queue_depth{stage="expert_1"}']
 
 
 @pytest.mark.parametrize("hang_up", [hang_up_over_http, hang_up_over_grpc])

@@ -62,12 +62,7 @@ def is_ready(front: RunningServer) -> bool:
 
 
 def images(server: RunningServer) -> float:
-    (line,) = (
-        line
-        for line in server.get("/metrics").text.splitlines()
-        if line.startswith("ride_images_total ")
-    )
-    return float(line.rpartition(" ")[2])
+    return server.samples()["ride_images_total"]
 
 
 @pytest.fixture(scope="module")
