@@ -36,13 +36,26 @@ CIFAR10_NAMES = (
 )
 
 
+TOGETHER = ("triton", "monitoring", "export")
+"""Folders whose tests share what is slow to make: one process runs them all, and begins early."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need a CUDA device are skipped where there is none."""
-    if torch.cuda.is_available():
-        return
+    """Skip what needs a missing CUDA device; say which tests a process of several runs as one."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
     for item in items:
-        if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=lambda item: _group(item) not in TOGETHER)
+
+
+def _group(item: pytest.Item) -> str:
+    """The folder below `tests` if it is one of TOGETHER, otherwise the module."""
+    path = item.path.relative_to(Path(__file__).parent)
+    return path.parts[0] if path.parts[0] in TOGETHER else str(path)
 
 
 @pytest.fixture(scope="session")

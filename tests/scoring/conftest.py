@@ -20,16 +20,15 @@ from scoring.session import score_session
 from serving.engine.graphs import Engine
 from serving.model.routing import Routed
 
-RAY_WARNINGS = [
-    pytest.mark.filterwarnings(f"ignore::{kind}")
-    for kind in (
-        "DeprecationWarning",
-        "FutureWarning",
-        "ResourceWarning",
-        "pytest.PytestUnraisableExceptionWarning",
-    )
+_IGNORED = ("DeprecationWarning", "FutureWarning", "ResourceWarning")
+RAY = [
+    *(pytest.mark.filterwarnings(f"ignore::{kind}") for kind in _IGNORED),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.xdist_group("ray"),
 ]
-"""Marks for tests with Ray, whose settings warn of themselves, and which leaves sockets open."""
+"""Marks for tests with Ray, whose settings warn of themselves, which leaves sockets open, and of
+which a machine has one at a time.
+"""
 
 
 @pytest.fixture(scope="session")
