@@ -19,7 +19,7 @@ serve: $(SERVE_ENV)/installed
 	$(SERVE_ENV)/bin/ride serve model_repository
 
 test: $(DEV_ENV)/installed chromium perf-analyzer prometheus triton-environment
-	$(DEV_ENV)/bin/pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
+	$(DEV_ENV)/bin/pytest -n $(TEST_PROCESSES) --no-loadscope-reorder
 
 monitoring-test: $(DEV_ENV)/installed prometheus
 	$(DEV_ENV)/bin/pytest tests/monitoring

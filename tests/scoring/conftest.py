@@ -20,15 +20,16 @@ from scoring.session import score_session
 from serving.engine.graphs import Engine
 from serving.model.routing import Routed
 
-_IGNORED = ("DeprecationWarning", "FutureWarning", "ResourceWarning")
-RAY = [
-    *(pytest.mark.filterwarnings(f"ignore::{kind}") for kind in _IGNORED),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.xdist_group("ray"),
+RAY_WARNINGS = [
+    pytest.mark.filterwarnings(f"ignore::{kind}")
+    for kind in (
+        "DeprecationWarning",
+        "FutureWarning",
+        "ResourceWarning",
+        "pytest.PytestUnraisableExceptionWarning",
+    )
 ]
-"""Marks for tests with Ray, whose settings warn of themselves, which leaves sockets open, and of
-which a machine has one at a time.
-"""
+"""Marks for tests with Ray, whose settings warn of themselves, and which leaves sockets open."""
 
 
 @pytest.fixture(scope="session")

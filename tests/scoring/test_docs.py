@@ -18,7 +18,7 @@ from _pytest.mark import ParameterSet
 
 from scoring.parts import Kept
 from tests.checkout import ROOT
-from tests.scoring.conftest import RAY
+from tests.scoring.conftest import RAY_WARNINGS
 
 PAGE = (ROOT / "docs" / "scoring.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -70,7 +70,7 @@ def free_port() -> int:
 
 
 def _case(number: int, block: str) -> ParameterSet:
-    marks = RAY if "--engine ray" in block else []
+    marks = RAY_WARNINGS if "--engine ray" in block else []
     return pytest.param(block, id=str(number), marks=marks)
 
 

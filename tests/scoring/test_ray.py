@@ -29,12 +29,12 @@ from scoring.reading import ShardTask
 from scoring.records import Record
 from scoring.request import RayCluster
 from tests.checkout import ROOT
-from tests.scoring.conftest import RAY
+from tests.scoring.conftest import RAY_WARNINGS
 
 TEST_IMAGES = ROOT / "tests" / "data" / "cifar100" / "test.parquet"
 
 ray = pytest.importorskip("ray")
-pytestmark = RAY
+pytestmark = RAY_WARNINGS
 
 Score = Callable[..., pa.Table]
 

@@ -35,7 +35,6 @@ def overloadable(
     flags = ["--workers=1", f"--latency-objective-ms={OBJECTIVE_MS}"]
     with running_server(repository, log, flags) as running:
         yield running
-    assert "Traceback" not in log.read_text()
 
 
 def flood(server: RunningServer, pictures: tuple[bytes, ...], query: str = "") -> Load:

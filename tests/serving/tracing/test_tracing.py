@@ -47,7 +47,6 @@ def traced(
         flags = ["--trace", "--access-log", "--log-format=json"]
         with running_server(repository, log, flags) as running:
             yield running
-    assert "Traceback" not in log.read_text(), log.read_text()
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,6 @@ def start_front(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> S
         flags = [f"--triton={','.join(addresses)}"]
         with running_server(repository, log, flags, ready=ready) as running:
             yield running
-        assert "Traceback" not in log.read_text(), log.read_text()
 
     return start
 
