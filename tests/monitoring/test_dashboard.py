@@ -13,7 +13,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from monitoring.grafana.dashboard import FILE, build, to_json
 from serving.metrics.definitions import ALL_METRICS, Kind, Metric
 from tests.monitoring.conftest import PanelQuery
-from tests.monitoring.running_prometheus import CONFIGURATION
+from tests.running.prometheus import CONFIGURATION
 
 RULES = [(CONFIGURATION / "rules" / name).read_text() for name in ("recording.yml", "alerts.yml")]
 NAME = re.compile(r"\bride_\w+")

@@ -12,7 +12,7 @@ import pytest
 from monitoring.status_codes import FAULTS, REFUSALS
 from tests.checkout import ROOT
 from tests.monitoring.conftest import NO_PROMETHEUS, PanelQuery
-from tests.monitoring.running_prometheus import CONFIGURATION, RunningPrometheus, find
+from tests.running.prometheus import CONFIGURATION, RunningPrometheus, find
 
 RUNBOOKS = ROOT / "docs" / "runbooks.md"
 UNIT_TESTS = Path(__file__).with_name("alerts_test.yml")

@@ -24,8 +24,8 @@ from scoring.request import KeptFields, ScoringRequest
 from scoring.session import score_session
 from tests.checkout import ROOT
 from tests.model_versions import add_version
+from tests.running.scoring import start_scoring
 from tests.scoring.conftest import rows_of
-from tests.scoring.scoring_process import start_scoring
 
 TEST_IMAGES = ROOT / "tests" / "data" / "cifar100" / "test.parquet"
 KILLS = 10

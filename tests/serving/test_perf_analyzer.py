@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.errors import LoadFailed
 from benchmarks.perf_analyzer import Protocol, run_perf_analyzer, unsupported
-from tests.running_server import RunningServer
+from tests.running.server import RunningServer
 
 pytestmark = pytest.mark.skipif(unsupported() is not None, reason=str(unsupported()))
 

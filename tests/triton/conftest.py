@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.images import SampleImages, read_images
 from benchmarks.local_triton.install import unsupported
 from serving.engine.graphs import Engine, load_engine
-from tests.running_triton import RunningTriton, running_triton
+from tests.running.triton import RunningTriton, running_triton
 
 EXPLICIT = ("--model-control-mode=explicit", "--load-model=*")
 
@@ -33,13 +33,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def triton_repository(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the bundled model's repository, to which tests may add versions."""
     return Path(shutil.copytree(repository, tmp_path_factory.mktemp("triton") / "repository"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def triton(
     triton_repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningTriton]:
@@ -81,7 +81,7 @@ class Client:
         return self.connection.infer(model, [tensor], **options)
 
 
-@pytest.fixture(scope="session", params=["http", "grpc"])
+@pytest.fixture(scope="package", params=["http", "grpc"])
 def client(request: pytest.FixtureRequest, triton: RunningTriton) -> Iterator[Client]:
     module = tritonclient.http if request.param == "http" else tritonclient.grpc
     address = triton.http_address if request.param == "http" else triton.grpc_address

@@ -13,8 +13,8 @@ from tritonclient.utils import InferenceServerException
 
 from benchmarks.images import SampleImages
 from serving.engine.graphs import Engine
-from tests.running_server import RunningServer
-from tests.running_triton import RunningTriton
+from tests.running.server import RunningServer
+from tests.running.triton import RunningTriton
 from tests.triton.conftest import Client
 
 Expect = Callable[..., None]

@@ -13,8 +13,8 @@ from tritonclient.utils import InferenceServerException
 from benchmarks.images import SampleImages
 from serving.metrics.definitions import ALL_METRICS, Server
 from tests.monitoring.conftest import NO_PROMETHEUS, PanelQuery
-from tests.monitoring.running_prometheus import find, running_prometheus
-from tests.running_triton import RunningTriton
+from tests.running.prometheus import find, running_prometheus
+from tests.running.triton import RunningTriton
 
 IN_TRITON = {metric.name for metric in ALL_METRICS if Server.TRITON in metric.servers}
 HISTOGRAM_PART = re.compile(r"_(total|bucket|sum|count)$")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.waiting import wait_until
+from tests.running.process import running
+from tests.running.waiting import WAIT_S, wait_until
 
 ADDRESS = re.compile(r"^  (HTTP|metrics) +(http://127\.0\.0\.1:\d+\S*)$", re.MULTILINE)
 
@@ -18,17 +19,13 @@ ADDRESS = re.compile(r"^  (HTTP|metrics) +(http://127\.0\.0\.1:\d+\S*)$", re.MUL
 def test_it_starts_on_free_ports_and_stops_at_ctrl_c(repository: Path, tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     command = [sys.executable, "-m", "benchmarks", "local-triton", str(repository)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-    try:
+    with running(command, log) as process:
         wait_until(lambda: "Triton is ready" in log.read_text() or process.poll() is not None)
         found = dict(ADDRESS.findall(log.read_text()))
         assert httpx.get(f"{found['HTTP']}/v2/models/ride/ready").is_success
         assert "ride_model_info" in httpx.get(found["metrics"]).text
-    finally:
         process.send_signal(signal.SIGINT)
-        code = process.wait(60)
-    assert code == 0, log.read_text()
+        assert process.wait(WAIT_S) == 0, log.read_text()
 
 
 def test_what_it_can_not_serve_ends_with_triton_s_own_status(tmp_path: Path) -> None:

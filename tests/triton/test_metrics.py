@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,13 +12,13 @@ from benchmarks.images import SampleImages
 from serving.engine.graphs import Engine
 from serving.metrics.definitions import ALL_METRICS, Kind, Server
 from serving.metrics.drift import expected_go_on
-from tests.running_server import RunningServer
-from tests.running_triton import RunningTriton
+from tests.running.server import RunningServer
+from tests.running.triton import RunningTriton
+from tests.running.waiting import wait_until
 from tests.triton.conftest import Client
 
 SAMPLE = re.compile(r"^(ride_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 BY_GRPC = pytest.mark.parametrize("client", ["grpc"], indirect=True)
-HANDED_OVER_WITHIN_S = 10.0
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -46,13 +45,6 @@ def settled(triton: RunningTriton) -> str:
             return text
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + HANDED_OVER_WITHIN_S
-    while not condition():
-        assert time.monotonic() < deadline, "the metrics never said so"
-        time.sleep(0.1)
-
-
 @BY_GRPC
 def test_answers_are_counted(
     triton: RunningTriton, client: Client, images: SampleImages, engine: Engine
@@ -61,7 +53,7 @@ def test_answers_are_counted(
     before = settled(triton)
     for part in np.split(pixels, 5):
         client.infer("ride", client.image(part))
-    wait_for(
+    wait_until(
         lambda: (
             total(triton.metrics(), "ride_images_total") >= 200 + total(before, "ride_images_total")
         )
@@ -101,7 +93,7 @@ def test_images_of_a_request_with_a_wish_are_not_counted_as_by_the_model_s_own_r
 ) -> None:
     before = settled(triton)
     client.infer("ride", client.image(images.pixels[:10]), parameters={"quality": "full"})
-    wait_for(
+    wait_until(
         lambda: (
             total(triton.metrics(), "ride_images_total") >= 10 + total(before, "ride_images_total")
         )
@@ -116,7 +108,7 @@ def test_a_rule_is_the_model_s_own_where_its_numbers_are(
 ) -> None:
     before = total(settled(triton), "ride_own_rule_images_total")
     client.infer("ride", client.image(images.pixels[:10]), parameters={"max_experts": 3})
-    wait_for(lambda: total(triton.metrics(), "ride_own_rule_images_total") >= before + 10)
+    wait_until(lambda: total(triton.metrics(), "ride_own_rule_images_total") >= before + 10)
     assert total(settled(triton), "ride_own_rule_images_total") == before + 10
 
 
@@ -138,7 +130,7 @@ def test_triton_has_what_the_page_says(
         for metric in ALL_METRICS
         if Server.TRITON in metric.servers
     }
-    wait_for(lambda: theirs <= {name for name, _ in samples(triton.metrics())})
+    wait_until(lambda: theirs <= {name for name, _ in samples(triton.metrics())})
 
 
 @BY_GRPC
@@ -147,7 +139,7 @@ def test_every_series_is_one_of_the_embedded_server_s(
 ) -> None:
     client.infer("ride", client.image(images.pixels[:64]))
     server.post("/v1/classify", content=images.files[0])
-    wait_for(lambda: "ride_router_score_bucket" in triton.metrics())
+    wait_until(lambda: "ride_router_score_bucket" in triton.metrics())
     theirs, ours = samples(triton.metrics()), samples(server.get("/metrics").text)
     known = {(name, frozenset(label for label, _ in labels)) for name, labels in ours}
     assert {(name, frozenset(label for label, _ in labels)) for name, labels in theirs} <= known

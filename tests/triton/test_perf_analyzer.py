@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import perf_analyzer
 from benchmarks.perf_analyzer import Protocol, run_perf_analyzer
-from tests.running_triton import RunningTriton
+from tests.running.triton import RunningTriton
 
 pytestmark = pytest.mark.skipif(
     perf_analyzer.unsupported() is not None, reason=str(perf_analyzer.unsupported())

@@ -15,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 from benchmarks.images import SampleImages
 from serving.model.repository import manifest_path
 from tests.model_versions import add_version
-from tests.running_triton import running_triton
+from tests.running.triton import running_triton
 from tests.triton.conftest import EXPLICIT, Client
 
 MODELS = ("stage_1", "stage_2", "stage_3", "ride_decoding", "ride", "ride_image")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from serving.engine.graphs import Engine
 from serving.model.repository import manifest_path
 from tests.checkout import ROOT
-from tests.running_server import RunningServer, running_server
+from tests.running.server import RunningServer, running_server
 from verify.decoding import decoded_batches
 from verify.images import open_images
 

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.checkout import ROOT
-from tests.running_server import RunningServer
+from tests.running.server import RunningServer
+from tests.running.waiting import WAIT_S, wait_until
 from tests.verify.conftest import EXAMPLES
 
 Ride = Callable[..., "subprocess.CompletedProcess[str]"]
-WAIT_S = 60
 
 
 def test_a_server_is_compared_without_torch_and_pyarrow(
@@ -73,11 +72,7 @@ def test_ctrl_c_shows_what_was_found_so_far_and_writes_nothing(
     command += ["--report", str(tmp_path / "report.md")]
     before = images_answered(server)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as it:
-        deadline = time.monotonic() + WAIT_S
-        while images_answered(server) < before + 256:
-            assert it.poll() is None, it.stderr
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: images_answered(server) >= before + 256 or it.poll() is not None)
         it.send_signal(signal.SIGINT)
         printed, errors = it.communicate(timeout=WAIT_S)
     assert it.returncode == 130

@@ -20,7 +20,8 @@ from export.errors import VerificationError
 from serving.dataplane.catalogue import Catalogue, ModelDescription
 from serving.dataplane.tensors import encode_raw
 from serving.engine.graphs import Engine
-from tests.running_server import RunningServer, running_server
+from tests.running.server import RunningServer, running_server
+from tests.running.waiting import wait_until
 from verify import server as client
 from verify.responses import Prediction, Response
 from verify.server import ServerBusy, connect, read_predictions, request_batches
@@ -93,7 +94,8 @@ def test_a_server_that_stays_without_room_is_an_error(
 ) -> None:
     monkeypatch.setattr(client, "_PAUSES_S", ())
     with pytest.raises(VerificationError, match="gone or under load .RESOURCE_EXHAUSTED, "):
-        ask(small_server.grpc_address, model, list(pixels[:40]))
+        # A slow machine sends one at a time, for which there is room: then again.
+        wait_until(lambda: not ask(small_server.grpc_address, model, list(pixels[:40])))
 
 
 def test_a_server_that_goes_away_is_an_error(

@@ -17,7 +17,7 @@ from rich.console import Console
 from export.errors import VerificationError
 from serving.engine.graphs import Engine
 from tests.model_versions import add_version
-from tests.running_server import RunningServer
+from tests.running.server import RunningServer
 from tests.verify.conftest import BUNDLED_RUN, EXAMPLES
 from training.checkpoint import load_checkpoint, save_checkpoint
 from verify.report import VerificationReport

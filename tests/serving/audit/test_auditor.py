@@ -15,7 +15,7 @@ from serving.audit.auditor import Auditor
 from serving.engine.graphs import Engine
 from serving.metrics.definitions import Server
 from serving.metrics.registry import Registry
-from tests.waiting import wait_until
+from tests.running.waiting import wait_until
 
 Pixels = NDArray[np.uint8]
 

@@ -20,7 +20,7 @@ from serving.errors import AuditError
 from serving.metrics.drift import expected_go_on
 from serving.model.manifest_json import load_manifest
 from serving.model.repository import versions
-from tests.running_server import RunningServer
+from tests.running.server import RunningServer
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 Change = Callable[[dict[str, Any]], object]

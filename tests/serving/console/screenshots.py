@@ -9,7 +9,6 @@ import io
 import itertools
 import random
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +17,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-import httpx
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from tests.browser import find_chromium, running_browser
 from tests.checkout import ROOT
-from tests.running_server import RunningServer, running_server
+from tests.running.browser import find_chromium, running_browser
+from tests.running.load import CLASSIFY, asking
+from tests.running.server import RunningServer, running_server
 
 _SECONDS = 40
 """How long the charts are left to fill."""
@@ -84,25 +83,17 @@ def _open(browser: Browser, server: RunningServer, shot: _Shot) -> Page:
 @contextmanager
 def _light_load(server: RunningServer) -> Iterator[None]:
     """Some twenty images a second, in waves and with changing settings."""
-    ended = threading.Event()
-    pictures = [path.read_bytes() for path in sorted((ROOT / "examples").glob("*.png"))]
+    examples = sorted((ROOT / "examples").glob("*.png"))
+    pictures = itertools.cycle([path.read_bytes() for path in examples])
     draws = random.Random(0)
 
     def ask() -> None:
-        with httpx.Client(base_url=server.url) as client:
-            for picture in itertools.cycle(pictures):
-                wave = int(time.monotonic()) % 20 < 8
-                if ended.wait(draws.uniform(0.01, 0.06 if wave else 0.12)):
-                    return
-                client.post("/v1/classify", content=picture, params={"top_k": 1})
+        wave = int(time.monotonic()) % 20 < 8
+        time.sleep(draws.uniform(0.01, 0.06 if wave else 0.12))
+        server.post(f"{CLASSIFY}?top_k=1", content=next(pictures))
 
-    client = threading.Thread(target=ask)
-    client.start()
-    try:
+    with asking(ask):
         yield
-    finally:
-        ended.set()
-        client.join()
 
 
 def _write(screenshot: bytes, path: Path) -> None:

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import base64
 import re
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import find_chromium, running_browser
-from tests.checkout import ROOT
-from tests.running_server import RunningServer, running_server
+from tests.running.browser import find_chromium, running_browser
+from tests.running.load import CLASSIFY, Load
+from tests.running.server import RunningServer, running_server
+from tests.running.waiting import wait_until
+from tests.serving.console.opened import CUP, EXAMPLES, PHONE, SHREW, assert_shows, console
 
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="there is no Chromium; on Debian: apt-get install chromium"
 )
 
-EXAMPLES = ROOT / "examples"
-SHREW = EXAMPLES / "shrew-few.png"
-CUP = EXAMPLES / "cup-many.png"  # one expert is enough
-DESKTOP: ViewportSize = {"width": 1280, "height": 900}
-PHONE: ViewportSize = {"width": 375, "height": 812}
 
 CONTRAST = """() => {
   const channel = (value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
@@ -68,54 +61,10 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@contextmanager
-def console(
-    browser: Browser, server: RunningServer, size: ViewportSize = DESKTOP, **options: Any
-) -> Iterator[Page]:
-    """The open console; at the end nothing was asked of anyone else and no script has failed."""
-    page = browser.new_page(viewport=size, **options)
-    page.set_default_timeout(10_000)
-    asked: list[str] = []
-    failed: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: failed.append(str(error)))
-    page.on("console", lambda message: failed.append(message.text))
-    try:
-        page.goto(server.url)
-        expect(page.locator("#served")).to_contain_text("version 1")
-        yield page
-        assert {url for url in asked if not url.startswith((server.url, "blob:"))} == set()
-        # The browser itself notes every refusal by the server, which tests bring about.
-        assert [text for text in failed if not text.startswith("Failed to load resource")] == []
-    finally:
-        page.close()
-
-
 @pytest.fixture
 def page(browser: Browser, server: RunningServer) -> Iterator[Page]:
     with console(browser, server) as page:
         yield page
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if share >= 0.001 or not share else "< 0.1 %"
-
-
-def assert_shows(page: Page, server: RunningServer, file: Path, **parameters: object) -> None:
-    """The page shows what the server answers for a file."""
-    body = server.post("/v1/classify", content=file.read_bytes(), params=parameters).json()
-    (result,) = body["results"]
-    facts = page.locator(".facts dd")
-    expect(facts.first).to_have_text(f"{result['experts_used']} of 3")
-    expect(facts.nth(1)).to_have_text(f"{100 * result['compute_share']:.0f} %")
-    rows = [
-        label["label"].replace("_", " ") + percent(label["probability"])
-        for label in result["labels"]
-    ]
-    expect(page.locator(".labels li")).to_have_text(rows)
-    expect(page.locator(".stage.ran")).to_have_count(result["experts_used"])
-    shown = page.locator(".score-value")
-    expect(shown).to_have_text([f"{score:.2f}" for score in result["router_scores"]])
 
 
 def test_a_chosen_file_is_answered_as_by_the_api(page: Page, server: RunningServer) -> None:
@@ -268,7 +217,7 @@ def test_charts_show_what_all_clients_do(page: Page, server: RunningServer) -> N
         return page.locator(".chart", has_text=title)
 
     expect(chart("Images a second")).to_be_visible()
-    with load(server, {"max_experts": 1}):
+    with Load(server, f"{CLASSIFY}?max_experts=1", clients=1, content=SHREW.read_bytes()):
         expect(chart("Experts per image").locator("strong")).to_have_text("1.00")
         expect(chart("Compute saved").locator("strong")).to_have_text("51 %")
         expect(chart("Images that stop after").locator("strong")).to_have_text("100 % · 0 % · 0 %")
@@ -280,25 +229,6 @@ def test_charts_show_what_all_clients_do(page: Page, server: RunningServer) -> N
     assert chart("Images a second").locator("svg").inner_html() == drawn
 
 
-@contextmanager
-def load(server: RunningServer, parameters: dict[str, int]) -> Iterator[None]:
-    """Requests one after the other, in the background."""
-    ended, picture = threading.Event(), SHREW.read_bytes()
-
-    def ask() -> None:
-        with httpx.Client(base_url=server.url) as client:
-            while not ended.wait(0.02):
-                client.post("/v1/classify", content=picture, params=parameters).raise_for_status()
-
-    client = threading.Thread(target=ask)
-    client.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        client.join()
-
-
 def test_the_audit_is_shown_once_there_is_one(
     browser: Browser, repository: Path, tmp_path: Path
 ) -> None:
@@ -306,13 +236,17 @@ def test_the_audit_is_shown_once_there_is_one(
     with running_server(repository, tmp_path / "log.txt", flags) as audited:
         for file in sorted(EXAMPLES.glob("*.png")):
             audited.post("/v1/classify", content=file.read_bytes())
-        agreement, deadline = {"of": 0}, time.monotonic() + 10
-        while agreement["of"] < 12 and time.monotonic() < deadline:
-            agreement = audited.get("/v1/audit").json()["audit"]["report"]["agreement"]["all"]
+
+        def agreement() -> dict[str, Any]:
+            audit: dict[str, Any] = audited.get("/v1/audit").json()["audit"]
+            return dict(audit["report"]["agreement"]["all"])
+
+        wait_until(lambda: agreement()["of"] == 12)
+        found = agreement()
         with console(browser, audited, PHONE) as page:
             row = page.locator(".audit-card", has_text="Same answer").locator("dl > div").first
-            expect(row).to_contain_text(f"{100 * agreement['share']:.1f} %")
-            interval = f"{100 * agreement['low']:.1f} % to {100 * agreement['high']:.1f} %"
+            expect(row).to_contain_text(f"{100 * found['share']:.1f} %")
+            interval = f"{100 * found['low']:.1f} % to {100 * found['high']:.1f} %"
             expect(row).to_contain_text(interval)
             expect(page.locator("#audit-about")).to_contain_text("the newest 12")
             assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]

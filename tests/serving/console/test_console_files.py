@@ -11,7 +11,7 @@ import pytest
 import serving
 from serving.engine.graphs import Engine
 from serving.settings import Settings
-from tests.running_server import RunningServer
+from tests.running.server import RunningServer
 
 FOLDER = Path(serving.__path__[0]) / "console"
 FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.*"))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,11 @@ from tritonclient.utils import InferenceServerException
 
 from serving.model.repository import graph_path
 from tests.model_versions import add_version
-from tests.running_server import RunningServer, running_server
+from tests.running.load import CLASSIFY, Load
+from tests.running.server import RunningServer, running_server
+from tests.running.waiting import wait_until
 
 Pixels = NDArray[np.uint8]
-WAIT_S = 30
 
 
 @pytest.fixture
@@ -50,13 +50,6 @@ def one_expert(manifest: dict[str, Any]) -> None:
     manifest["thresholds"] = [1.0] * len(manifest["thresholds"])
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def version_of(server: RunningServer, picture: bytes) -> str:
     response = server.post("/v1/classify", content=picture)
     response.raise_for_status()
@@ -65,32 +58,12 @@ def version_of(server: RunningServer, picture: bytes) -> str:
 
 
 @contextmanager
-def traffic(server: RunningServer, picture: bytes) -> Iterator[list[dict[str, Any]]]:
+def traffic(server: RunningServer, picture: bytes) -> Iterator[list[httpx.Response]]:
     """Four clients that never stop; at the end every one of their requests was answered."""
-    answers: list[dict[str, Any]] = []
-    failures: list[object] = []
-    stop = threading.Event()
-
-    def ask() -> None:
-        with httpx.Client(base_url=server.url, timeout=60) as client:
-            while not stop.is_set():
-                response = client.post("/v1/classify?threshold=0.0", content=picture)
-                if response.is_success:
-                    answers.append(response.json())
-                else:
-                    failures.append((response.status_code, response.text))
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield answers
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert not failures
-    assert answers
+    with Load(server, f"{CLASSIFY}?threshold=0.0", clients=4, content=picture) as load:
+        yield load.answers[200]
+    assert set(load.answers) == {200}
+    assert load.answers[200]
 
 
 def test_a_new_version_takes_over_and_no_request_fails(
@@ -99,10 +72,10 @@ def test_a_new_version_takes_over_and_no_request_fails(
     with traffic(polling, pictures[0]) as answers:
         wait_until(lambda: len(answers) > 20)
         add_version(repository_copy, 2)
-        wait_until(lambda: answers[-1]["version"] == "2")
+        wait_until(lambda: answers[-1].json()["version"] == "2")
         seen = len(answers)
         wait_until(lambda: len(answers) > seen + 20)
-    versions = [answer["version"] for answer in answers]
+    versions = [answer.json()["version"] for answer in answers]
     assert set(versions) == {"1", "2"}
     first = versions.index("2")
     # Those that had begun with version 1 were answered by it.

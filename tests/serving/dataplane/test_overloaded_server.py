@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import collections
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import numpy as np
 import pytest
 import tritonclient.http
@@ -20,7 +15,9 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving.engine.graphs import Engine
-from tests.running_server import RunningServer, running_server
+from tests.running.load import CLASSIFY, Load, asking
+from tests.running.server import RunningServer, running_server
+from tests.running.waiting import wait_until
 
 Pixels = NDArray[np.uint8]
 CLIENTS = 24
@@ -28,17 +25,6 @@ FILES = 8
 """Images a request: enough that these clients bring more than one worker can do in time."""
 OBJECTIVE_MS = 150
 LOAD_S = 1.0
-WAIT_S = 30.0
-
-
-@dataclass
-class Answers:
-    """What clients got, by status."""
-
-    by_status: dict[int, list[httpx.Response]] = field(
-        default_factory=lambda: collections.defaultdict(list)
-    )
-    unanswered: list[Exception] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
@@ -49,71 +35,31 @@ def overloadable(
     flags = ["--workers=1", f"--latency-objective-ms={OBJECTIVE_MS}"]
     with running_server(repository, log, flags) as running:
         yield running
-    assert "Traceback" not in log.read_text()
 
 
-@contextmanager
-def flood(server: RunningServer, pictures: tuple[bytes, ...], query: str = "") -> Iterator[Answers]:
+def flood(server: RunningServer, pictures: tuple[bytes, ...], query: str = "") -> Load:
     """Clients that never stop while the block runs."""
-    answers, stop = Answers(), threading.Event()
     files = [("file", picture) for picture in pictures[:FILES]]
-
-    def ask() -> None:
-        with httpx.Client(base_url=server.url, timeout=30) as client:
-            while not stop.is_set():
-                try:
-                    response = client.post(f"/v1/classify{query}", files=files)
-                    answers.by_status[response.status_code].append(response)
-                except httpx.HTTPError as error:
-                    answers.unanswered.append(error)
-
-    clients = [threading.Thread(target=ask) for _ in range(CLIENTS)]
-    for client in clients:
-        client.start()
-    try:
-        yield answers
-    finally:
-        stop.set()
-        for client in clients:
-            client.join()
-
-
-def wait_for(condition: Callable[[], bool]) -> bool:
-    """Whether it holds before long."""
-    deadline = time.monotonic() + WAIT_S
-    while not (holds := condition()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return holds
-
-
-def level(server: RunningServer) -> float:
-    for line in server.get("/metrics").text.splitlines():
-        if line.startswith("ride_degradation_level "):
-            return float(line.rpartition(" ")[2])
-    raise AssertionError("there is no degradation level")
+    return Load(server, CLASSIFY + query, clients=CLIENTS, refused_pause_s=0, files=files)
 
 
 def test_cost_goes_down_before_anybody_is_refused_and_back_up_when_it_is_calm(
     overloadable: RunningServer, engine: Engine, pictures: tuple[bytes, ...]
 ) -> None:
-    before = overloadable.post("/v1/classify", content=pictures[0]).json()
+    before = overloadable.post(CLASSIFY, content=pictures[0]).json()
     assert before["degraded"] is False
-    with flood(overloadable, pictures) as answers:
-        assert wait_for(lambda: level(overloadable) > 0)
+    with flood(overloadable, pictures) as load:
+        wait_until(lambda: overloadable.samples()["ride_degradation_level"] > 0)
         time.sleep(LOAD_S)
-    assert not answers.unanswered
-    assert set(answers.by_status) <= {200, 503}
-    degraded = [r for r in answers.by_status[200] if r.json()["degraded"]]
+    assert set(load.answers) <= {200, 503}
+    degraded = [r for r in load.answers[200] if r.json()["degraded"]]
     assert degraded
     assert_fast(degraded[-1].json()["results"], engine)
-    for refused in answers.by_status[503]:
-        assert refused.headers["retry-after"] == "1"
+    for refused in load.answers[503]:
         assert "busy" in refused.json()["error"]
-    text = overloadable.get("/metrics").text
-    counted = [line for line in text.splitlines() if line.startswith("ride_images_degraded_total ")]
-    assert counted == [f"ride_images_degraded_total {float(len(degraded) * FILES)}"]
-    assert wait_for(lambda: level(overloadable) == 0)
-    after = overloadable.post("/v1/classify", content=pictures[0]).json()
+    assert overloadable.samples()["ride_images_degraded_total"] == len(degraded) * FILES
+    wait_until(lambda: overloadable.samples()["ride_degradation_level"] == 0)
+    after = overloadable.post(CLASSIFY, content=pictures[0]).json()
     assert after == before
 
 
@@ -131,35 +77,29 @@ def assert_fast(results: list[dict[str, Any]], engine: Engine) -> None:
 def test_a_request_that_is_cheap_already_is_not_marked(
     overloadable: RunningServer, pictures: tuple[bytes, ...]
 ) -> None:
-    with flood(overloadable, pictures, "?max_experts=1") as answers:
+    with flood(overloadable, pictures, "?max_experts=1") as load:
         time.sleep(2 * LOAD_S)
-    assert answers.by_status[200]
-    assert not any(response.json()["degraded"] for response in answers.by_status[200])
+    assert load.answers[200]
+    assert not any(response.json()["degraded"] for response in load.answers[200])
 
 
 def test_both_protocols_mark_degraded_answers_and_refuse_alike(
     overloadable: RunningServer, pictures: tuple[bytes, ...], pixels: Pixels
 ) -> None:
     """Asked between floods too: within one, a client that waits its turn may never get it."""
-    codes, stop = set(), threading.Event()
+    codes = set()
 
     def keep_busy() -> None:
-        while not stop.is_set():
-            with flood(overloadable, pictures):
-                stop.wait(LOAD_S)
+        with flood(overloadable, pictures):
+            time.sleep(LOAD_S)
 
     def marked_over_grpc() -> bool:
         codes.add(grpc_outcome(overloadable, pixels))
         return "degraded" in codes
 
-    busy = threading.Thread(target=keep_busy)
-    busy.start()
-    try:
-        assert wait_for(lambda: marked_over_http(overloadable, pixels))
-        assert wait_for(marked_over_grpc)
-    finally:
-        stop.set()
-        busy.join()
+    with asking(keep_busy):
+        wait_until(lambda: marked_over_http(overloadable, pixels))
+        wait_until(marked_over_grpc)
     assert codes <= {"degraded", "as asked", "RESOURCE_EXHAUSTED"}
 
 
@@ -201,8 +141,8 @@ def test_without_a_floor_answers_stay_as_asked(
     flags = ["--workers=1", f"--latency-objective-ms={OBJECTIVE_MS}", "--degrade-to=none"]
     with (
         running_server(repository, tmp_path / "log.txt", flags) as server,
-        flood(server, pictures) as answers,
+        flood(server, pictures) as load,
     ):
-        assert wait_for(lambda: bool(answers.by_status[200] and answers.by_status[503]))
+        wait_until(lambda: bool(load.answers[200] and load.answers[503]))
         time.sleep(LOAD_S)
-    assert not any(response.json()["degraded"] for response in answers.by_status[200])
+    assert not any(response.json()["degraded"] for response in load.answers[200])

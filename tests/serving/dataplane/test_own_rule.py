@@ -19,7 +19,7 @@ from serving.engine.overload import Load
 from serving.images.decoders import EncodedImage
 from serving.model.parameters import CostParameters
 from serving.settings import Settings
-from tests.waiting import wait_until
+from tests.running.waiting import wait_until
 
 Pixels = NDArray[np.uint8]
 

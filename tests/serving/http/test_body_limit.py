@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from serving.errors import Overloaded, RequestTimeout, RequestTooLarge
 from serving.http.body_limit import BodyLimit
-from tests.running_server import RunningServer
+from tests.running.server import RunningServer
 
 MEBIBYTE = 2**20
 

@@ -5,17 +5,29 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import v2
 
+from serving.errors import RideError
+from serving.images.decode import ImageLimits, decode_image
 from serving.model.manifest import ImageSpec
 
 Pixels = NDArray[np.uint8]
+
+SMALL = ImageSpec(height=32, width=32, resize_shorter_side=32, interpolation="bilinear")
+SPECS = (
+    SMALL,
+    ImageSpec(height=32, width=32, resize_shorter_side=36, interpolation="bicubic"),
+    ImageSpec(height=56, width=40, resize_shorter_side=64, interpolation="bicubic"),
+    ImageSpec(height=224, width=224, resize_shorter_side=256, interpolation="bilinear"),
+)
+LIMITS = ImageLimits()
 
 RESAMPLING = {
     "bilinear": v2.InterpolationMode.BILINEAR,
@@ -84,3 +96,68 @@ UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
     7: lambda stored: stored.transpose(1, 0, 2)[::-1, ::-1],
     8: lambda stored: stored.transpose(1, 0, 2)[::-1],
 }
+
+
+def decode(data: bytes, spec: ImageSpec = SMALL, limits: ImageLimits = LIMITS) -> Pixels:
+    return decode_image(data, spec, limits)
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes, *extra: bytes) -> bytes:
+    """A PNG written by hand: `rows` without filter bytes, `extra` chunks before the pixels."""
+    length = len(rows) // height
+    lines = [b"\0" + rows[start : start + length] for start in range(0, len(rows), length)]
+    header = struct.pack(">LLBBBBB", width, height, depth, colour, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(b"".join(lines)))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        [chunk(b"IHDR", header), *extra, pixels, chunk(b"IEND", b"")]
+    )
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    position = 8
+    while position + 8 <= len(data):
+        length, kind = struct.unpack_from(">L4s", data, position)
+        yield kind, data[position + 8 : position + 8 + length]
+        position += 12 + length
+
+
+def png_with_size(width: int, height: int) -> bytes:
+    """A small PNG whose header claims another size."""
+    data = encode(picture(), "PNG")
+    header = struct.pack(">LL", width, height) + data[24:29]
+    return data[:8] + chunk(b"IHDR", header) + data[33:]
+
+
+def jpeg_with_size(width: int, height: int) -> bytes:
+    """A small JPEG whose header claims another size."""
+    data = bytearray(encode(picture(), "JPEG"))
+    struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, height, width)
+    return bytes(data)
+
+
+def webp_with_size(width: int, height: int) -> bytes:
+    """A small extended WebP whose header claims another canvas."""
+    data = bytearray(encode(picture(mode="RGBA"), "WEBP", exif=b"Exif\0\0II*\0"))
+    assert data[12:16] == b"VP8X"
+    data[24:30] = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return bytes(data)
+
+
+def lossless(image: Image.Image, format_name: str, **options: Any) -> bytes:
+    extra = {"lossless": True, "exact": True} if format_name == "WEBP" else {}
+    return encode(image, format_name, **extra, **options)
+
+
+def assert_clear(message: str) -> None:
+    """One sentence for a client: no reprs, paths or names of ours."""
+    for internal in ("\n", ". ", "Error", "PIL", "0x", "<", "/", "object", "b'"):
+        assert internal not in message
+
+
+def refusal(
+    data: bytes, spec: ImageSpec = SMALL, limits: ImageLimits = LIMITS
+) -> tuple[type[RideError], str]:
+    with pytest.raises(RideError) as caught:
+        decode(data, spec, limits)
+    assert_clear(str(caught.value))
+    return type(caught.value), str(caught.value)

@@ -20,7 +20,7 @@ from serving.errors import ImageTooLarge, InvalidImage
 from serving.images.decode import DRAFT_FACTOR, ImageLimits, decode_image
 from serving.model.manifest import ImageSpec
 from tests.checkout import ROOT
-from tests.serving.images.pictures import UPRIGHT, Pixels, encode, evaluated
+from tests.serving.images.pictures import LIMITS, SMALL, SPECS, UPRIGHT, Pixels, encode, evaluated
 from training.augmentation.images import evaluation_transform
 from training.config import DataConfig
 from training.data.decoding import decode_image as decode_for_training
@@ -28,15 +28,6 @@ from training.data.decoding import decode_image as decode_for_training
 MEAN = 0.5
 """Levels of 255 that a photograph may be off on average; single pixels at a sharp edge, `MOST`."""
 MOST = 8
-
-SPECS = (
-    ImageSpec(height=32, width=32, resize_shorter_side=32, interpolation="bilinear"),
-    ImageSpec(height=32, width=32, resize_shorter_side=36, interpolation="bicubic"),
-    ImageSpec(height=56, width=40, resize_shorter_side=64, interpolation="bicubic"),
-    ImageSpec(height=224, width=224, resize_shorter_side=256, interpolation="bilinear"),
-)
-SMALL = SPECS[0]
-LIMITS = ImageLimits()
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -21,7 +20,8 @@ from serving.metrics.measurements import Measurement
 from serving.metrics.registry import Registry
 from serving.model.routing import Routed
 from serving.tracing.request_context import RequestContext, exemplar_of_request, working_for
-from tests.running_server import RunningServer
+from tests.running.server import RunningServer
+from tests.running.waiting import wait_until
 
 Samples = Counter[str]
 NAMES = {metric.name for metric in ALL_METRICS if Server.EMBEDDED in metric.servers}
@@ -189,11 +189,8 @@ def test_hanging_up_is_not_counted_as_the_servers_fault(
         )
         assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
         connection.sendall(b"abc")
-    deadline = time.monotonic() + 20
-    while not (found := gained())["ride_requests_total{code=499,protocol=http}"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert found["ride_requests_total{code=500,protocol=http}"] == 0
+    wait_until(lambda: bool(gained()["ride_requests_total{code=499,protocol=http}"]))
+    assert gained()["ride_requests_total{code=500,protocol=http}"] == 0
 
 
 OPEN_METRICS = {"Accept": "application/openmetrics-text; version=1.0.0,text/plain;q=0.5"}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from serving.engine.graphs import Engine
-from tests.running_server import RunningServer
+from tests.running.server import RunningServer
 
 Pixels = NDArray[np.uint8]
 Counts = dict[str, dict[str, Any]]

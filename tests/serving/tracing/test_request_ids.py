@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.running_server import RunningServer
+from tests.running.server import RunningServer
 
 VALID = "A-z.0_9:/+=@~"
 

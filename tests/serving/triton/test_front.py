@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from serving.engine.graphs import Engine
 from tests.checkout import ROOT
-from tests.running_server import RunningServer, running_server
-from tests.waiting import wait_until
+from tests.running.load import CLASSIFY
+from tests.running.server import RunningServer, running_server
+from tests.running.waiting import wait_until
+from tests.serving.http.requests import as_files
 
 Pixels = NDArray[np.uint8]
-CLASSIFY = "/v1/classify"
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +33,6 @@ def front(
     flags = [f"--triton={server.grpc_address}", "--max-images-per-request=600"]
     with running_server(repository, log, flags) as running:
         yield running
-    assert "Traceback" not in log.read_text(), log.read_text()
-
-
-def as_files(pictures: tuple[bytes, ...]) -> list[tuple[str, tuple[str, bytes, str]]]:
-    return [("file", (f"{i}.png", data, "image/png")) for i, data in enumerate(pictures)]
-
-
-def samples(server: RunningServer) -> dict[str, float]:
-    lines = (line.rpartition(" ") for line in server.get("/metrics").text.splitlines())
-    return {name: float(value) for name, _, value in lines if not name.startswith("#")}
 
 
 # Answers
@@ -155,10 +146,10 @@ def test_too_many_images_are_refused(front: RunningServer, pictures: tuple[bytes
 def test_answers_and_requests_are_counted_and_no_stages(
     front: RunningServer, engine: Engine, pictures: tuple[bytes, ...], pixels: Pixels
 ) -> None:
-    before = samples(front)
+    before = front.samples()
     assert front.post(CLASSIFY, files=as_files(pictures)).status_code == 200
     assert front.post(CLASSIFY, content=b"").status_code == 400
-    after = samples(front)
+    after = front.samples()
     gained = {name: value - before.get(name, 0) for name, value in after.items()}
     routed = engine.classify(pixels, engine.rule())
     assert gained["ride_images_total"] == len(pictures)
@@ -177,7 +168,7 @@ def test_a_rule_is_the_models_own_where_its_numbers_are(
     front: RunningServer, pictures: tuple[bytes, ...]
 ) -> None:
     def own() -> float:
-        found = samples(front)
+        found = front.samples()
         return sum(found[f'ride_own_rule_images_total{{experts="{k}"}}'] for k in (1, 2, 3))
 
     before = own()
@@ -196,7 +187,7 @@ def test_a_client_that_hangs_up_takes_its_images_out_of_triton(
     request = httpx.Request("POST", front.url, files=as_files(pictures * 12))
     body = request.read()
     cancelled = 'ride_requests_total{code="CANCELLED",protocol="grpc"}'
-    before = samples(server)
+    before = server.samples()
     with front.connect() as connection:
         head = (
             f"POST {CLASSIFY}?threshold=0 HTTP/1.1\r\nHost: x\r\n"
@@ -204,9 +195,9 @@ def test_a_client_that_hangs_up_takes_its_images_out_of_triton(
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         connection.sendall(head.encode() + body)
-        wait_until(lambda: samples(server)['ride_queue_depth{stage="expert_1"}'] > 0)
-    wait_until(lambda: samples(server).get(cancelled, 0) == before.get(cancelled, 0) + 1)
-    wait_until(lambda: samples(server)['ride_queue_depth{stage="expert_1"}'] == 0)
-    run = samples(server)["ride_images_total"] - before["ride_images_total"]
+        wait_until(lambda: server.samples()['ride_queue_depth{stage="expert_1"}'] > 0)
+    wait_until(lambda: server.samples().get(cancelled, 0) == before.get(cancelled, 0) + 1)
+    wait_until(lambda: server.samples()['ride_queue_depth{stage="expert_1"}'] == 0)
+    run = server.samples()["ride_images_total"] - before["ride_images_total"]
     assert run < len(pictures) * 12
-    assert samples(front)['ride_requests_total{code="499",protocol="http"}'] == 1
+    assert front.samples()['ride_requests_total{code="499",protocol="http"}'] == 1

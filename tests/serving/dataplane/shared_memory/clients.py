@@ -16,7 +16,7 @@ import tritonclient.http
 import tritonclient.http.aio
 from numpy.typing import NDArray
 
-from tests.running_server import RunningServer
+from tests.running.server import RunningServer
 
 Pixels = NDArray[np.uint8]
 OUTPUTS = ("probabilities", "experts_used", "router_scores")

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import tritonclient.utils.shared_memory as shm
 
-from tests.running_server import RunningServer, running_server
+from tests.running.server import RunningServer, running_server
 from tests.serving.dataplane.shared_memory.clients import FOLDER, SIZE, connected
 
 

@@ -22,7 +22,7 @@ from tritonclient.utils import InferenceServerException
 from serving.dataplane.shared_memory import Region
 from serving.engine.graphs import Engine
 from serving.errors import InvalidRequest
-from tests.running_server import RunningServer
+from tests.running.server import RunningServer
 from tests.serving.dataplane.shared_memory.clients import (
     FOLDER,
     MEBIBYTE,

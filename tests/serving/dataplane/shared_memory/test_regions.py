@@ -19,7 +19,7 @@ from tritonclient.utils import InferenceServerException
 
 from serving.dataplane.shared_memory import MAX_REGIONS, Place, SharedMemoryRegions
 from serving.errors import Overloaded, RequestTooLarge, SettingsError
-from tests.running_server import RunningServer, running_server
+from tests.running.server import RunningServer, running_server
 from tests.serving.dataplane.shared_memory.clients import (
     FOLDER,
     SIZE,

@@ -17,7 +17,7 @@ import tritonclient.utils.shared_memory as shm
 from tritonclient.utils import InferenceServerException, serialize_byte_tensor
 
 from serving.engine.graphs import Engine
-from tests.running_server import RunningServer
+from tests.running.server import RunningServer
 from tests.serving.dataplane.shared_memory.clients import (
     FOLDER,
     OUTPUTS,

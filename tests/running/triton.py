@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +14,8 @@ import httpx
 from benchmarks.local_triton.install import install
 from benchmarks.local_triton.launch import Ports, triton_start
 from benchmarks.ports import free_ports
-
-_START_TIMEOUT_S = 90
-_STOP_TIMEOUT_S = 30
+from tests.running.process import Process, assert_runs, start, stop
+from tests.running.waiting import wait_until
 
 
 class RunningTriton:
@@ -28,7 +25,7 @@ class RunningTriton:
         self.ports = Ports(*free_ports(3))
         self.log = folder / "triton.log"
         self._start = triton_start(install(), repository, folder, self.ports, flags)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     @property
     def url(self) -> str:
@@ -53,26 +50,17 @@ class RunningTriton:
 
     def start(self) -> None:
         """Start, and wait until every model is ready."""
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                self._start.command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **self._start.environment},
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while time.monotonic() < deadline:
-            ended = self._process.poll()
-            assert ended is None, f"Triton ended with {ended}:\n{self.log.read_text()}"
+        process = start(self._start.command, self.log, self._start.environment, own_group=True)
+        self._process = process
+
+        def ready() -> bool:
+            assert_runs(process, self.log)
             try:
-                if httpx.get(f"{self.url}/v2/health/ready").is_success:
-                    return
+                return httpx.get(f"{self.url}/v2/health/ready").is_success
             except httpx.TransportError:
-                pass
-            time.sleep(0.05)
-        raise AssertionError(f"Triton is not ready:\n{self.log.read_text()}")
+                return False
+
+        wait_until(ready)
 
     def kill(self) -> None:
         """End it at once, with the processes of its models, and free what that leaves behind."""
@@ -87,14 +75,8 @@ class RunningTriton:
 
     def _signal(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        os.killpg(process.pid, number)
-        try:
-            process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        if process is not None:
+            stop(process, number, own_group=True)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import json
 import math
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,13 +21,12 @@ import httpx
 from benchmarks.checkout import TOOLS
 from benchmarks.ports import free_ports
 from tests.checkout import ROOT
-from tests.waiting import WAIT_S, wait_until
+from tests.running.process import Process, assert_runs, running
+from tests.running.waiting import WAIT_S, wait_until
 
 CONFIGURATION = ROOT / "monitoring" / "prometheus"
 WINDOW = "4s"
 """Of rates, in place of the minutes that the rules say: four scrapes."""
-
-_STOP_TIMEOUT_S = 20
 
 
 def find(program: str) -> str | None:
@@ -88,23 +86,19 @@ def running_prometheus(folder: Path, targets: Mapping[str, str]) -> Iterator[Run
         "--enable-feature=exemplar-storage",
     ]
     log = folder / "prometheus.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            wait_until(lambda: _is_ready(client, process, log))
-            yield RunningPrometheus(client)
-    finally:
-        process.terminate()
-        process.wait(_STOP_TIMEOUT_S)
+    with (
+        running(command, log) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
+    ):
+        wait_until(lambda: _is_ready(client, process, log))
+        yield RunningPrometheus(client)
 
 
-def _is_ready(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> bool:
-    assert process.poll() is None, log.read_text()
+def _is_ready(client: httpx.Client, process: Process, log: Path) -> bool:
+    assert_runs(process, log)
     try:
         return client.get("/-/ready").is_success
     except httpx.TransportError:
-        time.sleep(0.05)
         return False
 
 

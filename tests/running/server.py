@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +13,9 @@ from typing import Any
 
 import httpx
 
-_START_TIMEOUT_S = 60
-_STOP_TIMEOUT_S = 30
+from tests.running.process import Process, assert_runs, running
+from tests.running.waiting import wait_until
+
 _PATIENT = "--latency-objective-ms=600000"
 """However slow the machine, no answer is made cheaper unless a test wants it."""
 
@@ -26,7 +25,7 @@ class RunningServer:
     """Where a server listens, its process and what it printed."""
 
     client: httpx.Client
-    process: subprocess.Popen[bytes]
+    process: Process
     log: Path
 
     @property
@@ -46,6 +45,11 @@ class RunningServer:
         assert announced, "the server serves no gRPC"
         return f"{self.address[0]}:{announced[1]}"
 
+    def samples(self) -> dict[str, float]:
+        """The values of its metrics by name and labels, as they stand in the text."""
+        lines = (line.rpartition(" ") for line in self.get("/metrics").text.splitlines())
+        return {name: float(value) for name, _, value in lines if not name.startswith("#")}
+
     def connect(self) -> socket.socket:
         """A plain TCP connection, for what no HTTP client would send."""
         return socket.create_connection(self.address, timeout=20)
@@ -59,9 +63,17 @@ class RunningServer:
 
 @contextmanager
 def running_server(
-    repository: Path, log: Path, flags: Sequence[str] = (), *, ready: bool = True
+    repository: Path,
+    log: Path,
+    flags: Sequence[str] = (),
+    *,
+    ready: bool = True,
+    telltale: str = "Traceback",
 ) -> Iterator[RunningServer]:
-    """Start a server, wait until it is `ready`, or only listens, and stop it at the end."""
+    """Start a server, wait until it is `ready`, or only listens, and stop it at the end.
+
+    Its log must not hold the `telltale` then.
+    """
     command = [
         sys.executable,
         "-m",
@@ -73,31 +85,25 @@ def running_server(
         _PATIENT,
         *flags,
     ]
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     # A connection for each request: none that the server is about to close is used again.
     limits = httpx.Limits(max_keepalive_connections=0)
-    try:
-        url = _wait_until_announced(process, log)
+    with running(command, log) as process:
+        url = _announced(process, log)
         with httpx.Client(base_url=url, timeout=60, limits=limits) as client:
             response = client.get("/v2/health/ready")
             assert response.is_success is ready, f"is ready: {not ready}\n{log.read_text()}"
             yield RunningServer(client, process, log)
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    assert telltale not in log.read_text(), log.read_text()
 
 
-def _wait_until_announced(process: subprocess.Popen[bytes], log: Path) -> str:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise AssertionError(f"the server ended with {process.returncode}:\n{log.read_text()}")
-        if announced := re.search(r"at (http://\S+)\n", log.read_text()):
-            return announced[1]
-        time.sleep(0.05)
-    raise AssertionError(f"the server does not listen:\n{log.read_text()}")
+def _announced(process: Process, log: Path) -> str:
+    """Where it says that it listens."""
+
+    def found() -> re.Match[str] | None:
+        assert_runs(process, log)
+        return re.search(r"at (http://\S+)\n", log.read_text())
+
+    wait_until(lambda: found() is not None)
+    announced = found()
+    assert announced
+    return announced[1]
