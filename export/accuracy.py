@@ -15,7 +15,7 @@ from torch import Tensor
 
 from serving.engine.graphs import Engine
 from serving.model.manifest import Gear, Manifest
-from serving.model.quantization import Measurement, PairedDrop
+from serving.model.quantization import AccuracyAtCost, PairedDrop
 from serving.model.routing import RoutingRule
 from training.evaluation import Answers, Result, result
 
@@ -80,8 +80,8 @@ def paired_drop(
     differences = (before.predicted == labels).astype(float) - (after.predicted == labels)
     one, other = (_result(answers, labels, manifest) for answers in (before, after))
     return PairedDrop(
-        before=Measurement(one.accuracy, one.mean_experts),
-        after=Measurement(other.accuracy, other.mean_experts),
+        before=AccuracyAtCost(one.accuracy, one.mean_experts),
+        after=AccuracyAtCost(other.accuracy, other.mean_experts),
         drop=one.accuracy.overall - other.accuracy.overall,
         standard_error=float(differences.std() / np.sqrt(len(labels))),
     )

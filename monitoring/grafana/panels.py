@@ -53,7 +53,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Step:
+class ThresholdStep:
     """From a value on, a colour."""
 
     value: float
@@ -70,7 +70,7 @@ def one_number(
     description: str,
     query: str,
     unit: str,
-    steps: Sequence[Step] = (),
+    steps: Sequence[ThresholdStep] = (),
     columns: int = 4,
 ) -> stat.Panel:
     """The newest value in large digits, over its course."""
@@ -183,7 +183,7 @@ def _target(query: Query, place: int) -> prometheus.Dataquery:
     return target.exemplar(True) if query.exemplars else target
 
 
-def _thresholds(steps: Sequence[Step]) -> dashboard.ThresholdsConfig:
+def _thresholds(steps: Sequence[ThresholdStep]) -> dashboard.ThresholdsConfig:
     colours = [Threshold(value=None, color="green" if steps else "blue")]
     colours += [Threshold(value=step.value, color=step.colour) for step in steps]
     return dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(colours)

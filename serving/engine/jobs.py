@@ -101,7 +101,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class QueuedImage:
     """An image between two stages: its request, and where its state and next input lie."""
 
     job: Job
@@ -113,11 +113,11 @@ class Row:
 
 
 @dataclass
-class Batch:
+class StageBatch:
     """Rows of one stage that run together, of whatever requests."""
 
     stage: int
-    rows: list[Row]
+    rows: list[QueuedImage]
     taken_at: float
 
 
@@ -138,7 +138,7 @@ def _resolve_all(jobs: Sequence[Job]) -> None:
         job.resolve()
 
 
-def note_steps(batch: Batch, now: float) -> None:
+def note_steps(batch: StageBatch, now: float) -> None:
     """For each request that is traced: how long its images waited for this stage, and ran."""
     traced: dict[Timeline, list[float]] = defaultdict(list)
     for row in batch.rows:
@@ -151,7 +151,7 @@ def note_steps(batch: Batch, now: float) -> None:
         timeline.add(name, batch.taken_at, now, **about)
 
 
-def gather(rows: Sequence[Row]) -> NDArray[Any]:
+def gather(rows: Sequence[QueuedImage]) -> NDArray[Any]:
     """The rows' inputs side by side; without a copy where they are a whole array already."""
     first = rows[0]
     whole = len(rows) == len(first.inputs) and all(

@@ -27,10 +27,10 @@ from serving.engine.batching import BatchPolicy, Run, StageEstimates, StageQueue
 from serving.engine.graphs import Engine, StageRun, host
 from serving.engine.jobs import (
     ORDINARY,
-    Batch,
     Job,
-    Row,
+    QueuedImage,
     Scheduled,
+    StageBatch,
     Urgency,
     gather,
     note_steps,
@@ -57,7 +57,7 @@ class _Entry:
     priority: int
     deadline: float
     order: int
-    row: Row = field(compare=False)
+    row: QueuedImage = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -169,16 +169,16 @@ class Scheduler:
     def _rests(self, depths: Sequence[int]) -> bool:
         return self._idle == len(self._threads) and not any(depths)
 
-    def _arriving(self, job: Job, images: NDArray[np.uint8]) -> list[Row]:
+    def _arriving(self, job: Job, images: NDArray[np.uint8]) -> list[QueuedImage]:
         now = time.monotonic()
         gap = (now - self._last_arrival) / len(images)
         self._last_arrival = now
         if math.isinf(self._arrival_gap):  # the first
             self._arrival_gap = gap
         self._arrival_gap += _ARRIVAL_MEMORY * (gap - self._arrival_gap)
-        return [Row(job, row, now, images, row) for row in range(len(images))]
+        return [QueuedImage(job, row, now, images, row) for row in range(len(images))]
 
-    def _enqueue(self, stage: int, rows: Sequence[Row], wake: int) -> None:
+    def _enqueue(self, stage: int, rows: Sequence[QueuedImage], wake: int) -> None:
         with self._lock:
             queue = self._queues[stage - 1]
             for row in rows:
@@ -210,7 +210,7 @@ class Scheduler:
         while (batch := self._next_batch(alarm)) is not None:
             self._run(batch)
 
-    def _next_batch(self, alarm: threading.Semaphore) -> Batch | None:
+    def _next_batch(self, alarm: threading.Semaphore) -> StageBatch | None:
         """Wait for work; None once the scheduler is closed."""
         with self._lock:
             self._idle += 1
@@ -222,7 +222,7 @@ class Scheduler:
                     )
                     if isinstance(choice, Run):
                         if rows := self._take(choice, now):
-                            return Batch(choice.stage, rows, now)
+                            return StageBatch(choice.stage, rows, now)
                     else:
                         self._sleep(alarm, choice.seconds if choice else None)
                 return None
@@ -233,10 +233,10 @@ class Scheduler:
         """Seconds between images, as expected: at least as long as none has come."""
         return max(self._arrival_gap, now - self._last_arrival)
 
-    def _take(self, run: Run, now: float) -> list[Row]:
+    def _take(self, run: Run, now: float) -> list[QueuedImage]:
         """Rows in order of urgency, without those that nobody wants any more."""
         queue = self._queues[run.stage - 1]
-        rows: list[Row] = []
+        rows: list[QueuedImage] = []
         late: list[Job] = []
         while queue and len(rows) < run.size:
             row = heapq.heappop(queue).row
@@ -252,7 +252,7 @@ class Scheduler:
         resolve(late)
         return rows
 
-    def _run(self, batch: Batch) -> None:
+    def _run(self, batch: StageBatch) -> None:
         try:
             self._answer(batch, self._compute(batch))
         except Exception as error:  # whatever it was, those who wait must hear of it
@@ -260,7 +260,7 @@ class Scheduler:
             sentence = str(error) if isinstance(error, InferenceError) else "the model failed"
             self._fail(batch, InferenceError(sentence))
 
-    def _compute(self, batch: Batch) -> _Computed:
+    def _compute(self, batch: StageBatch) -> _Computed:
         rows, manifest = batch.rows, self._engine.manifest
         if batch.stage == 1:
             rules = [row.job.rule for row in rows]
@@ -272,13 +272,15 @@ class Scheduler:
         run = self._engine.run_stage(call, gather(rows))
         return _Computed(run, state, state.advance(call, run.output))
 
-    def _answer(self, batch: Batch, computed: _Computed) -> None:
+    def _answer(self, batch: StageBatch, computed: _Computed) -> None:
         now, run, state, goes_on = time.monotonic(), computed.run, computed.state, computed.on
         note_steps(batch, now)
         if len(goes_on):
             features = host(run.features)
             on = [
-                Row(batch.rows[place].job, batch.rows[place].index, now, features, place, state)
+                QueuedImage(
+                    batch.rows[place].job, batch.rows[place].index, now, features, place, state
+                )
                 for place in goes_on.tolist()
             ]
             # This worker looks for work next, and has their features in its caches.
@@ -305,7 +307,7 @@ class Scheduler:
             BatchReport(batch.stage, len(batch.rows), waited, run.seconds, answers, exemplar)
         )
 
-    def _fail(self, batch: Batch, error: RideError) -> None:
+    def _fail(self, batch: StageBatch, error: RideError) -> None:
         jobs = [row.job for row in batch.rows]
         for job in jobs:
             job.fail(error)

@@ -12,7 +12,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Measurement:
+class AccuracyAtCost:
     """What a way of using the model gave on some images: accuracy and experts of an image."""
 
     accuracy: Accuracy
@@ -34,8 +34,8 @@ class PairedDrop:
         standard_error: of the drop, from the differences image by image.
     """
 
-    before: Measurement
-    after: Measurement
+    before: AccuracyAtCost
+    after: AccuracyAtCost
     drop: float
     standard_error: Number
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models import units
 
-from monitoring.grafana.panels import Panel, Step, one_number, runbook
+from monitoring.grafana.panels import Panel, ThresholdStep, one_number, runbook
 from monitoring.grafana.promql import increase, mean, now, part_of, quantile, rate
 from monitoring.status_codes import FAULTS, REFUSALS
 from serving.metrics import definitions as define
@@ -75,7 +75,7 @@ def _trouble() -> list[Panel]:
             "to do.",
             'sum(ALERTS{alertstate="firing", job="$job"}) or vector(0)',
             units.NoUnit,
-            [Step(1, "red")],
+            [ThresholdStep(1, "red")],
         ),
         one_number(
             "Faults",
@@ -83,7 +83,7 @@ def _trouble() -> list[Panel]:
             f"{runbook('RideFaults')}.",
             part_of(rate(define.REQUESTS, where=f'code=~"{FAULTS}"'), requests),
             units.PercentUnit,
-            [Step(0.001, "orange"), Step(0.01, "red")],
+            [ThresholdStep(0.001, "orange"), ThresholdStep(0.01, "red")],
         ),
         one_number(
             "Refused",
@@ -91,7 +91,7 @@ def _trouble() -> list[Panel]:
             f"served. {runbook('RideRefuses')}.",
             part_of(rate(define.REQUESTS, where=f'code=~"{REFUSALS}"'), requests),
             units.PercentUnit,
-            [Step(0.001, "orange"), Step(0.01, "red")],
+            [ThresholdStep(0.001, "orange"), ThresholdStep(0.01, "red")],
         ),
         one_number(
             "Degradation level",
@@ -99,7 +99,7 @@ def _trouble() -> list[Panel]:
             f"for each cheaper gear. {runbook('RideDegraded')}.",
             f"max({now(define.DEGRADATION_LEVEL)})",
             units.NoUnit,
-            [Step(1, "orange"), Step(2, "red")],
+            [ThresholdStep(1, "orange"), ThresholdStep(2, "red")],
         ),
         one_number(
             "Evidence of drift",
@@ -107,7 +107,7 @@ def _trouble() -> list[Panel]:
             f"alarm at 100 %. {runbook('RideDrift')}.",
             f"max({now(define.DRIFT_EVIDENCE)})",
             units.PercentUnit,
-            [Step(0.5, "orange"), Step(1, "red")],
+            [ThresholdStep(0.5, "orange"), ThresholdStep(1, "red")],
         ),
         one_number(
             "Servers",
