@@ -64,7 +64,7 @@ class Option:
             return self.read(typed)
         if typed is None or self.unit == self.per:
             return typed
-        return type(typed)(typed * self.unit / self.per)
+        return _scaled(typed, self.unit, self.per)
 
     def default(self, own: Any) -> Any:
         """What to type for a field's default."""
@@ -74,7 +74,12 @@ class Option:
             return self.shown
         if own is None or self.unit == self.per:
             return own
-        return type(own)(own * self.per / self.unit)
+        return _scaled(own, self.per, self.unit)
+
+
+def _scaled(value: Any, times: int, over: int) -> Any:
+    """In another unit; a whole number stays one, and exact however large it is."""
+    return value * times // over if isinstance(value, int) else value * times / over
 
 
 def option(help: str, panel: str, **more: Any) -> Option:  # noqa: A002, as Typer calls it
