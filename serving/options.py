@@ -98,6 +98,9 @@ def with_options(env_prefix: str | None = None) -> Callable[[Command], Command]:
 
     def expanded(command: Command) -> Command:
         signature = inspect.signature(command, eval_str=True)
+        for each in signature.parameters.values():
+            if not is_dataclass(each.annotation) and _option(each) is None:
+                raise TypeError(f"{command} has a parameter without an option: {each.name}")
         declared = list(_declared(signature.parameters.values(), env_prefix))
 
         @functools.wraps(command)

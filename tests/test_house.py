@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
@@ -104,3 +105,15 @@ def test_no_class_has_the_name_of_another() -> None:
                     homes[node.name].append(str(path))
     shared = {name: where for name, where in homes.items() if len(where) > 1}
     assert not shared, f"a name that means two things: {shared}"
+
+
+def test_what_a_newcomer_is_told_to_look_at_is_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    table = page.partition("## Where to look")[2].partition("##")[0]
+    rows = re.findall(r"^\| (?!for |--)(.*?) \| (.*) \|$", table, re.MULTILINE)
+    assert len(rows) == 10
+    for subject, told in rows:
+        paths = re.findall(r"`([\w/]+\.py)`", told)
+        assert paths, subject
+        for path in paths:
+            assert (ROOT / path).is_file(), path

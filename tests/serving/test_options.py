@@ -112,3 +112,11 @@ def test_what_is_missing_out_of_range_or_unknown_is_named(
         app(list(typed))
     assert ended.value.code == 2
     assert re.search(sentence, capsys.readouterr().err)
+
+
+def test_a_parameter_that_could_not_be_given_is_a_mistake() -> None:
+    def command(forgotten: int) -> None:
+        raise AssertionError(forgotten)
+
+    with pytest.raises(TypeError, match="without an option: forgotten"):
+        with_options()(command)
