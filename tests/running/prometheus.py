@@ -88,7 +88,7 @@ def running_prometheus(folder: Path, targets: Mapping[str, str]) -> Iterator[Run
     log = folder / "prometheus.log"
     with (
         running(command, log) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S) as client,
     ):
         wait_until(lambda: _is_ready(client, process, log))
         yield RunningPrometheus(client)

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from tests.running.process import Process, assert_runs, running
-from tests.running.waiting import wait_until
+from tests.running.waiting import WAIT_S, wait_until
 
 _PATIENT = "--latency-objective-ms=600000"
 """However slow the machine, no answer is made cheaper unless a test wants it."""
@@ -52,7 +52,7 @@ class RunningServer:
 
     def connect(self) -> socket.socket:
         """A plain TCP connection, for what no HTTP client would send."""
-        return socket.create_connection(self.address, timeout=20)
+        return socket.create_connection(self.address, timeout=WAIT_S)
 
     def post(self, path: str, **request: Any) -> httpx.Response:
         return self.client.post(path, **request)
@@ -89,7 +89,7 @@ def running_server(
     limits = httpx.Limits(max_keepalive_connections=0)
     with running(command, log) as process:
         url = _announced(process, log)
-        with httpx.Client(base_url=url, timeout=60, limits=limits) as client:
+        with httpx.Client(base_url=url, timeout=WAIT_S, limits=limits) as client:
             response = client.get("/v2/health/ready")
             assert response.is_success is ready, f"is ready: {not ready}\n{log.read_text()}"
             yield RunningServer(client, process, log)

@@ -34,8 +34,9 @@ def polling(repository_copy: Path, tmp_path: Path) -> Iterator[RunningServer]:
 
 @pytest.fixture
 def explicit(repository_copy: Path, tmp_path: Path) -> Iterator[RunningServer]:
-    flags = ["--model-control=explicit"]
-    with running_server(repository_copy, tmp_path / "log.txt", flags) as server:
+    flags, log = ["--model-control=explicit"], tmp_path / "log.txt"
+    # Of a version that can't be loaded the operator is told everything, with a traceback.
+    with running_server(repository_copy, log, flags, telltale="Exception in ASGI") as server:
         yield server
 
 

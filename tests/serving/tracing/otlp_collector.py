@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-_PATIENCE_S = 20
+from tests.running.waiting import WAIT_S
 
 
 class Collector:
@@ -48,7 +48,7 @@ class Collector:
             return sum(span.kind == Span.SPAN_KIND_SERVER for span in found()) >= roots
 
         with self._arrived:
-            assert self._arrived.wait_for(complete, _PATIENCE_S), f"no trace {trace_id} came"
+            assert self._arrived.wait_for(complete, WAIT_S), f"no trace {trace_id} came"
             return found()
 
     @property
