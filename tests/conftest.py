@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 from torch import Tensor
 
@@ -21,6 +22,9 @@ from tests.checkout import ROOT
 from tests.running.server import RunningServer, running_server
 from tests.scheduling import TOGETHER, FolderScheduling, folder_or_module
 from tests.short_networks import shortened
+
+settings.register_profile("tests", deadline=None)  # no test fails because a machine is busy
+settings.load_profile("tests")
 
 pytest_plugins = ["tests.fitted_run", "tests.pictures"]
 

@@ -52,7 +52,7 @@ def score(engine: Engine, tasks: list[ShardTask], work: PipelineSettings) -> dic
     return found
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     cuts=st.lists(st.integers(0, 48), max_size=4).map(sorted),
     broken=st.frozensets(st.integers(0, 47), max_size=5),

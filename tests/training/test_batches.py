@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from training.batches import class_balanced_sample, parts_of, seed_of, shuffled
@@ -15,7 +15,6 @@ KEYS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=5)
 
 
 @given(KEYS, KEYS)
-@settings(deadline=None)
 def test_other_places_in_a_run_have_other_seeds(one: list[int], other: list[int]) -> None:
     """Zeros at the end don't count: numpy fills up keys with them."""
     assert 0 <= seed_of(*one) < 2**63
@@ -25,7 +24,6 @@ def test_other_places_in_a_run_have_other_seeds(one: list[int], other: list[int]
 
 
 @given(st.integers(1, 40), st.integers(1, 8))
-@settings(deadline=None)
 def test_parts_make_up_the_batch_and_are_of_one_size(count: int, parts: int) -> None:
     rows = torch.arange(count) + 100
     plans = parts_of(rows, (1, 2), 32, parts)

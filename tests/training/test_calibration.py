@@ -51,7 +51,7 @@ def by_routing(thresholds: tuple[float, ...], scores: Float, right: Right) -> tu
 
 
 @given(cases())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_no_setting_of_the_thresholds_beats_the_frontier(case: tuple[Float, Right]) -> None:
     scores, right = case
     curve = frontier("any", scores, right, costs_of(len(right)))
@@ -62,7 +62,7 @@ def test_no_setting_of_the_thresholds_beats_the_frontier(case: tuple[Float, Righ
 
 
 @given(cases(most_experts=6))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_every_point_is_what_the_routing_does_with_its_thresholds(
     case: tuple[Float, Right],
 ) -> None:
@@ -79,7 +79,7 @@ def test_every_point_is_what_the_routing_does_with_its_thresholds(
 
 
 @given(cases(most_experts=6), st.integers(0, 99))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_along_the_frontier_accuracy_and_cost_rise(case: tuple[Float, Right], seed: int) -> None:
     scores, right = case
     weights = np.random.default_rng(seed).integers(1, 5, right.shape[1]).astype(float)
@@ -90,7 +90,7 @@ def test_along_the_frontier_accuracy_and_cost_rise(case: tuple[Float, Right], se
 
 
 @given(cases(most_experts=6), st.floats(1, 6))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_budget_is_never_exceeded(case: tuple[Float, Right], budget: float) -> None:
     scores, right = case
     point = best_within(frontier("any", scores, right, costs_of(len(right))), budget)
@@ -183,7 +183,6 @@ def test_gears_lose_no_more_than_they_say() -> None:
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=30))
-@settings(deadline=None)
 def test_balanced_weights_give_every_class_the_same(labels: list[int]) -> None:
     weights = class_balanced_weights(np.array(labels))
     sums = [weights[np.array(labels) == label].sum() for label in set(labels)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.files import replacing
@@ -166,7 +166,6 @@ def test_a_single_flipped_bit_among_the_weights_is_noticed(
 
 
 @given(st.binary(max_size=200))
-@settings(deadline=None)
 def test_random_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "random.pt"
     path.write_bytes(data)

@@ -47,7 +47,7 @@ configs = st.builds(
 
 
 @given(configs)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_configuration_survives_json(config: TrainingConfig) -> None:
     assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
@@ -140,7 +140,6 @@ def test_the_published_length_changes_nothing() -> None:
 
 
 @given(st.integers(1, 1000))
-@settings(deadline=None)
 def test_milestones_keep_their_order_and_share_at_every_length(epochs: int) -> None:
     config = preset("cifar100-lt").with_epochs(epochs)
     first, second = config.optimiser.drop_epochs

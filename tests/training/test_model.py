@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -167,7 +167,6 @@ def test_a_routers_score_is_its_formula() -> None:
 
 
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 5), st.integers(0, 99))
-@settings(deadline=None)
 def test_prefix_means_are_means_of_the_first_experts(
     experts: int, count: int, classes: int, seed: int
 ) -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -27,7 +27,6 @@ def predictions(draw: st.DrawFn) -> tuple[list[list[int]], list[int]]:
 
 
 @given(predictions())
-@settings(deadline=None)
 def test_an_expert_helps_where_this_prefix_is_wrong_and_a_longer_one_right(
     case: tuple[list[list[int]], list[int]],
 ) -> None:

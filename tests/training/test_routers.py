@@ -96,7 +96,7 @@ def test_agreement_compares_the_newest_expert_with_those_before(outputs: Outputs
 
 
 @given(st.integers(2, 6), st.integers(0, 99))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_the_earlier_mean_follows_from_the_mean_and_the_newest(experts: int, seed: int) -> None:
     logits = torch.randn(experts, 4, 3, generator=torch.Generator().manual_seed(seed))
     earlier = earlier_mean(logits.mean(dim=0), logits[-1], experts)

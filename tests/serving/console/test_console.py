@@ -291,7 +291,8 @@ def test_a_busy_server_and_one_that_is_gone_are_told_apart(
         with busy.connect() as other:  # a large upload that does not come to its end
             head = b"POST /v1/classify HTTP/1.1\r\nHost: ride\r\nContent-Length: 2000000\r\n\r\n"
             other.sendall(head + bytes(2**20 - 100))
-            page.wait_for_timeout(200)
+            picture = SHREW.read_bytes()
+            wait_until(lambda: busy.post(CLASSIFY, content=picture).status_code == 503)
             page.locator("#files").set_input_files(SHREW)
             expect(page.get_by_role("alert")).to_contain_text("The server has too much to do")
             expect(page.get_by_role("alert")).to_contain_text("wait 1 s")

@@ -210,7 +210,7 @@ def test_priority_goes_first_and_then_the_earlier_deadline(engine: Engine, pixel
     assert order == ["first", "soon", "later", "ordinary", "last"]
 
 
-@settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
         st.tuples(st.integers(1, 9), st.sampled_from([0.0, 0.4, 0.7, 1.0]), st.integers(1, 3)),

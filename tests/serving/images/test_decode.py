@@ -45,7 +45,7 @@ def test_equals_the_evaluation_transform(spec: ImageSpec, size: tuple[int, int])
     np.testing.assert_array_equal(decode(encode(image, "PNG"), spec), evaluated(image, spec))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 120), st.integers(1, 120), st.sampled_from(SPECS[:3]))
 def test_equals_the_evaluation_transform_at_any_size(w: int, h: int, spec: ImageSpec) -> None:
     image = picture(min(w, h * MAX_ASPECT_RATIO), min(h, w * MAX_ASPECT_RATIO))

@@ -100,7 +100,7 @@ def test_so_is_every_kind_of_jpeg(mode: str, progressive: bool, subsampling: int
     assert_close(data, SMALL)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(97, 420), st.integers(97, 420), st.sampled_from(SPECS[:3]))
 def test_so_is_every_size(width: int, height: int, spec: ImageSpec) -> None:
     assert_close(encode(photo(420, 420).crop((0, 0, width, height)), "JPEG", quality=90), spec)

@@ -235,7 +235,7 @@ def assert_decodes_or_is_refused(data: bytes, limits: ImageLimits) -> None:
     assert not caught
 
 
-@settings(deadline=None, max_examples=600)
+@settings(max_examples=600)
 @given(st.sampled_from(seeds()), EDITS, st.booleans())
 def test_damaged_files_decode_or_are_refused(
     data: bytes, edits: list[tuple[int, int, bytes]], repair: bool
@@ -246,7 +246,7 @@ def test_damaged_files_decode_or_are_refused(
     assert_decodes_or_is_refused(damaged, ImageLimits(max_pixels=250_000))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\1\0\0WEBPVP8X"]),
     st.binary(max_size=200),

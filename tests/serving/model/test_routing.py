@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -110,7 +110,6 @@ def answers(routed: Routed) -> list[bytes]:
     return [b"|".join(column[row].tobytes() for column in columns) for row in range(len(routed))]
 
 
-@settings(deadline=None)
 @given(ensembles_and_rules(), st.data())
 def test_an_answer_does_not_depend_on_the_batch(
     case: tuple[Ensemble, RoutingRule], data: st.DataObject
@@ -124,7 +123,6 @@ def test_an_answer_does_not_depend_on_the_batch(
     assert answers(ensemble.route(some, rule)) == [together[row] for row in some]
 
 
-@settings(deadline=None)
 @given(ensembles_and_rules(), st.data())
 def test_permuting_rows_permutes_answers(
     case: tuple[Ensemble, RoutingRule], data: st.DataObject
@@ -136,7 +134,6 @@ def test_permuting_rows_permutes_answers(
     assert answers(ensemble.route(order, rule)) == [straight[row] for row in order]
 
 
-@settings(deadline=None)
 @given(ensembles_and_rules())
 def test_no_row_skips_a_stage_and_none_is_asked_twice(
     case: tuple[Ensemble, RoutingRule],
@@ -147,7 +144,6 @@ def test_no_row_skips_a_stage_and_none_is_asked_twice(
         assert ensemble.asked[row] == list(range(1, used + 1))
 
 
-@settings(deadline=None)
 @given(ensembles_and_rules())
 def test_a_row_goes_on_exactly_where_the_definition_says(
     case: tuple[Ensemble, RoutingRule],
@@ -162,7 +158,6 @@ def test_a_row_goes_on_exactly_where_the_definition_says(
         assert np.isnan(scores[asked:]).all()
 
 
-@settings(deadline=None)
 @given(ensembles_and_rules())
 def test_the_answer_is_the_softmax_of_the_last_corrected_prefix(
     case: tuple[Ensemble, RoutingRule],
@@ -195,7 +190,6 @@ def test_a_score_equal_to_the_threshold_stops_a_row() -> None:
     assert ensemble.route(np.arange(3), RoutingRule((1.0,), 2)).experts_used.tolist() == [1, 1, 1]
 
 
-@settings(deadline=None)
 @given(ensembles())
 def test_one_expert_at_most_keeps_no_score(ensemble: Ensemble) -> None:
     experts = len(ensemble.logits)
@@ -263,7 +257,6 @@ def test_a_rule_that_makes_no_sense_is_refused(
         RoutingRule(thresholds, max_experts)
 
 
-@settings(deadline=None)
 @given(ensembles(), st.data())
 def test_rows_of_several_requests_can_meet_before_every_stage(
     ensemble: Ensemble, data: st.DataObject
@@ -300,7 +293,6 @@ def test_rows_of_several_requests_can_meet_before_every_stage(
         assert answered[row] == answers(ensemble.route(np.array([row]), rule))[0]
 
 
-@settings(deadline=None)
 @given(ensembles())
 def test_the_full_ensembles_rule_takes_every_row_through_all_stages(ensemble: Ensemble) -> None:
     experts = len(ensemble.logits)

@@ -14,7 +14,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(3, 20), st.integers(3, 20), st.integers(0, 1000))
 def test_one_square_is_blanked_and_the_rest_keeps_every_bit(
     side: int, height: int, width: int, seed: int

@@ -38,7 +38,7 @@ def augmented(
     return training_transform(config, DATA)(image or noise(), seeded(seed))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(5, 90), st.integers(5, 90), st.integers(4, 40), st.integers(0, 12))
 def test_evaluation_does_what_the_server_does(
     width: int, height: int, size: int, margin: int

@@ -36,7 +36,7 @@ def test_a_share_of_nought_gives_the_partners() -> None:
     assert torch.equal(mixed.partner_labels, labels.flip(0))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), alpha=st.floats(0.1, 10))
 def test_images_and_labels_are_mixed_with_the_same_partners(seed: int, alpha: float) -> None:
     images, labels = batch()

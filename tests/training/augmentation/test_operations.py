@@ -70,7 +70,7 @@ def apply_one(image: Tensor, operation: Operation, strength: float) -> Tensor:
 
 
 @pytest.mark.parametrize("operation", list(Operation))
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(strength=st.integers(-30, 30), seed=st.integers(0, 5))
 def test_an_operation_does_what_torchvision_does(
     operation: Operation, strength: int, seed: int

@@ -120,7 +120,7 @@ def test_an_image_that_is_far_too_long_is_refused() -> None:
 
 
 @given(st.data(), st.sampled_from(["JPEG", "PNG", "WEBP"]))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_a_damaged_image_is_read_or_refused_but_nothing_else(
     data: st.DataObject, kind: str
 ) -> None:

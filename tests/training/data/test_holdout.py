@@ -14,7 +14,7 @@ SHUFFLED = LABELS[torch.randperm(len(LABELS), generator=torch.Generator().manual
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.floats(0, 0.999), st.integers(0, 9))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_every_row_is_on_one_side_and_every_class_keeps_one(
     labels: list[int], share: float, seed: int
 ) -> None:

@@ -39,7 +39,7 @@ def test_equally_common_classes_get_inverse_priors_in_their_own_order() -> None:
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=20))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_inverse_priors_are_the_priors_in_reversed_order(counts: list[int]) -> None:
     prior = np.array(counts, dtype=np.float64)
     inverse = inverse_prior(torch.from_numpy(prior)).numpy()
@@ -68,7 +68,7 @@ def test_sade_and_balpoe_by_their_strengths() -> None:
 
 
 @given(st.floats(-3, 3), st.floats(-3, 3), st.integers(1, 6), st.integers(0, 1000))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_equally_common_classes_leave_cross_entropy_as_it_is(
     strength: float, inverse: float, experts: int, seed: int
 ) -> None:
@@ -99,7 +99,7 @@ def test_balanced_softmax_has_strength_1_unless_told_otherwise(
 
 
 @given(PER_EXPERT)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_corrections_make_every_prefix_as_biased_as_all_experts(strengths: list[float]) -> None:
     """Experts that have learnt perfectly, z_e = log p - a_e, then answer the same at every exit."""
     adjustments = prior_adjustments(COUNTS, tuple(strengths), (0.0,), len(strengths))
@@ -112,7 +112,7 @@ def test_corrections_make_every_prefix_as_biased_as_all_experts(strengths: list[
 
 
 @given(st.floats(-3, 3), st.integers(1, 6))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_experts_with_the_same_adjustment_need_no_correction(strength: float, experts: int) -> None:
     adjustments = prior_adjustments(COUNTS, (strength,), (0.3,), experts)
     assert not prefix_corrections(adjustments).any()

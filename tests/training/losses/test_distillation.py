@@ -22,7 +22,7 @@ def test_it_follows_the_formula(temperature: float) -> None:
 
 
 @given(st.integers(0, 1000), st.floats(0.5, 5), st.floats(-5, 5))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_it_is_nil_for_what_the_teacher_says_and_positive_otherwise(
     seed: int, temperature: float, constant: float
 ) -> None:

@@ -49,7 +49,7 @@ def test_diversity_between_pairs() -> None:
 
 
 @given(st.integers(1, 5), st.integers(0, 1000), st.floats(0.3, 3))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_diversity_is_nil_for_equal_experts_and_positive_otherwise(
     experts: int, seed: int, temperature: float
 ) -> None:

@@ -26,7 +26,7 @@ def test_it_follows_the_formula(gamma: float, weights: torch.Tensor | None) -> N
 
 
 @given(st.integers(0, 1000))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_with_gamma_0_it_is_cross_entropy(seed: int) -> None:
     logits = formulas.random_logits(seed=seed)[0]
     for weights in (None, WEIGHTS):
@@ -35,7 +35,7 @@ def test_with_gamma_0_it_is_cross_entropy(seed: int) -> None:
 
 
 @given(st.integers(0, 1000), st.floats(0, 4), st.floats(0.1, 2))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_larger_gamma_lowers_it(seed: int, gamma: float, more: float) -> None:
     logits = formulas.random_logits(seed=seed)[0]
     assert focal_loss(logits, LABELS, gamma + more, None) < focal_loss(logits, LABELS, gamma, None)

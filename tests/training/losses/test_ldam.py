@@ -42,7 +42,7 @@ def test_it_is_cross_entropy_with_a_margin_on_the_label(weights: torch.Tensor | 
 
 
 @given(st.integers(0, 1000))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_without_margins_it_is_cross_entropy(seed: int) -> None:
     logits, none = formulas.random_logits(seed=seed)[0], torch.zeros(formulas.CLASSES)
     expected = cross_entropy_loss(logits, LABELS, WEIGHTS)

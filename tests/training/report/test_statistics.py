@@ -25,7 +25,7 @@ from training.report.statistics import (
     spread,
 )
 
-quick = settings(deadline=None, max_examples=50)
+quick = settings(max_examples=50)
 
 # Multiples of 1/1024 are exact in fp32, so that no rounding decides which bin one falls into.
 confident = st.tuples(st.integers(0, 1024).map(lambda k: k / 1024), st.booleans())
