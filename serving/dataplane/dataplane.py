@@ -30,7 +30,7 @@ from serving.dataplane.tensors import Array
 from serving.dataplane.urgency import take_urgency
 from serving.engine.jobs import ORDINARY, Urgency
 from serving.engine.loop_lag import LoopLag
-from serving.engine.overload import Load
+from serving.engine.overload import Allowed
 from serving.errors import InvalidRequest, Overloaded
 from serving.images.decode import ImageLimits
 from serving.images.decoders import EncodedImage, ImageDecoders
@@ -71,7 +71,7 @@ class DataPlane:
             metrics.registry,
             host,
             self.loop_lag,
-            lambda live: self.load(live).level,
+            lambda live: live.overload.observe(self._wait(live), time.monotonic()).level,
             settings.latency_objective_s,
         )
 
@@ -100,17 +100,29 @@ class DataPlane:
         with self.host.live as live:
             description = live.catalogue.find_for_requests(model, version)
             rule = live.rule(parameters)
-            load = self.load(live)
-            if load.refuse:
-                raise Overloaded
-            yield AdmittedRequest(self, live, description, rule, load.level)
+            if live.overload.refuses(self._wait(live)):
+                self.weigh(live)
+            yield AdmittedRequest(self, live, description, rule)
 
-    def load(self, live: LiveModel) -> Load:
-        """How long a new answer would take now, and what overload control makes of it."""
+    def weigh(self, live: LiveModel) -> int:
+        """Tell overload control of a request, once: when its work is there, or it is refused.
+
+        Returns:
+            The degradation level.
+
+        Raises:
+            Overloaded: if no answer would come in time.
+        """
+        load = live.overload.observe(self._wait(live), time.monotonic())
+        if load.refuse:
+            raise Overloaded
+        return load.level
+
+    def _wait(self, live: LiveModel) -> float:
+        """Seconds until a new answer would be there, as expected."""
         scheduler, decoders = live.scheduler, self.decoders
         expected = scheduler.seconds_to_answer(decoders.under_way) + decoders.seconds_left
-        wait = max(scheduler.oldest_wait(), expected) + self.loop_lag.seconds
-        return live.overload.observe(wait, time.monotonic())
+        return max(scheduler.oldest_wait(), expected) + self.loop_lag.seconds
 
     @property
     def ready(self) -> bool:
@@ -200,7 +212,6 @@ class AdmittedRequest:
     Attributes:
         model: what is asked, as clients see it.
         rule: what the request asks for; the model's own rule where it says nothing.
-        level: of degradation, as it was when the request was admitted.
         urgency: its place in the queues.
     """
 
@@ -208,7 +219,6 @@ class AdmittedRequest:
     live: LiveModel
     model: ModelDescription
     rule: RoutingRule
-    level: int
     urgency: Urgency = ORDINARY
 
     async def classify(self, images: Sequence[EncodedImage], top_k: int) -> Classified:
@@ -254,20 +264,26 @@ class AdmittedRequest:
         """All of them, or an error that names the first bad one."""
         plane = self.plane
         with self._stopwatch() as stopwatch, plane.room.admit(len(images)):
+            allowed = self._allowed()
             pixels = await plane.decoders.decode(images, self.live.engine.manifest.image)
             plane.metrics.stages.observe_decoding(stopwatch.decoded())
-            return await self._routed(pixels, stopwatch)
+            return await self._routed(pixels, allowed, stopwatch)
 
     async def _answer_pixels(self, images: NDArray[np.uint8]) -> Answer:
         """Of prepared images, uint8 [N, H, W, 3]."""
         with self._stopwatch() as stopwatch:
             self.live.engine.check(images)
             with self.plane.room.admit(len(images)):
-                return await self._routed(images, stopwatch)
+                return await self._routed(images, self._allowed(), stopwatch)
 
-    async def _routed(self, images: NDArray[np.uint8], stopwatch: Stopwatch) -> Answer:
+    def _allowed(self) -> Allowed:
+        """What load leaves of the rule."""
+        return self.live.ladder.apply(self.rule, self.plane.weigh(self.live))
+
+    async def _routed(
+        self, images: NDArray[np.uint8], allowed: Allowed, stopwatch: Stopwatch
+    ) -> Answer:
         live = self.live
-        allowed = live.ladder.apply(self.rule, self.level)
         scheduled = await live.scheduler.route(images, allowed.rule, self.urgency)
         live.observe_answers(images, scheduled.routed, allowed)
         note_answer(scheduled.routed.experts_used, degraded=allowed.degraded)

@@ -48,6 +48,10 @@ class OverloadControl:
         self._changed_at = -float("inf")
         self._busy_at = -float("inf")
 
+    def refuses(self, wait_s: float) -> bool:
+        """Whether a request that has to wait so long is refused now; nothing is noted of it."""
+        return self.level == self._highest and wait_s > _REFUSE_AT * self._objective_s
+
     def observe(self, wait_s: float, now: float) -> Load:
         """Take note of the wait at a time (seconds of any steady clock), and decide."""
         refuse = wait_s > _REFUSE_AT * self._objective_s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-import functools
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -60,25 +60,36 @@ class Load:
     ) -> None:
         self.answers: dict[int, list[httpx.Response]] = collections.defaultdict(list)
         self.longest_s = 0.0
-        self._post = functools.partial(server.post, path, **request)
+        self._request = {"url": f"{server.url}{path}", **request}
         self._refused_pause_s = refused_pause_s
         self._asking = asking(self._ask, clients)
+        self._own = threading.local()
+        self._opened = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         self._asking.__enter__()
         return self
 
     def __exit__(self, *raised: Any) -> None:
-        self._asking.__exit__(*raised)
+        with self._opened:
+            self._asking.__exit__(*raised)
 
     def wait_for(self, status: int, count: int) -> None:
         """Wait for so many further answers of this status."""
         wanted = len(self.answers[status]) + count
         wait_until(lambda: len(self.answers[status]) >= wanted)
 
+    @property
+    def _client(self) -> httpx.Client:
+        """Each thread's own: one that closes connections is not for many threads."""
+        if not hasattr(self._own, "client"):
+            self._own.client = self._opened.enter_context(httpx.Client(timeout=60))
+        client: httpx.Client = self._own.client
+        return client
+
     def _ask(self) -> None:
         start = time.monotonic()
-        response = self._post()
+        response = self._client.post(**self._request)
         self.longest_s = max(self.longest_s, time.monotonic() - start)
         self.answers[response.status_code].append(response)
         if response.status_code != 200:

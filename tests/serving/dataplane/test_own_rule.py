@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from serving.dataplane.classification import Classified
 from serving.dataplane.dataplane import DataPlane
 from serving.dataplane.inference import InferRequest, InferResponse, all_outputs
 from serving.engine.overload import Load
+from serving.errors import Overloaded
 from serving.images.decoders import EncodedImage
 from serving.model.parameters import CostParameters
 from serving.settings import Settings
@@ -35,11 +37,9 @@ def classify(
     plane: DataPlane,
     pictures: tuple[bytes, ...],
     parameters: dict[str, object] | None = None,
-    level: int = 0,
 ) -> Classified:
     async def answered() -> Classified:
         with plane.admit(parameters=CostParameters.model_validate(parameters or {})) as admitted:
-            admitted.level = level
             return await admitted.classify([EncodedImage(data) for data in pictures], 1)
 
     return asyncio.run(answered())
@@ -89,26 +89,34 @@ def test_an_image_counts_for_the_own_rule_where_the_numbers_are_the_models(
 def test_what_load_made_cheaper_is_marked_and_does_not_count_for_the_own_rule(
     plane: DataPlane, pictures: tuple[bytes, ...]
 ) -> None:
-    assert classify(plane, pictures[:5], level=1).degraded
+    objective_s = plane.settings.latency_objective_s
+    plane.host.live.overload.observe(0.65 * objective_s, time.monotonic())  # one step down
+    assert classify(plane, pictures[:5]).degraded
     assert counted(plane, "ride_images_degraded_total") == 5
     assert counted(plane, "ride_own_rule_images_total") == 0
     # Load takes nothing from what takes one expert anyway.
-    assert not classify(plane, pictures[:5], {"max_experts": 1}, level=1).degraded
+    assert not classify(plane, pictures[:5], {"max_experts": 1}).degraded
     assert counted(plane, "ride_images_degraded_total") == 5
 
 
-def test_a_request_is_weighed_once(
+def test_overload_control_is_told_once_of_each_request(
     plane: DataPlane, pictures: tuple[bytes, ...], pixels: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overload, weighed = plane.host.live.overload, []
+    overload, told = plane.host.live.overload, []
     observe = overload.observe
 
     def watched(wait_s: float, now: float) -> Load:
-        weighed.append(wait_s)
+        told.append(wait_s)
         return observe(wait_s, now)
 
     monkeypatch.setattr(overload, "observe", watched)
     classify(plane, pictures[:2])
-    assert len(weighed) == 1
+    assert len(told) == 1
     infer(plane, pixels[:2])
-    assert len(weighed) == 2
+    assert len(told) == 2
+    plane.loop_lag.seconds = 2 * plane.settings.latency_objective_s  # no answer would be in time
+    classify(plane, pictures[:2])  # at the lowest cost, before anybody is refused
+    assert len(told) == 3
+    with pytest.raises(Overloaded):
+        classify(plane, pictures[:2])
+    assert len(told) == 4
