@@ -165,7 +165,7 @@ def test_the_number_of_workers_changes_nothing(files: EncodedSet) -> None:
 
 def test_workers_stay_after_an_unfinished_call_and_after_ctrl_c(files: EncodedSet) -> None:
     two = loader(files, workers=2)
-    first = [batch.views[0] for batch in islice(two.batches(plans(6)), 1)]
+    first = [batch.views[0] for batch in islice(two.batches(plans(6)), 2)]  # both are at work
     workers = [child.pid for child in multiprocessing.active_children()]
     for pid in workers:
         assert pid is not None
