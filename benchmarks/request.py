@@ -49,8 +49,7 @@ class BenchRequest:
         ),
     ] = None
     resume: Annotated[
-        bool,
-        option("Leave out sections that the output's JSON already has.", MOST_USED),
+        bool, option("Leave out sections that the output's JSON already has.", MOST_USED)
     ] = False
     growth: Annotated[
         bool | None,

@@ -36,8 +36,7 @@ def score(
         option("Write the summary as JSON; - for standard output.", MOST_USED, metavar="FILE"),
     ] = None,
     engine: Annotated[
-        ScoringEngine,
-        option("Threads of this process, or workers of a Ray cluster.", RUNTIME),
+        ScoringEngine, option("Threads of this process, or workers of a Ray cluster.", RUNTIME)
     ] = ScoringEngine.THREADS,
     ray_address: Annotated[
         str | None,

@@ -70,13 +70,11 @@ class KeptFields:
 
     top_k: Annotated[int, option("Labels to keep of each image.", _OUTPUT)] = 5
     embeddings: Annotated[
-        bool,
-        option("Keep the embedding of the last expert that ran.", _OUTPUT),
+        bool, option("Keep the embedding of the last expert that ran.", _OUTPUT)
     ] = False
-    all_probabilities: Annotated[
-        bool,
-        option("Keep the probability of every class.", _OUTPUT),
-    ] = False
+    all_probabilities: Annotated[bool, option("Keep the probability of every class.", _OUTPUT)] = (
+        False
+    )
 
     def bytes_a_row(self, num_classes: int) -> int:
         """About what a row takes until it is written."""
@@ -166,13 +164,11 @@ class ScoringRequest:
         int | None, option("Images that a graph runs on at once.", RUNTIME, min=1, max=4096)
     ] = None
     resume: Annotated[
-        bool,
-        option("Go on although input files were written anew meanwhile.", _OUTPUT),
+        bool, option("Go on although input files were written anew meanwhile.", _OUTPUT)
     ] = False
-    overwrite: Annotated[
-        bool,
-        option("Remove what another run left in the folder.", _OUTPUT),
-    ] = False
+    overwrite: Annotated[bool, option("Remove what another run left in the folder.", _OUTPUT)] = (
+        False
+    )
     ray: RayCluster | None = None
 
     @property

@@ -59,20 +59,17 @@ def classify(
     repository: Annotated[Path, option(_REPOSITORY_HELP, MOST_USED)] = Path("model_repository"),
     top_k: Annotated[int, option("How many labels to print.", MOST_USED)] = DEFAULT_TOP_K,
     json: Annotated[
-        bool,
-        option("One JSON object a line, as the server answers.", MOST_USED),
+        bool, option("One JSON object a line, as the server answers.", MOST_USED)
     ] = False,
     max_experts: Annotated[
-        int | None,
-        option("Most experts that an image may take.", _ROUTING),
+        int | None, option("Most experts that an image may take.", _ROUTING)
     ] = None,
     threshold: Annotated[
         float | None,
         option("Go on where the router's score is above this, between 0 and 1.", _ROUTING),
     ] = None,
     quality: Annotated[
-        str | None,
-        option("fast, balanced or full, where the model has these gears.", _ROUTING),
+        str | None, option("fast, balanced or full, where the model has these gears.", _ROUTING)
     ] = None,
 ) -> None:
     """Classify image files without a server.
@@ -103,10 +100,7 @@ def classify(
 
 
 async def _classify_files(
-    plane: DataPlane,
-    files: Sequence[Path],
-    parameters: CostParameters,
-    top_k: int,
+    plane: DataPlane, files: Sequence[Path], parameters: CostParameters, top_k: int
 ) -> tuple[list[Classification], list[str]]:
     answers: list[Classification] = []
     failed: list[str] = []
@@ -135,11 +129,6 @@ def _table(answers: Sequence[Classification]) -> Table:
     table = Table("file", "labels", "experts", "compute")
     for answer in answers:
         labels = ", ".join(f"{label.label} {label.probability:.1%}" for label in answer.labels)
-        cells = (
-            answer.name or "",
-            labels,
-            str(answer.experts_used),
-            f"{answer.compute_share:.0%}",
-        )
+        cells = (answer.name or "", labels, str(answer.experts_used), f"{answer.compute_share:.0%}")
         table.add_row(*map(Text, cells))  # Text, because brackets in a name are no markup
     return table

@@ -27,17 +27,10 @@ def train(
     runtime: Runtime,
     data: Annotated[Path | None, option(DATA_HELP, MOST_USED)] = None,
     output: Annotated[
-        Path | None,
-        option("Folder of the run: checkpoint and TensorBoard.", MOST_USED),
+        Path | None, option("Folder of the run: checkpoint and TensorBoard.", MOST_USED)
     ] = None,
-    resume: Annotated[
-        bool,
-        option("Go on from the checkpoint in --output.", MOST_USED),
-    ] = False,
-    show_config: Annotated[
-        bool,
-        option("Print all settings as JSON, and stop.", "Method"),
-    ] = False,
+    resume: Annotated[bool, option("Go on from the checkpoint in --output.", MOST_USED)] = False,
+    show_config: Annotated[bool, option("Print all settings as JSON, and stop.", "Method")] = False,
 ) -> None:
     """Train a model: the experts, then the routers.
 
@@ -77,13 +70,9 @@ def evaluate(
     data: Annotated[Path, option(DATA_HELP, MOST_USED)],
     report: ReportOptions,
     compute: Compute,
-    json: Annotated[
-        bool,
-        option("Print JSON instead of a table.", MOST_USED),
-    ] = False,
+    json: Annotated[bool, option("Print JSON instead of a table.", MOST_USED)] = False,
     predictions: Annotated[
-        Path | None,
-        option("Also write a Parquet table with a row an image.", MOST_USED),
+        Path | None, option("Also write a Parquet table with a row an image.", MOST_USED)
     ] = None,
     save: Annotated[
         bool,
@@ -126,8 +115,7 @@ def route(
     choice: RouterChoice,
     compute: Compute,
     compare: Annotated[
-        bool,
-        option("Compare all routers and draw RUN/curve.svg.", MOST_USED),
+        bool, option("Compare all routers and draw RUN/curve.svg.", MOST_USED)
     ] = False,
     save: Annotated[
         bool,

@@ -120,15 +120,13 @@ class Runtime:
     ] = None
     device: Annotated[str, option(DEVICE_HELP, RUNTIME)] = "auto"
     compiled: Annotated[
-        bool,
-        option("torch.compile: minutes first, then faster steps.", RUNTIME, flag="--compile"),
+        bool, option("torch.compile: minutes first, then faster steps.", RUNTIME, flag="--compile")
     ] = False
     workers: Annotated[
         int, option("Processes that decode images of large data sets.", RUNTIME, min=0)
     ] = 2
     on_unreadable: Annotated[
-        OnUnreadable,
-        option("What an image that can't be read does.", RUNTIME, flag="--unreadable"),
+        OnUnreadable, option("What an image that can't be read does.", RUNTIME, flag="--unreadable")
     ] = OnUnreadable.STOP
     checkpoint_minutes: Annotated[
         float, option("Save at least this often; also saved at Ctrl-C.", RUNTIME, min=0)

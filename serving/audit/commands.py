@@ -25,20 +25,17 @@ def calibrate(
         ),
     ],
     repository: Annotated[
-        Path,
-        option("Model repository that the server serves.", MOST_USED),
+        Path, option("Model repository that the server serves.", MOST_USED)
     ] = Path("model_repository"),
     agreement: Annotated[
         float | None,
         option("Share of images, from 0 to 1, that must agree with all experts.", MOST_USED),
     ] = None,
     mean_experts: Annotated[
-        float | None,
-        option("Most experts that an image may take on average.", MOST_USED),
+        float | None, option("Most experts that an image may take on average.", MOST_USED)
     ] = None,
     write: Annotated[
-        bool,
-        option("Add the proposal to the repository as a new version.", MOST_USED),
+        bool, option("Add the proposal to the repository as a new version.", MOST_USED)
     ] = False,
 ) -> None:
     """Propose thresholds from what a server's audit has recorded.

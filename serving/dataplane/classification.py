@@ -101,11 +101,7 @@ class ImagePlane(Protocol):
 
 
 def classified(
-    version: str,
-    manifest: Manifest,
-    images: Sequence[EncodedImage],
-    answer: Answer,
-    top_k: int,
+    version: str, manifest: Manifest, images: Sequence[EncodedImage], answer: Answer, top_k: int
 ) -> Classified:
     """An answer in words: one result an image, with its `top_k` most probable classes."""
     results = [

@@ -40,8 +40,7 @@ class LiveModel:
         self.catalogue = Catalogue(engine)
         self.metrics = metrics
         self.statistics = Statistics(
-            (MODEL_NAME, IMAGE_MODEL_NAME, *graph_models(manifest.num_experts)),
-            str(engine.version),
+            (MODEL_NAME, IMAGE_MODEL_NAME, *graph_models(manifest.num_experts)), str(engine.version)
         )
         self.ladder = GearLadder.of(manifest, settings.degrade_to)
         self.overload = OverloadControl(len(self.ladder.thresholds), settings.latency_objective_s)

@@ -50,9 +50,7 @@ class SamplesBody:
     def of(cls, images: AuditedImages) -> SamplesBody:
         """As lists."""
         return cls(
-            images.router_scores.tolist(),
-            images.predictions.tolist(),
-            images.experts_used.tolist(),
+            images.router_scores.tolist(), images.predictions.tolist(), images.experts_used.tolist()
         )
 
 
@@ -89,8 +87,7 @@ def audit_router(plane: DataPlane) -> APIRouter:
     @router.get("/v1/audit", response_model=AuditBody)
     async def audit(
         samples: Annotated[
-            bool,
-            Query(description="Add scores and answers of each image, for `ride calibrate`."),
+            bool, Query(description="Add scores and answers of each image, for `ride calibrate`.")
         ] = False,
     ) -> Response:
         """How answers compare with the full ensemble's, and whether images have changed.

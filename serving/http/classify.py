@@ -165,10 +165,7 @@ _REQUEST: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "properties": {
-                        "file": {
-                            "type": "array",
-                            "items": {"type": "string", "format": "binary"},
-                        }
+                        "file": {"type": "array", "items": {"type": "string", "format": "binary"}}
                     },
                 }
             },

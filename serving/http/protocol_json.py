@@ -125,11 +125,7 @@ def _described(spec: TensorSpec) -> dict[str, Any]:
 
 
 def _configured(spec: TensorSpec) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "data_type": spec.datatype.config_name,
-        "dims": list(spec.shape),
-    }
+    return {"name": spec.name, "data_type": spec.datatype.config_name, "dims": list(spec.shape)}
 
 
 def _output(tensor: OutputTensor, raw_size: int | None) -> dict[str, Any]:

@@ -17,14 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from serving.errors import ImageTooLarge, InvalidImage, RideError, SettingsError
-from serving.images.files import (
-    ACCEPTED,
-    ImageFile,
-    animated,
-    damaged,
-    format_of,
-    read_image_file,
-)
+from serving.images.files import ACCEPTED, ImageFile, animated, damaged, format_of, read_image_file
 from serving.images.rgb import MAX_ASPECT_RATIO, MOST_PIXELS, check_size, to_rgb, upright
 from serving.model.manifest import ImageSpec
 

@@ -87,11 +87,7 @@ class RoutingModel:
         ]
 
     def _route(
-        self,
-        images: NDArray[np.uint8],
-        state: RoutingState,
-        jobs: list[_Job],
-        owners: Rows,
+        self, images: NDArray[np.uint8], state: RoutingState, jobs: list[_Job], owners: Rows
     ) -> None:
         """Take all rows as far as they go. What fails costs those who still needed it."""
         graphs = StageGraphs(images, self._manifest.num_experts, self._version, self._gpu)

@@ -13,11 +13,7 @@ from serving.model.curves import Curve, CurvePoint
 from serving.model.manifest import MultiplyAdds
 from serving.model.routing import Float
 from serving.model.thresholds import Right, Weights, frontier, measured
-from training.calibration import (
-    GEAR_DROPS,
-    best_within,
-    cheapest_reaching,
-)
+from training.calibration import GEAR_DROPS, best_within, cheapest_reaching
 
 BUDGETS = (1.25, 1.5, 1.76, 2.0)
 """Mean experts; 1.76 reduced ResNet-32 experts cost what one plain ResNet-32 does."""

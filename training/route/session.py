@@ -19,13 +19,7 @@ from training.choices import RouterKind
 from training.errors import ConfigError
 from training.progress import say
 from training.route.candidates import Budget, Candidate, compare_all, fit_candidate, kinds_for
-from training.route.comparison import (
-    BUDGETS,
-    ComparisonRow,
-    PrefixPredictions,
-    ScoredRouter,
-    draw,
-)
+from training.route.comparison import BUDGETS, ComparisonRow, PrefixPredictions, ScoredRouter, draw
 from training.route.data import RoutingData, collect_routing_data
 from training.route.images import route_images
 
