@@ -100,12 +100,13 @@ class DataPlane:
         with self.host.live as live:
             description = live.catalogue.find_for_requests(model, version)
             rule = live.rule(parameters)
-            if live.overload.refuses(self._wait(live)):
-                self.weigh(live)
+            wait_s = self._wait(live)
+            if live.overload.refuses(wait_s):
+                self._weigh(live, wait_s)
             yield AdmittedRequest(self, live, description, rule)
 
     def weigh(self, live: LiveModel) -> int:
-        """Tell overload control of a request, once: when its work is there, or it is refused.
+        """Tell overload control of a request whose work is there: each is told once.
 
         Returns:
             The degradation level.
@@ -113,7 +114,11 @@ class DataPlane:
         Raises:
             Overloaded: if no answer would come in time.
         """
-        load = live.overload.observe(self._wait(live), time.monotonic())
+        return self._weigh(live, self._wait(live))
+
+    @staticmethod
+    def _weigh(live: LiveModel, wait_s: float) -> int:
+        load = live.overload.observe(wait_s, time.monotonic())
         if load.refuse:
             raise Overloaded
         return load.level

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -28,8 +27,6 @@ from serving.model.repository import graph_models
 from serving.model.routing import Routed, RoutingRule
 from serving.settings import Settings
 
-_RULES_KEPT = 256
-
 
 class LiveModel:
     """A loaded, warm version. It closes itself once it is retired and nobody uses it any more."""
@@ -49,7 +46,6 @@ class LiveModel:
         self._full_ensemble = FullEnsembleEstimate(costs)
         self.scheduler = Scheduler(engine, costs, workers, self._count)
         self.own_rule = engine.rule()
-        self._rule = lru_cache(_RULES_KEPT)(engine.rule)  # most requests want the same few
         self.drift = DriftWatch(expected_go_on(manifest), manifest.num_experts)
         self.auditor = Auditor(engine, settings.audit_share, self._is_quiet, metrics.registry)
         self._users = 0
@@ -61,7 +57,7 @@ class LiveModel:
         Raises:
             InvalidRequest: if one is out of range or contradicts another.
         """
-        return self._rule(parameters.max_experts, parameters.threshold, parameters.quality)
+        return parameters.rule(self.engine.manifest)
 
     def observe_answers(self, images: NDArray[np.uint8], routed: Routed, allowed: Allowed) -> None:
         """Take note of how images were answered, on the event loop's thread.

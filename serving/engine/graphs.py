@@ -166,7 +166,7 @@ class Engine:
             InferenceError: as `run_stage`.
         """
         experts = self.manifest.num_experts
-        rule = RoutingRule.every_expert(experts, self.rule().corrections)
+        rule = RoutingRule.every_expert(experts, self.manifest.prefix_corrections)
         state = RoutingState.start([rule] * len(images), experts, self.manifest.num_classes)
         inputs: StageInputs = images
         for stage in range(1, experts + 1):

@@ -57,7 +57,7 @@ def _protocol_router(plane: DataPlane) -> APIRouter:
     @router.get("/models/{model}/config")
     @router.get("/models/{model}/versions/{version}/config")
     async def model_configuration(model: str, version: str | None = None) -> dict[str, Any]:
-        """A model's configuration, as Triton describes its plane."""
+        """A model's configuration, as Triton describes its models."""
         return model_config(plane.find(model, version))
 
     @router.get("/models/{model}/ready")

@@ -9,6 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 from serving.model.quantization import Quantization
 from serving.model.shot_groups import Accuracy
@@ -197,6 +201,11 @@ class Manifest:
     def num_classes(self) -> int:
         """C."""
         return len(self.class_names)
+
+    @cached_property
+    def prefix_corrections(self) -> NDArray[np.float32] | None:
+        """`corrections` as fp32 [K, C], made once for all requests; None for none."""
+        return np.array(self.corrections, dtype=np.float32) if self.corrections else None
 
     @property
     def expected_stops(self) -> Stops | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from serving.errors import InvalidRequest
 from serving.model.manifest import Gear, Manifest
 from serving.model.routing import RoutingRule
@@ -32,12 +30,8 @@ def routing_rule(
         thresholds = (threshold,) * len(thresholds)
     if quality is not None:
         thresholds = _gear(manifest, quality).thresholds
-    corrections = manifest.corrections
-    return RoutingRule(
-        thresholds,
-        experts if max_experts is None else max_experts,
-        np.array(corrections, dtype=np.float32) if corrections else None,
-    )
+    most = experts if max_experts is None else max_experts
+    return RoutingRule(thresholds, most, manifest.prefix_corrections)
 
 
 def _gear(manifest: Manifest, quality: str) -> Gear:
