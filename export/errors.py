@@ -1,4 +1,4 @@
-"""What can go wrong in `ride export` and `ride verify`."""
+"""What can go wrong in `ride export`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,3 @@ from training.errors import TrainingError
 
 class ExportError(TrainingError):
     """The export stopped, and nothing was written."""
-
-
-class VerificationError(TrainingError):
-    """Engines can't be compared: one does not answer, or is of another model."""

@@ -9,10 +9,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-from export.errors import VerificationError
 from scoring.errors import InputError
 from scoring.inputs.locations import IMAGE_SUFFIXES, expand, read_image
 from scoring.records import Fault, Shard
+from verify.errors import VerificationError
 from verify.escaping import escaped
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from export.errors import VerificationError
 from serving.options import MOST_USED, argument, option
+from verify.errors import VerificationError
 
 REFERENCE = "embedded engine"
 _OTHER = "Details"

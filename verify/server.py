@@ -14,11 +14,11 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from export.errors import VerificationError
 from serving.dataplane.catalogue import ModelDescription
 from serving.dataplane.tensors import Datatype, TensorSpec
 from serving.errors import BackendFault
 from serving.triton.answers import read_outputs
+from verify.errors import VerificationError
 from verify.escaping import escaped
 from verify.responses import Prediction, Rejection, Response, predictions_of
 

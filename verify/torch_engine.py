@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from export.errors import VerificationError
 from export.parity import run_torch
 from serving.model.manifest import Manifest
 from serving.model.routing import Routed, RoutingRule
 from training.checkpoint import Checkpoint, load_finished
 from verify.engines import ClassifyPixels, Pixels
+from verify.errors import VerificationError
 
 
 def load_torch(run: Path, manifest: Manifest) -> ClassifyPixels:

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from export.errors import VerificationError
 from scoring.inputs import locations
 from serving.engine.graphs import Engine
 from serving.images.decode import ImageLimits
 from tests.verify.conftest import EXAMPLES
 from verify.decoding import decoded_batches
+from verify.errors import VerificationError
 from verify.images import NamedImage, open_images
 from verify.responses import Rejection
 

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
-from export.errors import VerificationError
 from serving.dataplane.catalogue import Catalogue, ModelDescription
 from serving.dataplane.tensors import encode_raw
 from serving.engine.graphs import Engine
 from tests.running.server import RunningServer, running_server
 from tests.running.waiting import wait_until
 from verify import server as client
+from verify.errors import VerificationError
 from verify.responses import Prediction, Response
 from verify.server import ServerBusy, connect, read_predictions, request_batches
 

@@ -14,12 +14,12 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
-from export.errors import VerificationError
 from serving.engine.graphs import Engine
 from tests.model_versions import add_version
 from tests.running.server import RunningServer
 from tests.verify.conftest import BUNDLED_RUN, EXAMPLES
 from training.checkpoint import load_checkpoint, save_checkpoint
+from verify.errors import VerificationError
 from verify.report import VerificationReport
 from verify.request import VerificationRequest
 from verify.session import verify_session
