@@ -88,21 +88,20 @@ def paired_drop(
 
 
 class _Collector:
-    """What an engine answers by each of several rules, which may have thresholds in common."""
+    """What an engine answers by each of several rules, which may be equal."""
 
     def __init__(self, engine: Engine, rules: Iterable[RoutingRule]) -> None:
         self._engine = engine
-        self._rules = {rule.thresholds: rule for rule in rules}
-        self._parts: dict[tuple[float, ...], list[Answers]] = {key: [] for key in self._rules}
+        self._parts: dict[RoutingRule, list[Answers]] = {rule: [] for rule in rules}
 
     def add(self, images: NDArray[np.uint8]) -> None:
         """Answer a batch, uint8 [N, H, W, 3], by every rule."""
-        for key, rule in self._rules.items():
-            self._parts[key].append(Answers.of(self._engine.classify(images, rule)))
+        for rule, parts in self._parts.items():
+            parts.append(Answers.of(self._engine.classify(images, rule)))
 
     def answers(self, rule: RoutingRule) -> Answers:
         """All answers by one of the rules."""
-        return Answers.concatenate(self._parts[rule.thresholds])
+        return Answers.concatenate(self._parts[rule])
 
 
 def _result(answers: Answers, labels: NDArray[np.int64], manifest: Manifest) -> Result:

@@ -62,7 +62,7 @@ def export_session(
                 "so --quantize needs the data set: name its folder by --data"
             )
         images = read_quantization_images(data, checkpoint, test, quantize.precision)
-    console.print("Writing graphs ..")
+    say(console, "Writing graphs ..")
     graphs = split_model(model, manifest.image.height, manifest.corrections)
     with staged_version(graphs, manifest, target, placement) as staged:
         engine = load_engine(staged.directory)
@@ -71,12 +71,12 @@ def export_session(
             quantization = quantize_version(staged, engine, images, quantize, console)
             say(console, summary(quantize.precision, quantization))
         publish(staged, target)
-    console.print(
+    say(
+        console,
         f"Parity with torch on {parity.images} {'random' if data is None else 'test'} images: "
         f"logits within {parity.max_logit_difference:.1e}, the same experts "
         f"({parity.near_threshold} images within 1e-3 of a threshold not counted).\n"
         f"Wrote version {staged.version} of {target}. Next: ride serve {target}",
-        highlight=False,
     )
 
 
@@ -132,7 +132,7 @@ def _evaluation(run: Path, console: Console) -> dict[str, Any]:
     """What `ride evaluate` measured of this very checkpoint, else nothing and a word about it."""
     path = run / EVALUATION_FILE
     if not path.is_file():
-        console.print(f"Not evaluated yet: the manifest will not state accuracy (no {path}).")
+        say(console, f"Not evaluated yet: the manifest will not state accuracy (no {path}).")
         return {}
     try:
         evaluation: dict[str, Any] = json.loads(path.read_bytes())

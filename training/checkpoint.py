@@ -7,7 +7,6 @@ in it is refused, not run.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import pickle
@@ -23,14 +22,16 @@ import torch
 from serving.files import replacing
 from serving.model.manifest import Gear
 from serving.model.manifest_json import parse_gears
+from training.checks import check_config
 from training.config import TrainingConfig
-from training.errors import CheckpointError
+from training.errors import CheckpointError, ConfigError
 from training.losses.balanced_softmax import (
     expert_adjustments,
     prefix_corrections,
     prior_adjustments,
 )
 from training.model import RideModel
+from training.provenance import file_digest
 
 FILE_NAME = "checkpoint.pt"
 _FORMAT = "ride-checkpoint-1"
@@ -166,7 +167,7 @@ def load_checkpoint(run: Path) -> Checkpoint:
     Raises:
         CheckpointError: if there is none, or it is damaged, or not one of ours.
     """
-    path = run / FILE_NAME if run.is_dir() else run
+    path = _file(run)
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
@@ -199,8 +200,12 @@ def load_finished(run: Path) -> Checkpoint:
 
 
 def checkpoint_digest(run: Path) -> str:
-    """SHA-256 of the run's checkpoint file."""
-    return hashlib.sha256((run / FILE_NAME).read_bytes()).hexdigest()
+    """SHA-256 of the run's checkpoint file, or of a checkpoint file itself."""
+    return file_digest(_file(run))
+
+
+def _file(run: Path) -> Path:
+    return run / FILE_NAME if run.is_dir() else run
 
 
 def _read(path: Path) -> object:
@@ -227,6 +232,9 @@ def _parse(content: dict[str, Any], path: Path) -> Checkpoint:
             routing=content.get("routing", {}),  # earlier versions had none
         )
         _check_routing(checkpoint)
+        check_config(checkpoint.config)
+    except ConfigError as error:
+        raise CheckpointError(f"{path} has settings that make no sense: {error}") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}") from None
     classes = checkpoint.config.model.num_classes

@@ -45,7 +45,13 @@ def _contradictions(config: TrainingConfig) -> Iterator[tuple[bool, str]]:
         "data.resize_shorter_side must not be smaller than data.image_size",
     )
     yield not 0 <= data.holdout <= 0.5, "data.holdout must lie between 0 and 0.5"
+    yield not 0 <= config.seed < 2**32, "seed must lie between 0 and 2^32 - 1"
     yield min(model.pixel_std) <= 0, "model.pixel_std must be above 0"
+    yield model.router_top_logits < 1, "model.router_top_logits must be 1 or more"
+    yield (
+        not 0 <= augmentation.color_jitter < math.inf,
+        "augmentation.color_jitter must be 0 or a positive number",
+    )
     yield augmentation.mixup_alpha < 0, "augmentation.mixup_alpha must not be negative"
     yield (
         bool(augmentation.mixup_alpha and config.loss.consistency_weight),

@@ -119,6 +119,11 @@ class LossConfig:
     consistency_weight: float = 0.0
     consistency_temperature: float = 1.0
 
+    @property
+    def two_views(self) -> bool:
+        """Whether it compares a strong and a weak view of each image."""
+        return self.consistency_weight > 0
+
 
 @dataclass(frozen=True)
 class OptimiserConfig:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from serving.files import replacing
 from serving.model.manifest import MultiplyAdds
+from serving.model.multiply_adds import spent_on_answers
 from serving.model.routing import Float, Routed, RoutingRule, StageCall, StageOutput, route
 from serving.model.shot_groups import Accuracy, accuracy_by_shot
 from training.checkpoint import Checkpoint
@@ -180,16 +181,12 @@ def result(
     answers: Answers, labels: NDArray[np.int64], class_counts: Sequence[int], costs: MultiplyAdds
 ) -> Result:
     """Accuracy and cost of answers to images with these labels [N]."""
-    asked = np.isfinite(answers.router_scores).sum(axis=1)
-    spent = [
-        costs.spent(int(experts), int(routers))
-        for experts, routers in zip(answers.experts_used, asked, strict=True)
-    ]
+    spent = spent_on_answers(answers.experts_used, answers.router_scores, costs)
     stopped = np.bincount(answers.experts_used, minlength=len(costs.experts) + 1)[1:]
     return Result(
         accuracy=accuracy_by_shot(answers.predicted, labels, class_counts),
         mean_experts=float(answers.experts_used.mean()),
-        mean_multiply_adds=float(np.mean(spent)),
+        mean_multiply_adds=spent / len(labels),
         stopped_after=tuple(float(share) for share in stopped / len(labels)),
     )
 
@@ -197,7 +194,6 @@ def result(
 def all_experts(logits: Float, corrections: Float) -> Routed:
     """Every image through every expert: no router is asked, so none is paid for."""
     experts, count, _ = logits.shape
-    always = np.ones((experts - 1, count), dtype=np.float32)
-    rule = RoutingRule((0.0,) * (experts - 1), experts, corrections)
-    routed = route_cached(logits, always, rule)
+    any_score = np.zeros((experts - 1, count), dtype=np.float32)
+    routed = route_cached(logits, any_score, RoutingRule.every_expert(experts, corrections))
     return replace(routed, router_scores=np.full_like(routed.router_scores, np.nan))

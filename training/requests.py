@@ -23,6 +23,9 @@ from training.errors import ConfigError
 from training.presets import PRESETS, preset
 
 DATA_HELP = "Folder of the data set; docs/training.md shows each layout."
+DEFAULT_DROP = 0.3
+"""Points of accuracy that a router may lose where no budget is given."""
+
 DEVICE_HELP = "auto, cpu, cuda or cuda:N."
 RUNTIME = "Runtime"
 _METHOD = "Method"
@@ -104,6 +107,7 @@ class ConfigChanges:
         if self.epochs is not None:
             config = config.with_epochs(self.epochs)
         config = config.with_settings(self.set or ())
+        preset(config.preset)  # raises where --set names another
         check_config(config)
         return config
 
@@ -187,7 +191,11 @@ class RouterChoice:
     ] = None
     max_accuracy_drop: Annotated[
         float | None,
-        option("Points of accuracy to lose against all experts. (default: 0.3)", MOST_USED, min=0),
+        option(
+            f"Points of accuracy to lose against all experts. (default: {DEFAULT_DROP})",
+            MOST_USED,
+            min=0,
+        ),
     ] = None
     router: Annotated[
         RouterKind | None, option("Which router. (default: the best of all)", MOST_USED)

@@ -185,7 +185,7 @@ def expert_training(
 def balanced_training(
     module: nn.Module, settings: ClassifierConfig | RouterConfig, image_size: int
 ) -> StageTraining:
-    """The stages after it: class-balanced batches, the rate falling to 0 along a cosine."""
+    """A stage after the experts': class-balanced batches, the rate falling to 0 along a cosine."""
 
     def rate(epoch: int, step: int, steps: int) -> float:
         done = (epoch * steps + step) / (settings.epochs * steps)

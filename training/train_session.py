@@ -57,13 +57,15 @@ def train_session(
         teacher, config = _teacher(runtime.teacher, config)
         images = read_split(data, config.data, Split.TRAIN)
         checkpoint = checkpoint or _started(config, images, compute, runtime.weights, console)
+        if teacher is not None:
+            _require_same_classes(teacher, checkpoint.config.model.num_classes)
         loader = make_loader(
             images,
             config.augmentation,
             config.data,
             compute.device,
             workers=runtime.workers,
-            two_views=config.loss.consistency_weight > 0,
+            two_views=config.loss.two_views,
             on_unreadable=runtime.on_unreadable,
         )
         processes.wait()  # every process has looked for a run in the folder before one is made
@@ -125,12 +127,17 @@ def _teacher(run: Path | None, config: TrainingConfig) -> tuple[RideModel | None
     if not config.loss.distillation_weight:
         raise ConfigError("--teacher has no effect while loss.distillation_weight is 0")
     teacher = load_finished(run)
-    if teacher.config.model.num_classes != config.model.num_classes:
-        raise ConfigError(f"the teacher {run} knows {teacher.config.model.num_classes} classes")
     digest = checkpoint_digest(run)
     if wanted not in (None, digest):
         raise ConfigError(f"{run} is not the teacher that this run was started with")
     return teacher.build_model(), replace(config, loss=replace(config.loss, teacher_sha256=digest))
+
+
+def _require_same_classes(teacher: RideModel, classes: int) -> None:
+    """Told once the data, which the classes are of, is known."""
+    known = teacher.config.num_classes
+    if known != classes:
+        raise ConfigError(f"the teacher knows {known} classes, and the data has {classes}")
 
 
 def _reporter(

@@ -145,7 +145,7 @@ def time_steps(
         config.data,
         machine.device,
         workers=0,
-        two_views=config.loss.consistency_weight > 0,
+        two_views=config.loss.two_views,
         on_unreadable=OnUnreadable.STOP,
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -63,7 +63,7 @@ def loader_of(data: ImageSet, config: TrainingConfig) -> Loader:
         config.data,
         CPU.device,
         workers=0,
-        two_views=config.loss.consistency_weight > 0,
+        two_views=config.loss.two_views,
         on_unreadable=OnUnreadable.STOP,
     )
 

@@ -210,6 +210,7 @@ def test_torchs_old_format_and_other_archives_are_refused(tmp_path: Path) -> Non
         ("class_counts", [1, 2]),
         ("class_counts", ["a"] * 10),
         ("config", {"preset": "cifar10-lt", "colour": "red"}),
+        ("config", replace(CONFIG, loss=LossConfig(prior_strengths=(1.0, 2.0, 3.0))).to_dict()),
         ("config", None),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 
 from training.checks import check_config
 from training.choices import Dataset
-from training.config import DataConfig, LossConfig
+from training.config import AugmentationConfig, DataConfig, LossConfig, TrainingConfig
 from training.errors import ConfigError
 from training.presets import preset
 
@@ -67,6 +67,22 @@ def test_strengths_for_another_number_of_experts_are_refused(
 def test_a_strength_that_is_not_finite_is_refused(strength: float) -> None:
     with pytest.raises(ConfigError, match=r"loss\.prior_strengths must hold finite numbers"):
         check_config(replace(BASE, loss=LossConfig(prior_strengths=(strength,))))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (replace(BASE, seed=-1), r"seed must lie between 0 and"),
+        (replace(BASE, seed=2**32), r"seed must lie between 0 and"),
+        (replace(BASE, augmentation=AugmentationConfig(color_jitter=-1.0)), "color_jitter"),
+        (replace(BASE, augmentation=AugmentationConfig(color_jitter=math.nan)), "color_jitter"),
+        (replace(BASE, model=replace(BASE.model, router_top_logits=0)), "router_top_logits"),
+    ],
+    ids=str,
+)
+def test_what_only_set_can_reach_is_checked_too(config: TrainingConfig, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_config(config)
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.0, -3.0, math.nan, math.inf])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.training.data_folders import CIFAR, write_data
-from tests.training.outcome import Outcome, RideTrain
-from training.checkpoint import load_finished
+from tests.training.data_folders import CIFAR, CLASSES, write_data
+from tests.training.outcome import Outcome, RideTrain, assert_one_sentence
+from training.checkpoint import FILE_NAME, load_finished
 from training.config import TrainingConfig
 from training.presets import PRESETS
 
@@ -33,18 +34,28 @@ def small(config: TrainingConfig) -> tuple[object, ...]:
     return (*factor, "--batch-size", batch, "--epochs", 1, *assignments)
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_trains_to_its_end(name: str, ride_train_here: RideTrain, tmp_path: Path) -> None:
-    data, run = tmp_path / "data", tmp_path / "run"
-    data.mkdir()
-    write_data(data, PRESETS[name].data.dataset, EACH)
+@pytest.fixture
+def train(ride_train_here: RideTrain, tmp_path: Path) -> Callable[..., Outcome]:
+    """Trains a preset on data of its format."""
 
-    def train(preset: str, output: Path, *flags: object) -> Outcome:
+    def run(preset: str, output: Path, *flags: object) -> Outcome:
+        data = tmp_path / PRESETS[preset].data.dataset
+        if not data.exists():
+            data.mkdir()
+            write_data(data, PRESETS[preset].data.dataset, EACH)
         return ride_train_here(
             *("--preset", preset, "--data", data, "--output", output, *small(PRESETS[preset])),
             *("--device", "cpu", "--precision", "fp32", "--workers", 0, *flags),
         )
 
+    return run
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_trains_to_its_end(
+    name: str, train: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
     imitated: tuple[object, ...] = ()
     if PRESETS[name].loss.distillation_weight:
         imitated = ("--teacher", tmp_path / "teacher")
@@ -57,3 +68,17 @@ def test_a_preset_trains_to_its_end(name: str, ride_train_here: RideTrain, tmp_p
     assert finished.config.model.backbone == PRESETS[name].model.backbone
     weights = finished.build_model().state_dict().values()
     assert all(torch.isfinite(tensor).all() for tensor in weights)
+
+
+def test_a_teacher_knows_the_classes_of_the_data(
+    train: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    teacher, weight = tmp_path / "teacher", ("--set", "loss.distillation_weight=0.5")
+    assert train("imagefolder", teacher).status == 0
+    imitated = ("--teacher", teacher / FILE_NAME, *weight)
+    done = train("imagefolder", tmp_path / "pupil", *imitated)
+    assert done.status == 0, done.stderr
+    assert load_finished(tmp_path / "pupil").config.model.num_classes == CLASSES
+    refused = train("cifar10-lt", tmp_path / "other", *imitated)
+    assert_one_sentence(refused, f"knows {CLASSES} classes", "the data has 10")
+    assert not (tmp_path / "other").exists()

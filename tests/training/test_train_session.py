@@ -246,6 +246,7 @@ def test_all_settings_are_shown_without_data(ride_train_here: RideTrain) -> None
     ("flags", "said"),
     [
         (("--set", "loss.colour=red"), ("--set loss.colour=red", "--show-config")),
+        (("--set", "preset=mine"), ("no preset 'mine'", "cifar10-lt")),
         (("--set", "optimiser.epochs=many"), ("optimiser.epochs", "integer")),
         (("--set", "classifier.tau=0.5"), ("classifier.tau", "cosine_classifier=false")),
         (("--teacher", "nowhere"), ("--teacher has no effect",)),

@@ -19,7 +19,6 @@ from training.data.images import LabelledImages
 from training.data.parquet import ParquetFolder
 from training.errors import ConfigError, DataError
 
-_CIFAR = (Dataset.CIFAR10, Dataset.CIFAR100)
 _NAMED = 5
 
 

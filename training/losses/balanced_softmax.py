@@ -20,9 +20,6 @@ def expert_adjustments(config: LossConfig, class_counts: Tensor, num_experts: in
     """What this configuration adds to the logits of each expert while it learns, fp32 [K, C].
 
     Balanced softmax has strength 1 where no other is asked for.
-
-    Raises:
-        ConfigError: if there are neither one nor K strengths, or one is not finite.
     """
     strengths = config.prior_strengths
     if config.base is BaseLoss.BALANCED_SOFTMAX and strengths == _DEFAULT_STRENGTHS:
@@ -40,9 +37,6 @@ def prior_adjustments(
 
     Expert e learns softmax(z_e + a_e). Args: class_counts [C], which give the prior pi; tau and
     lambda, each one number for all experts or one for each.
-
-    Raises:
-        ConfigError: if there are neither one nor K strengths, or one is not finite.
     """
     prior = class_counts.double() / class_counts.sum()
     tau = _for_each_expert(strengths, num_experts)

@@ -37,7 +37,7 @@ class RideLoss:
     `scale` is that of the cosine classifier, 1 for a plain one.
 
     Raises:
-        ConfigError: if a setting is out of range.
+        ConfigError: if `temperature_gamma` leaves a class no positive temperature.
         DataError: if a class has no images: its margin, weight and prior would be infinite.
     """
 

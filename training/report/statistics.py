@@ -78,7 +78,7 @@ def classes_by_size(class_counts: Sequence[int], bins: int) -> list[NDArray[np.i
 
 
 def reliability(confidence: NDArray[np.floating], right: Bools) -> Reliability:
-    """Reliability of answers that are right [N] or not, given with confidence [N] in [0, 1]."""
+    """How well the confidence [N] of answers, in [0, 1], matches whether they are right [N]."""
     places = np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1
     places = places.clip(0, CALIBRATION_BINS - 1)
     means = [means_by_class(values, places, CALIBRATION_BINS) for values in (confidence, right)]

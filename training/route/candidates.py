@@ -16,13 +16,13 @@ from training.choices import RouterKind
 from training.costs import multiply_adds
 from training.errors import ConfigError
 from training.outputs import Outputs, prefix_logits, router_scores
+from training.requests import DEFAULT_DROP
 from training.route.comparison import ComparisonRow, ScoredRouter, compare
 from training.route.data import RoutingData
 from training.routers.baselines import oracle_scores, random_scores
 from training.routers.difference import fit_difference
 from training.routers.registry import build_routers
 
-_DEFAULT_DROP = 0.3
 _CPU = torch.device("cpu")
 
 
@@ -41,7 +41,7 @@ class Budget:
         """The best point of a curve, against the accuracy of all experts."""
         if self.mean_experts is not None:
             return best_within(curve, self.mean_experts)
-        drop = _DEFAULT_DROP if self.max_accuracy_drop is None else self.max_accuracy_drop
+        drop = DEFAULT_DROP if self.max_accuracy_drop is None else self.max_accuracy_drop
         return cheapest_reaching(curve, all_experts - drop / 100)
 
     def rank(self, point: CurvePoint) -> tuple[float, float]:
