@@ -4,7 +4,7 @@
     class Settings:
         port: Annotated[int, option("HTTP port; 0 takes a free one.", LISTEN)] = 8000
 
-    @with_options
+    @with_options()
     def serve(settings: Settings) -> None: ...
 
 gives `ride serve --port 8000`. A field whose type is such a dataclass brings that one's options.
