@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,14 +31,14 @@ class RowCounts:
         unknown_labels: rows whose label is missing or no class of the model.
     """
 
-    images: int = 0
-    errors: Counter[str] = field(default_factory=Counter)
-    experts_used: tuple[int, ...] = ()
-    multiply_adds: int = 0
-    labels: Counter[int] = field(default_factory=Counter)
-    labelled: Counter[int] = field(default_factory=Counter)
-    correct: Counter[int] = field(default_factory=Counter)
-    unknown_labels: int = 0
+    images: int
+    errors: Counter[str]
+    experts_used: tuple[int, ...]
+    multiply_adds: int
+    labels: Counter[int]
+    labelled: Counter[int]
+    correct: Counter[int]
+    unknown_labels: int
 
     @classmethod
     def of(cls, part: Part, truth: NDArray[np.int32], manifest: Manifest) -> RowCounts:
