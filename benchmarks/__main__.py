@@ -14,7 +14,9 @@ from importlib import import_module
 import typer
 
 from benchmarks.errors import BenchmarkError
+from scoring.errors import ScoringError
 from serving.errors import RideError
+from training.errors import TrainingError
 
 _STUDIES = {
     "audit-truth": "Does the audit of a running server find what is true of all images?",
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         _app(asked=given[0] if given else "")(args=given, prog_name="python -m benchmarks")
-    except (BenchmarkError, RideError) as error:
+    except (BenchmarkError, RideError, ScoringError, TrainingError) as error:
         sys.exit(f"benchmarks: {error}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +10,3 @@ Seconds = Annotated[
     float, typer.Option(min=0.001, max=3_600, help="To measure each figure, about.")
 ]
 Rounds = Annotated[int, typer.Option(min=1, help="In each of which all take their turn.")]
-Repository = Annotated[
-    Path, typer.Argument(metavar="[MODEL_REPOSITORY]", help="Model repository.", show_default=False)
-]

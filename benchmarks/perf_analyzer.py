@@ -95,7 +95,6 @@ def run_perf_analyzer(
     requests: int,
     clients: int = 1,
     timeout_s: float = 300,
-    tools: Path = TOOLS,
 ) -> PerfReport:
     """Send exactly `requests` requests, each client one after the other.
 
@@ -107,14 +106,13 @@ def run_perf_analyzer(
         requests: how many in all.
         clients: how many ask at the same time.
         timeout_s: when to give up.
-        tools: where perf_analyzer is installed, or will be.
 
     Raises:
         ToolMissing: if perf_analyzer can't be installed.
         LoadTimedOut: if it took too long; now and then it hangs with many clients.
         LoadFailed: if it ended with an error or wrote no report.
     """
-    program = install(tools)
+    program = install()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.csv"
         command = [

@@ -23,7 +23,7 @@ class Plan:
         objective_ms: the time to an answer that counts as good under too much load.
         memory_requests: how many requests the memory test sends.
         int8: an int8 export of the same model, if it is to be measured too.
-        tools: where programs and servers are installed.
+        tools: where other servers are installed.
         say: told what is being done, a line at a time.
     """
 

@@ -6,6 +6,7 @@ import multiprocessing
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,12 +70,32 @@ def in_own_process(
 
     Raises:
         LoadTimedOut: if it took too long.
-        LoadFailed: if it raised an error: what failed, and why.
+        LoadFailed: if it raised an error, or its process died: what failed, and why.
     """
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        try:
-            return pool.apply_async(work, arguments).get(timeout_s)
-        except multiprocessing.TimeoutError:
-            raise LoadTimedOut(f"{failed}: it took more than {timeout_s:g} s") from None
-        except Exception as error:
-            raise LoadFailed(f"{failed}: {error}") from error
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_result, args=(sender, work, arguments), daemon=True)
+    process.start()
+    sender.close()  # so that the process's end is the only one, and its death the end of file
+    try:
+        if not receiver.poll(timeout_s):
+            raise LoadTimedOut(f"{failed}: it took more than {timeout_s:g} s")
+        result, error = receiver.recv()
+    except EOFError:
+        raise LoadFailed(f"{failed}: its process died") from None
+    finally:
+        process.kill()
+        process.join()
+        receiver.close()
+    if error is not None:
+        raise LoadFailed(f"{failed}: {error}")
+    returned: Result = result
+    return returned
+
+
+def _send_result(sender: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """In the new process: what the function returned, or what went wrong."""
+    try:
+        sender.send((work(*arguments), None))
+    except Exception as error:  # noqa: BLE001 whatever it is, who waits is told
+        sender.send((None, str(error) or repr(error)))

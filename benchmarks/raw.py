@@ -106,12 +106,12 @@ def _by_stages(
 
 
 def _one_graph(repository: Path, manifest: Manifest, version: int) -> Classify:
-    from benchmarks.one_graph import merge_experts  # noqa: PLC0415 needs onnx
+    from benchmarks.one_graph import INPUT, OUTPUT, merge_experts  # noqa: PLC0415 needs onnx
 
     merged = open_session(merge_experts(repository, version).SerializeToString())
 
     def classify(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], int]:
-        (probabilities,) = merged.run(["probabilities"], {"image": image})
+        (probabilities,) = merged.run([OUTPUT], {INPUT: image})
         return probabilities, manifest.num_experts
 
     return classify

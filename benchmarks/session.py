@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,10 +103,11 @@ def _require_known(kind: str, names: Sequence[str], known: Sequence[str]) -> Non
             raise BenchmarkError(f"there is no {kind} {name!r}; there are {', '.join(known)}")
 
 
-def _install(sections: Iterable[str], plan: Plan, console: Console) -> None:
+def _install(sections: Collection[str], plan: Plan, console: Console) -> None:
     """Beforehand, so that nothing is measured while packages are unpacked."""
-    with console.status("installing what measures"):
-        perf_analyzer.install(plan.tools)
+    if set(sections) - {"raw"}:  # which sends nothing
+        with console.status("installing what measures"):
+            perf_analyzer.install()
     for name in sections:
         if name in OTHER_SERVERS:
             with console.status(f"installing {name}"):

@@ -40,7 +40,7 @@ def with_flags(spec: ServerSpec, *flags: str) -> ServerSpec:
         command = spec.start(context)
         return Start([*command.command, *flags], command.environment)
 
-    return replace(spec, start=start, settings=" ".join(flags))
+    return replace(spec, start=start)
 
 
 def _ride(name: str, settings: str, way: HttpWay | ProtocolWay) -> ServerSpec:

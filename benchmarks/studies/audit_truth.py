@@ -125,16 +125,20 @@ def _audit(server: Running, images: SampleImages) -> dict[str, Any]:
     It gets them a request at a time and may rest in between, so that no drawn image is dropped.
     """
     deadline = time.monotonic() + _SETTLED_S
+
+    def pause() -> None:
+        if time.monotonic() > deadline:
+            raise BenchmarkError("the server does not come to rest")
+        time.sleep(0.01)
+
     with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
         for at in range(0, len(images), _FILES):
             files = [("file", data) for data in images.files[at : at + _FILES]]
             client.post("/v1/classify", params={"top_k": 1}, files=files).raise_for_status()
             while (audit := client.get("/v1/audit").json()["audit"])["waiting"]:
-                if time.monotonic() > deadline:
-                    raise BenchmarkError("the server does not come to rest")
-                time.sleep(0.01)
+                pause()
         while audit["audited"] + sum(audit["dropped"].values()) < audit["sampled"]:
-            time.sleep(0.01)
+            pause()
             audit = client.get("/v1/audit").json()["audit"]
     found: dict[str, Any] = audit
     return found

@@ -32,10 +32,10 @@ def graph_speed(
     engines = load_engine(first), load_engine(second)
     yield row(["graph", "batch", "first, ms", "second, ms", "times as fast"])
     yield row(["---"] * 5)
+    inputs = {batch: _inputs(engines[0], batch) for batch in BATCHES}
     for i, name in enumerate(engines[0].sessions):
-        for batch in BATCHES:
-            feeds = _inputs(engines[0], batch)[i]
-            runs = [_run(engine.sessions[name], feeds) for engine in engines]
+        for batch, feeds in inputs.items():
+            runs = [_run(engine.sessions[name], feeds[i]) for engine in engines]
             one, other = fastest(runs, seconds)
             times = (f"{1e3 * one:.3f}", f"{1e3 * other:.3f}", f"{one / other:.2f}")
             yield row([f"`{name}`", batch, *times])

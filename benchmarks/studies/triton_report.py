@@ -17,7 +17,7 @@ import typer
 from benchmarks import drive
 from benchmarks.checkout import BUNDLED
 from benchmarks.drive import Point
-from benchmarks.flags import Repository, Rounds, Seconds
+from benchmarks.flags import Rounds, Seconds
 from benchmarks.images import SampleImages, read_images
 from benchmarks.markdown import cells, table
 from benchmarks.process import hardware
@@ -74,7 +74,10 @@ class Calls:
 
 
 def triton_report(
-    repository: Repository = BUNDLED,
+    repository: Annotated[
+        Path,
+        typer.Argument(metavar="[MODEL_REPOSITORY]", help="What it serves.", show_default=False),
+    ] = BUNDLED,
     clients: Annotated[
         list[int], typer.Option(min=1, help="May be given more than once.")
     ] = _CLIENTS,
