@@ -114,7 +114,7 @@ class ScoringRequest:
         tuple[str, ...],
         argument(
             "Folders and globs of images, Parquet files with encoded images, WebDataset tar files, "
-            "CSV files or text lists of paths; paths, or URLs of fsspec (s3://, gs://, https://).",
+            "CSV, TSV or text lists of paths; paths, or URLs of fsspec (s3://, gs://, https://).",
             kind=list[str],
             read=tuple,
             metavar="INPUT",
@@ -136,8 +136,9 @@ class ScoringRequest:
     column: Annotated[
         str | None,
         option(
-            "Column of the images in Parquet, of the paths in CSV; ending of the images in tar "
-            "files. Found by itself where there is one.",
+            "Column of the images in Parquet, of the paths in CSV and TSV, there also by its "
+            "number from 1; ending of the images in tar files. Found by itself where there is "
+            "one.",
             _INPUTS,
         ),
     ] = None

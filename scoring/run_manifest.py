@@ -116,6 +116,7 @@ def _asked(
         "inputs": {
             "arguments": list(request.inputs),
             "images": inputs.images,
+            "lists": [each.about() for each in inputs.lists],
             "listing": inputs.listing,
             "stamps": inputs.stamps,
         },

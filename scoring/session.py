@@ -39,6 +39,8 @@ def score_session(request: ScoringRequest, console: Console) -> dict[str, Any]:
     inputs = open_inputs(request.inputs, request.column, request.labels, part_rows)
     if inputs.repeated:
         _say(console, f"{inputs.repeated:,} files are named more than once, and scored once")
+    for each in inputs.lists:
+        _say(console, str(each))
     with journal.locked(request.output), InterruptFlag() as interrupt:
         journal.remove_leftovers(request.output)
 

@@ -1,7 +1,8 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and text as people save it."""
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Iterator
@@ -24,3 +25,28 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+class _Ahead(io.BufferedReader):
+    """Fills its buffer when it is empty: text asks for 8 KiB at a time, which slow disks repay."""
+
+    def read1(self, size: int = -1, /) -> bytes:
+        self.peek(1)
+        return super().read1(size)
+
+
+def as_text(file: IO[bytes]) -> io.TextIOWrapper:
+    """The text of a file that stands at its start: UTF-8, or UTF-16 as Windows has it.
+
+    A byte-order mark is no part of it; without one, UTF-16 is known by the zero in its first
+    character. Lines end as they do in the file. Closing the text closes the file.
+    """
+    ahead = _Ahead(file, 2**20)  # type: ignore[arg-type] # a raw file, or any that has readinto
+    head = ahead.peek(2)[:2]
+    if head in {b"\xff\xfe", b"\xfe\xff"}:
+        encoding = "utf-16"
+    elif len(head) == 2 and 0 in head:
+        encoding = "utf-16-le" if head[1] == 0 else "utf-16-be"
+    else:
+        encoding = "utf-8-sig"
+    return io.TextIOWrapper(ahead, encoding=encoding, newline="")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from scoring.inputs.lists import csv_shards, text_shards
+from scoring.inputs.lists import table_shards, text_shards
 from scoring.inputs.locations import is_url
 from scoring.inputs.parquet import parquet_shards
 from scoring.inputs.webdataset import tar_shards
@@ -32,7 +32,8 @@ class InputFormat:
 FORMATS = (
     InputFormat((".parquet", ".pq"), parquet_shards),
     InputFormat((".tar", ".tgz", ".tar.gz"), tar_shards),
-    InputFormat((".csv",), csv_shards, in_folders=False),  # in a folder, more often something else
+    # In a folder, these are more often something else.
+    InputFormat((".csv", ".tsv"), table_shards, in_folders=False),
     InputFormat((".txt",), text_shards, in_folders=False),
 )
 

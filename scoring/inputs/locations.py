@@ -90,7 +90,7 @@ def _expand_url(location: str) -> Iterator[str]:
     except InputError:
         raise
     except Exception as error:  # every file system has its own
-        raise _input_error(location, error) from error
+        raise input_error(location, error) from error
 
 
 def stamp(location: str) -> str:
@@ -108,7 +108,7 @@ def stamp(location: str) -> str:
     except InputError:
         raise
     except Exception as error:  # every file system has its own
-        raise _input_error(location, error) from error
+        raise input_error(location, error) from error
     return f"{info.get('size')} {info.get('ETag') or info.get('etag') or info.get('mtime') or ''}"
 
 
@@ -130,7 +130,27 @@ def open_file(location: str) -> IO[bytes]:
     except InputError:
         raise
     except Exception as error:  # every file system has its own
-        raise _input_error(location, error) from error
+        raise input_error(location, error) from error
+
+
+def may_exist(location: str) -> bool:
+    """Whether there is such a file, or none can say.
+
+    Raises:
+        InputError: if a package for the file system is not installed.
+    """
+    try:
+        if not is_url(location):
+            os.stat(location)  # noqa: PTH116
+            return True
+        with _open(location):
+            return True
+    except _UnknownFileSystem:
+        return False
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 every file system has its own
+        return not _is_missing(error) if is_url(location) else isinstance(error, PermissionError)
 
 
 def read_image(location: str) -> bytes | Fault:
@@ -181,10 +201,15 @@ def _open_regular(path: str) -> IO[bytes]:
 
 
 def _sends_parts(file: IO[bytes]) -> bool:
-    """Whether a web server sends the end of a file without what is before it."""
+    """Whether a web server sends the end of a file without what is before it.
+
+    The file stands at its start again.
+    """
     try:
         file.seek(-1, os.SEEK_END)
-        return len(file.read(1)) == 1
+        sent = len(file.read(1)) == 1
+        file.seek(0)
+        return sent
     except (OSError, ValueError):  # fsspec's for a server that doesn't
         return False
 
@@ -192,9 +217,13 @@ def _sends_parts(file: IO[bytes]) -> bool:
 def _downloaded(file: IO[bytes]) -> IO[bytes]:
     """The content in a temporary file: from a web server that sends no parts of files."""
     copy = tempfile.TemporaryFile()  # noqa: SIM115 the caller closes it
-    with file:
-        shutil.copyfileobj(file, copy, 2**20)
-    copy.seek(0)
+    try:
+        with file:
+            shutil.copyfileobj(file, copy, 2**20)
+        copy.seek(0)
+    except BaseException:
+        copy.close()
+        raise
     return copy
 
 
@@ -218,7 +247,7 @@ def _file_system(location: str) -> tuple[Any, str]:
     return system, system._strip_protocol(location)  # noqa: SLF001 fsspec has no public name for it
 
 
-def _input_error(location: str, error: Exception) -> InputError:
+def input_error(location: str, error: Exception) -> InputError:
     """The error for an input that can't be opened or listed."""
     if _is_missing(error):
         return InputError(f"there is no file {location}")

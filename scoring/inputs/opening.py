@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from scoring.errors import InputError
 from scoring.inputs.formats import FORMATS, PATTERN, input_format
-from scoring.inputs.image_files import file_shards, sorted_paths
+from scoring.inputs.image_files import file_shards, lists_behind, sorted_paths
+from scoring.inputs.list_layout import ReadList
 from scoring.inputs.locations import IMAGE_SUFFIXES, expand, stamp
 from scoring.records import Shard
 
@@ -34,6 +35,7 @@ class Inputs:
         listing: SHA-256 of what they are called and how they are divided into shards.
         stamps: SHA-256 of the sizes and dates of lists, Parquet and tar files.
         repeated: files that were named more than once, and are scored once.
+        lists: the lists of files among them, and how they were read.
     """
 
     shards: Sequence[Shard]
@@ -41,16 +43,17 @@ class Inputs:
     listing: str
     stamps: str
     repeated: int
+    lists: Sequence[ReadList]
 
 
 def open_inputs(
     arguments: Sequence[str], column: str | None, labels: str | None, shard_rows: int
 ) -> Inputs:
-    """Find out what there is to score; nothing but names and headers is read.
+    """Find out what there is to score; nothing but names, lists and headers is read.
 
     Args:
         arguments: folders, globs, files and URLs.
-        column: of the images in Parquet, of the paths in CSV, the ending of images in tar files.
+        column: of the images in Parquet, of the paths in a list, the ending of images in tar files.
         labels: column of the labels; for tar files their ending, for image files `folder`.
         shard_rows: images a shard, as far as they can be divided so.
 
@@ -77,6 +80,7 @@ def open_inputs(
         listing=_digest([*_bytes_of(paths), repr(counts).encode()]),
         stamps=_digest([stamp(location).encode() for location in containers]),
         repeated=len(named) - len(paths),
+        lists=lists_behind(shards),
     )
 
 
@@ -96,13 +100,13 @@ def _image_shards(
 ) -> Sequence[Shard]:
     if column is not None:
         raise InputError(
-            f"--column belongs to Parquet, CSV and tar files, and {os.fsdecode(paths[0].as_py())} "
-            "is an image"
+            "--column belongs to Parquet, CSV, TSV and tar files, and "
+            f"{os.fsdecode(paths[0].as_py())} is an image"
         )
     if labels not in (None, FOLDER_LABELS):
         raise InputError(
             f"image files have no column {labels!r}: --labels {FOLDER_LABELS} takes the names of "
-            "their folders, a CSV file names paths and labels"
+            "their folders, a CSV or TSV file names paths and labels"
         )
     return file_shards(paths, rows, label_from_folder=labels is not None)
 

@@ -101,12 +101,8 @@ def test_inputs_that_cannot_be_scored_are_named(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and nothing else PAR1")
-    (tmp_path / "ragged.csv").write_text("path,y\na,b\nc,d,e,f\n")
     (tmp_path / "broken.tar").write_bytes(b"no tar" * 1000)
-    (tmp_path / "two.csv").write_text("left,right\na,b\n")
     (tmp_path / "empty.txt").write_text("\n\n")
-    (tmp_path / "latin.txt").write_bytes(b"\xe4.png\n")
-    (tmp_path / "list.txt").write_text("a.png\n")
     texts = write(tmp_path / "texts.parquet", label=["a"])
     pair = write(tmp_path / "pair.parquet", left=[b"a"], right=[b"b"])
     floats = write(tmp_path / "floats.parquet", photo=[b"a"], y=[0.5])
@@ -126,13 +122,7 @@ def test_inputs_that_cannot_be_scored_are_named(
         (picture_parquet, {"labels": "gone"}, "has no column 'gone' for --labels; .* 'class'"),
         (floats, {"labels": "y"}, "column 'y' of .* holds double: labels are names or numbers"),
         (picture_folder, {"labels": "y"}, "image files have no column 'y': --labels folder"),
-        (picture_folder, {"column": "y"}, "--column belongs to Parquet, CSV and tar files"),
-        (tmp_path / "ragged.csv", {}, "is not a readable CSV file: .*Expected 2 columns"),
-        (tmp_path / "two.csv", {}, "has none of the columns path, .* it has left, right"),
-        (tmp_path / "two.csv", {"column": "x"}, "has no column 'x'; it has left, right"),
-        (tmp_path / "two.csv", {"column": "left", "labels": "y"}, "no column 'y' for --labels"),
-        (tmp_path / "list.txt", {"labels": "y"}, "is a list without columns"),
-        (tmp_path / "latin.txt", {}, "it is not UTF-8"),
+        (picture_folder, {"column": "y"}, "--column belongs to Parquet, CSV, TSV and tar files"),
         ("nothing://there", {}, "nothing:// is no file system that fsspec knows"),
         ("memory://gone", {}, "there is no folder, file or glob memory://gone"),
         ("http://127.0.0.1:9/a.parquet", {}, "http://127.0.0.1:9/a.parquet can't be read: "),

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import io
 import os
 import pickle
 import tarfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -79,27 +76,6 @@ def test_tar_shards(
     assert table["true_index"].to_pylist() == [*range(20), *range(28)]
 
 
-def test_lists_of_paths(score: Score, picture_folder: Path, expected: Routed) -> None:
-    names = [path.name for path in sorted(picture_folder.iterdir())]
-    text, csv = picture_folder / "list.txt", picture_folder / "list.csv"
-    text.write_text("\n".join([*names[:-1], str(picture_folder / names[-1])]) + "\n\n")
-    assert_answers(score(text), expected)
-    csv.write_text("number,path\n" + "".join(f"{i},{name}\n" for i, name in enumerate(names)))
-    table = score(csv, output=picture_folder / "out", labels="number")
-    assert_answers(table, expected)
-    assert table["id"].to_pylist()[:2] == [f"{csv}#0", f"{csv}#1"]
-    assert table["true_index"].to_pylist() == list(range(48))
-
-
-def test_each_line_of_a_list_is_a_row(score: Score, picture_folder: Path) -> None:
-    listed = picture_folder / "list.csv"
-    listed.write_text("file,y\n00.png,a\n,b\n00.png,\n")
-    table = score(listed, labels="y")
-    assert table["path"].to_pylist() == ["00.png", None, "00.png"]
-    assert table["index"].to_pylist()[0] == table["index"].to_pylist()[2]
-    assert table["error_kind"].to_pylist() == [None, "missing", None]
-
-
 def test_names_need_not_be_unicode(score: Score, tmp_path: Path, pictures: Pictures) -> None:
     folder = tmp_path / "names"
     folder.mkdir()
@@ -159,40 +135,6 @@ def test_globs_and_parquet_behind_urls(
     assert_answers(table, expected)
     table = score(f"{memory_folder}/pictures.parquet", output=tmp_path / "parquet")
     assert_answers(table, expected)
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def web(tmp_path: Path) -> Iterator[str]:
-    """A web server that sends whole files only."""
-    handler = functools.partial(_Quiet, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-def test_a_web_server(
-    score: Score,
-    web: str,
-    tmp_path: Path,
-    picture_parquet: Path,
-    picture_folder: Path,
-    pictures: Pictures,
-    expected: Routed,
-) -> None:
-    write_tar(tmp_path / "a.tar", pictures)
-    for name in (f"{picture_parquet.name}?signature=1", "a.tar"):
-        assert_answers(score(f"{web}/{name}", output=tmp_path / f"out-{name[0]}"), expected)
-    (tmp_path / "list.txt").write_text(f"{web}/pictures/00.png\n{web}/gone.png\n")
-    table = score(tmp_path / "list.txt")
-    assert table["error_kind"].to_pylist() == [None, FaultKind.MISSING]
 
 
 def test_s3(score: Score, bucket: str, expected: Routed, tmp_path: Path) -> None:
