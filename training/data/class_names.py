@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from serving.files import as_text
 from training.errors import DataError
 
 LISTING = "classes.txt"
@@ -15,16 +16,16 @@ def listed_names(directory: Path) -> tuple[str, ...] | None:
     """The lines of `classes.txt` in the folder, in the order of the labels; None without it.
 
     Raises:
-        DataError: if it is no UTF-8 text or empty.
+        DataError: if it is no text or empty.
     """
     path = directory / LISTING
     if not path.is_file():
         return None
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with as_text(path.open("rb")) as text:
+            names = tuple(name for line in text if (name := line.strip()))
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not readable as UTF-8 text: {error}") from error
-    names = tuple(line.strip() for line in lines if line.strip())
+        raise DataError(f"{path} is not readable as text, UTF-8 or UTF-16: {error}") from error
     if not names:
         raise DataError(f"{path} names no classes")
     return names

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
+from serving.files import as_text
 from training.choices import Dataset
 from training.config import DataConfig
 from training.data.class_names import count_classes, listed_names, numbered
@@ -51,6 +52,8 @@ class _ImageList:
 
 class ImageLists:
     """Images below a root folder, and lists with `relative/path label` a line in or beside it.
+
+    A space or a tab is before the label; a path may stand in quotation marks.
 
     There are as many classes as the training list has labels. They are named by `classes.txt` in
     the root folder, else by the folders of the training images where each class has one of its
@@ -117,21 +120,24 @@ class ImageLists:
 def _read_list(file: Path) -> _ImageList:
     paths, labels = [], []
     try:
-        with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
+        with as_text(file.open("rb")) as text:
+            for number, line in enumerate(text, start=1):
                 if line.strip():
                     path, label = _parse(line, f"{file}, line {number}")
                     paths.append(path)
                     labels.append(label)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} is not readable as UTF-8 text: {error}") from error
+        raise DataError(f"{file} is not readable as text, UTF-8 or UTF-16: {error}") from error
     if not paths:
         raise DataError(f"{file} lists no images")
     return _ImageList(file, tuple(paths), torch.tensor(labels, dtype=torch.int64))
 
 
 def _parse(line: str, where: str) -> tuple[str, int]:
-    path, _, label = line.strip().rpartition(" ")
+    path, label = (["", *line.rsplit(maxsplit=1)])[-2:]  # a tab is a space too
+    path = path.strip()
+    if len(path) > 2 and path[0] == path[-1] == '"':
+        path = path[1:-1]
     if not path or not _LABEL.fullmatch(label) or "\0" in path:
         raise DataError(f"{where}: not a path, a space and a label: {line.strip()[:100]!r}")
     if len(path) > _MAX_PATH:
