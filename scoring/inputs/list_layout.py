@@ -6,6 +6,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from scoring.errors import InputError
@@ -145,9 +146,14 @@ def _separated(
 
 
 def cells_of(lines: Iterable[str], separator: str) -> list[list[str]]:
-    """The cells of rows, whatever is wrong with quotation marks."""
+    """The cells of rows, at least of one, as far as quotation marks are right."""
     # Not strict: the last line may be the first half of a quoted cell.
-    return [row for row in csv.reader(lines, delimiter=separator, skipinitialspace=True) if row]
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+    rows: list[list[str]] = []
+    with suppress(csv.Error):  # of a cell that is too long; whoever reads the list says where
+        for row in reader:
+            rows += [row] if row else []
+    return rows or [[""]]
 
 
 def _width(rows: Sequence[Sequence[str]], asked: set[str]) -> int:

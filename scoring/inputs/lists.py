@@ -123,7 +123,8 @@ class _Lines:
             yield from iter(partial(text.readline, _MOST_CHARACTERS), "")
         except UnicodeDecodeError as error:
             raise InputError(
-                f"{self.location} is not a list of paths as text: it is neither UTF-8 nor UTF-16"
+                f"{self.location} is not a list of paths as text: it is neither UTF-8 nor UTF-16: "
+                "save it as UTF-8"
             ) from error
         except Exception as error:  # every file system has its own
             raise input_error(self.location, error) from error
@@ -198,14 +199,14 @@ def _paths(lines: _Lines) -> Iterator[str]:
 
 
 def _is_comment(location: str, layout: ListLayout, line: str) -> bool:
-    (cells,) = cells_of([line], layout.separator)
+    cells = cells_of([line], layout.separator)[0]
     return len(cells) <= layout.path or not _is_here(location, cells[layout.path].strip())
 
 
 def _is_here(location: str, path: str) -> bool:
     """Whether a list names a file of this machine; others would cost a request each."""
     file = join(location, path)
-    return not is_url(file) and may_exist(file)
+    return not is_url(file) and os.path.isfile(file)  # noqa: PTH113 a name may hold anything
 
 
 def _columns(rows: Iterator[tuple[str, str]]) -> tuple[pa.Array, pa.Array]:
@@ -239,12 +240,12 @@ def _look_for_files(read: ReadList, paths: pa.Array) -> None:
     if any(map(may_exist, looked_for)):
         return
     such_as = f", such as {names[0][:_MOST_SAID]!r}" if names else ""
-    from_here = any(os.path.exists(name) for name in names)  # noqa: PTH110 a name may hold anything
+    from_here = not is_url(read.location) and any(map(os.path.isfile, names))
     raise InputError(
-        f"{read.location} names no file that is there: {len(looked_for)} were looked for{such_as}. "
+        f"{read.location} names no file that is there: {len(looked_for)} looked for{such_as}. "
         f"It was read as {read.how()}: if it is something else, give --column, or write it as CSV "
         "with a header. Relative paths start at the folder of the list"
-        f"{'; these are there from the working directory' if from_here else ''}"
+        f"{': move it to the working directory, where these are there' if from_here else ''}"
     )
 
 

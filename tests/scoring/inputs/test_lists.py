@@ -121,6 +121,7 @@ def test_comments(folder: Path) -> None:
         ("d.csv", text, 2),
         ("e.csv", "# by hand\n" * 2000 + table, 2002),
         ("b.txt", "# image\n" + text, 3),
+        ("g.csv", "y,path\nx,a.png\n# two,\nx,#1.png\n", 1),
     ):
         assert paths(read(folder / name, content)) == ["a.png", "#1.png"], name
         (listed,) = opened(folder / name, content, None, None).lists

@@ -25,6 +25,8 @@ from tests.scoring.inputs.listed import opened
         ("a.csv", "path,y\n" + "a.png,1\n" * 999 + '"b.png\n', {}, "line 1001: unexpected end of"),
         ("a.csv", 'path,y\n"a".png,1\n', {}, "line 2: .* expected after .* is written twice"),
         ("a.csv", 'path,y\n"' + "a.png,1\n" * 99_999, {}, "a row of 131,072 characters or more"),
+        ("a.csv", 'path,y\n"' + f"{'x' * 9999}\n" * 99, {}, "a row of 131,072 characters or more"),
+        ("a.csv", '"' + f"{'x' * 9999}\n" * 99, {}, "a row of 131,072 characters or more"),
         ("a.csv", b"path\n" + b"x" * 2**20, {}, "line 2: a row of 131,072 characters or more"),
         ("a.txt", b"x" * 2**20, {}, "line 1: a row of 131,072 characters or more"),
         ("a.csv", b"path,y\na.png\0,1\n", {}, "line 2: a zero byte: it is no text"),
@@ -36,12 +38,12 @@ from tests.scoring.inputs.listed import opened
         ("a.csv", "path,label\n", {}, "nothing to score: .*a.csv names no images"),
         ("a.tsv", "# only this\n \n", {}, "nothing to score|names no file"),
         ("a.txt", "\n\n", {}, "nothing to score: .*a.txt names no images"),
-        ("a.csv", "path,y\n,1\n,2\n", {}, "names no file that is there: 0 were looked for. It was"),
+        ("a.csv", "path,y\n,1\n,2\n", {}, "names no file that is there: 0 looked for. It was"),
         (
             "a.txt",
             "a.png 1\nb.png 2\n",
             {},
-            "2 were looked for, such as 'a.png 1'. It was read as a path a line: if it is",
+            "2 looked for, such as 'a.png 1'. It was read as a path a line: if it is",
         ),
         (
             "a.csv",
@@ -70,7 +72,7 @@ def test_paths_that_start_at_the_working_directory(
 ) -> None:
     monkeypatch.chdir(folder)
     (folder / "lists").mkdir()
-    with pytest.raises(InputError, match="these are there from the working directory"):
+    with pytest.raises(InputError, match="move it to the working directory, where these are"):
         opened(folder / "lists" / "a.txt", "a.png\n", None, None)
 
 

@@ -68,7 +68,7 @@ def test_a_list_of_urls_of_which_none_is_there(
     score: Score, web: WebServer, tmp_path: Path
 ) -> None:
     (tmp_path / "list.csv").write_text(f"url\n{web.url}/a.png\n{web.url}/b.png\n")
-    with pytest.raises(InputError, match="names no file that is there: 2 were looked for"):
+    with pytest.raises(InputError, match="names no file that is there: 2 looked for"):
         score(tmp_path / "list.csv")
 
 
