@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from scoring.errors import InputError
-from scoring.inputs.folders import Search
 from scoring.inputs.locations import IMAGE_SUFFIXES, expand, read_image
 from scoring.records import Fault, Shard
+from serving.images.folders import Search
 from verify.errors import VerificationError
 from verify.escaping import escaped
 

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoring.errors import InputError
-from scoring.inputs.folders import Search
 from scoring.inputs.formats import PATTERN, input_format, suffixes
 from scoring.inputs.image_files import file_shards, sorted_paths
 from scoring.inputs.locations import IMAGE_SUFFIXES, expand, stamp
 from scoring.records import Shard
+from serving.images.folders import Search
 
 FOLDER_LABELS = "folder"
 """`--labels` for image files: the name of the folder that a file lies in."""
@@ -72,9 +72,8 @@ def open_inputs(
         shards += input_format(location).open(location, column, labels, shard_rows)
     counts = [shard.rows for shard in shards]
     if not shards:
-        counts_by_kind = [f"{kind} {count:,}" for kind, count in search.counts().items()]
-        but = f"; left out: {', '.join(counts_by_kind)}" if counts_by_kind else ""
-        raise InputError(f"there is nothing to score: no images in {', '.join(arguments)}{but}")
+        named_inputs = ", ".join(arguments)
+        raise InputError(f"there is nothing to score: no images in {named_inputs}{search.told()}")
     return Inputs(
         shards=shards,
         images=None if None in counts else sum(count or 0 for count in counts),

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from heapq import heappop, heappush
 
-from scoring.errors import InputError
-
 HIDDEN = "hidden"
 MACOS = "macos_metadata"
 DANGLING = "dangling_link"
@@ -60,6 +58,11 @@ class Search:
         named, rest = dict(found[:_MOST_KINDS]), sum(count for _, count in found[_MOST_KINDS:])
         return named | {OTHERS: named.get(OTHERS, 0) + rest} if rest else named
 
+    def told(self) -> str:
+        """The counts as words to put behind a sentence; empty where nothing was left out."""
+        counts = ", ".join(f"{kind} {count:,}" for kind, count in self.counts().items())
+        return counts and f"; left out: {counts}"
+
 
 def left_out_by_name(name: str) -> str | None:
     """The kind of a file or folder that is left out for its name; None for all others."""
@@ -68,11 +71,18 @@ def left_out_by_name(name: str) -> str | None:
     return HIDDEN if name.startswith(".") else None
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or a link to one."""
+    if entry.is_symlink():
+        return os.path.isdir(entry.path)  # noqa: PTH112 entry.is_dir fails where links go in circles
+    return entry.is_dir(follow_symlinks=False)
+
+
 def files_below(folders: Iterable[str], search: Search) -> Iterator[str]:
     """The wanted files in folders and in the folders in them, in no order.
 
     Raises:
-        InputError: if a folder can't be listed.
+        OSError: if a folder can't be listed.
     """
     return _Walk(search, None).files(folders)
 
@@ -81,7 +91,7 @@ def files_of_glob(pattern: str, search: Search) -> Iterator[str]:
     """The wanted files that match, and those below folders that match, in no order.
 
     Raises:
-        InputError: if a folder can't be listed.
+        OSError: if a folder can't be listed.
     """
     parts = pattern.split("/")
     if "**" in parts:
@@ -171,11 +181,8 @@ class _Walk:
             self._add(folder, linked=os.path.islink(folder))  # noqa: PTH114
         while self._pending or self._links:
             folder = self._pending.pop() if self._pending else heappop(self._links)
-            try:
-                if self._is_new(folder):
-                    yield from self._files_in(folder)
-            except OSError as error:  # else a folder that can't be read would be passed over
-                raise InputError(f"{folder} can't be listed: {error.strerror}") from error
+            if self._is_new(folder):
+                yield from self._files_in(folder)
 
     def pass_over(self, folder: str) -> None:
         """Follow no link to a folder that is searched already, by a glob."""
@@ -199,15 +206,10 @@ class _Walk:
     def _files_in(self, folder: str) -> Iterator[str]:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if self._is_folder(entry):
+                if is_folder(entry):
                     self._enter(entry)
                 elif self._takes(entry):
                     yield entry.path if self._pattern is None else self._pattern.path(entry.path)
-
-    def _is_folder(self, entry: os.DirEntry[str]) -> bool:
-        if entry.is_symlink():
-            return os.path.isdir(entry.path)  # noqa: PTH112 entry.is_dir fails for some links
-        return entry.is_dir(follow_symlinks=False)
 
     def _enter(self, entry: os.DirEntry[str]) -> None:
         if (kind := self._left_out_by_name(entry.name)) is None:
