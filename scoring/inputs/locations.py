@@ -64,7 +64,9 @@ def expand(location: str, search: Search) -> Iterator[str]:
         else:
             raise InputError(f"there is no folder, file or glob {location}")
     except OSError as error:  # else a folder that can't be read would be passed over
-        raise InputError(f"{error.filename} can't be listed: {error.strerror}") from error
+        raise InputError(
+            f"{error.filename or location} can't be listed: {error.strerror}"
+        ) from error
 
 
 def _expand_url(location: str, search: Search) -> Iterator[str]:

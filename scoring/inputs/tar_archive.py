@@ -120,7 +120,7 @@ class TarReader:
         name, found = _normal(member.name), None
         if _is_link(member):
             found = self._remembered.get(_target(member))
-        elif self._plain and not member.issparse():
+        elif self._plain and member.isreg() and not member.issparse():
             found = _Place(member.offset_data, member.size)
         elif isinstance(content := self.read(member), bytes):
             found = content

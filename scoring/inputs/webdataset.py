@@ -9,7 +9,6 @@ import io
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from tarfile import TarInfo
 from typing import IO, Any, cast
 
@@ -247,7 +246,7 @@ class _Remote(io.RawIOBase):
 
 
 def _is_apple_double(archive: TarReader, member: TarInfo) -> bool:
-    if not PurePosixPath(member.name).name.startswith("._"):
+    if not member.name.rpartition("/")[2].startswith("._"):
         return False
     content = archive.read(member)
     return isinstance(content, bytes) and content.startswith(_APPLE_DOUBLE)
@@ -258,7 +257,7 @@ def _split(name: str) -> tuple[str, str]:
 
     A dot that a hidden file's name begins with is part of the key.
     """
-    path = PurePosixPath(name)
-    hidden = path.name.startswith(".") and "." in path.name[1:]
-    stem, _, ending = path.name[hidden:].partition(".")
-    return str(path.parent / f"{'.' * hidden}{stem}"), ending
+    folder, slash, file = name.removeprefix("./").rpartition("/")
+    dot = file.find(".", 1 if file.count(".") > 1 else 0)
+    stem, ending = (file, "") if dot < 0 else (file[:dot], file[dot + 1 :])
+    return f"{folder}{slash}{stem}", ending

@@ -73,6 +73,16 @@ def test_a_sample_of_any_size_takes_little_memory(tar: Callable[..., Path]) -> N
     assert [each.label for each in records] == [str(i) for i in range(500)]
 
 
+def test_images_that_wait_for_a_label_are_bounded_in_bytes(
+    tar: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scoring.inputs.webdataset._MOST_WAITING_BYTES", 25)
+    members = [(f"a.{i}.png", b"ten bytes%d" % i) for i in range(5)]
+    records = read(tar(*members, ("a.cls", b"7")), labels="cls")
+    assert images(records) == members
+    assert [each.label for each in records] == [None, None, None, "7", "7"]
+
+
 @pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
 def test_links_have_the_content_that_they_link_to(
     tmp_path: Path, compress: Callable[[bytes], bytes]
@@ -89,10 +99,11 @@ def test_links_have_the_content_that_they_link_to(
         ("d.png", "gone.png"),
         ("e.png", "/etc/passwd"),
         ("f.png", "f.png"),
+        ("h.png", "g.png"),
     ):
         (folder / name).symlink_to(target)
     os.mkfifo(folder / "g.png")
-    names = "a.png b.png 0.cls sub/x.cls sub/x.png c.png d.png e.png f.png g.png".split()
+    names = "a.png b.png 0.cls sub/x.cls sub/x.png c.png d.png e.png f.png g.png h.png".split()
     subprocess.run(["tar", "cf", tmp_path / "a.tar", "-C", folder, *names], check=True)
     (tmp_path / "a.tar").write_bytes(compress((tmp_path / "a.tar").read_bytes()))
     records = read(tmp_path / "a.tar", labels="cls")
@@ -102,9 +113,9 @@ def test_links_have_the_content_that_they_link_to(
         ("0", FaultKind.MISSING),
         ("sub/x.png", b"content"),
         ("c.png", b"content"),
-        *((f"{name}.png", FaultKind.UNREADABLE) for name in "defg"),
+        *((f"{name}.png", FaultKind.UNREADABLE) for name in "defgh"),
     ]
-    assert [each.label for each in records] == [None, None, "7", "7", *[None] * 5]
+    assert [each.label for each in records] == [None, None, "7", "7", *[None] * 6]
     assert isinstance(records[5].image, Fault)
     assert (
         "it is a link to gone.png, which is not among the files before" in records[5].image.reason
