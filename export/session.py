@@ -53,7 +53,9 @@ def export_session(
     checkpoint = load_finished(run)
     model = checkpoint.build_model()
     manifest = build_manifest(checkpoint, model, _evaluation(run, console))
-    test = None if data is None else read_split(data, checkpoint.config.data, Split.TEST)
+    test = None
+    if data is not None:
+        test = read_split(data, checkpoint.config.data, Split.TEST, checkpoint.class_names)
     images = None
     if quantize is not None:
         if data is None or test is None:

@@ -45,7 +45,7 @@ def evaluate_session(
     checkpoint = load_finished(run)
     plan = None if report is None else plan_report(run, report)
     compute = choose_device(device, Precision.FP32)
-    images = read_split(data, checkpoint.config.data, Split.TEST)
+    images = read_split(data, checkpoint.config.data, Split.TEST, checkpoint.class_names)
     batches = plain_batches(
         images, checkpoint.config.data, compute.device, BATCH_SIZE, workers=workers
     )

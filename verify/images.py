@@ -12,6 +12,7 @@ from typing import Protocol
 from scoring.errors import InputError
 from scoring.inputs.locations import IMAGE_SUFFIXES, expand, read_image
 from scoring.records import Fault, Shard
+from serving.images.folders import Search
 from verify.errors import VerificationError
 from verify.escaping import escaped
 
@@ -40,27 +41,33 @@ def open_images(path: Path, column: str | None = None) -> ImageSource:
 
     Args:
         path: a file ending in `.parquet` is Parquet, any other file an image. Of a folder, files
-            ending in .jpg, .jpeg, .png and .webp, in the order of their paths.
+            that end as images do, in the order of their paths.
         column: the one with the images, where a Parquet file has several.
 
     Raises:
         VerificationError: if there are no images.
+        InputError: if a folder can't be listed.
     """
     if path.suffix.lower() == ".parquet" and path.is_file():
         return _parquet_rows(path, column)
     if column is not None:
         raise VerificationError(f"--column belongs to a Parquet file, which {path} is not")
     if path.is_dir():
-        files = sorted(file for file in expand(str(path)) if file.lower().endswith(IMAGE_SUFFIXES))
-        if not files:
-            raise VerificationError(
-                f"no file below {path} ends in {', '.join(IMAGE_SUFFIXES)} "
-                "(a Parquet file must be named itself)"
-            )
-        return _ImageFiles(path, tuple(files))
+        return _ImageFiles(path, tuple(_files_below(path)))
     if path.is_file():
         return _ImageFiles(path.parent, (str(path),))
     raise VerificationError(f"there is no folder or file {path}")
+
+
+def _files_below(folder: Path) -> list[str]:
+    search = Search(IMAGE_SUFFIXES)
+    files = sorted(expand(str(folder), search))
+    if not files:
+        raise VerificationError(
+            f"no file below {folder} ends in {', '.join(IMAGE_SUFFIXES)} "
+            f"(a Parquet file must be named itself){search.told()}"
+        )
+    return files
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoring.errors import InputError
-from scoring.inputs.formats import FORMATS, PATTERN, input_format
+from scoring.inputs.formats import PATTERN, input_format, suffixes
 from scoring.inputs.image_files import file_shards, lists_behind, sorted_paths
 from scoring.inputs.list_layout import ReadList
 from scoring.inputs.locations import IMAGE_SUFFIXES, expand, stamp
 from scoring.records import Shard
+from serving.images.folders import Search
 
 FOLDER_LABELS = "folder"
 """`--labels` for image files: the name of the folder that a file lies in."""
@@ -36,6 +35,7 @@ class Inputs:
         stamps: SHA-256 of the sizes and dates of lists, Parquet and tar files.
         repeated: files that were named more than once, and are scored once.
         lists: the lists of files among them, and how they were read.
+        left_out: files and folders that the arguments' folders and globs hold besides, by kind.
     """
 
     shards: Sequence[Shard]
@@ -44,6 +44,7 @@ class Inputs:
     stamps: str
     repeated: int
     lists: Sequence[ReadList]
+    left_out: Mapping[str, int]
 
 
 def open_inputs(
@@ -60,7 +61,8 @@ def open_inputs(
     Raises:
         InputError: for an input that isn't there, can't be read or is empty.
     """
-    found = [sorted_paths(_files_of(argument)) for argument in arguments]
+    search = Search(IMAGE_SUFFIXES + suffixes(in_folders=True), suffixes(in_folders=False))
+    found = [sorted_paths(expand(argument, search)) for argument in arguments]
     named = pa.concat_arrays(found)
     paths = pc.unique(named)
     is_container = pc.match_substring_regex(paths, PATTERN)
@@ -73,7 +75,8 @@ def open_inputs(
         shards += input_format(location).open(location, column, labels, shard_rows)
     counts = [shard.rows for shard in shards]
     if not shards:
-        raise InputError(f"there is nothing to score: no images in {', '.join(arguments)}")
+        named_inputs = ", ".join(arguments)
+        raise InputError(f"there is nothing to score: no images in {named_inputs}{search.told()}")
     return Inputs(
         shards=shards,
         images=None if None in counts else sum(count or 0 for count in counts),
@@ -81,18 +84,8 @@ def open_inputs(
         stamps=_digest([stamp(location).encode() for location in containers]),
         repeated=len(named) - len(paths),
         lists=lists_behind(shards),
+        left_out=search.counts(),
     )
-
-
-def _files_of(argument: str) -> list[str] | Iterator[str]:
-    """A file as it was named, whatever its ending; of a folder or glob, those of known kinds."""
-    coming = expand(argument)
-    first = next(coming, None)
-    if first is None or first == argument:
-        return [] if first is None else [first]
-    wanted = [each for each in FORMATS if each.in_folders or glob.has_magic(argument)]
-    known = (*IMAGE_SUFFIXES, *(suffix for each in wanted for suffix in each.suffixes))
-    return (file for file in chain([first], coming) if file.lower().endswith(known))
 
 
 def _image_shards(

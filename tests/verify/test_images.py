@@ -93,7 +93,7 @@ def test_what_holds_no_images_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "texts.parquet", label=TEXTS)
     write(tmp_path / "empty.parquet", photo=FILES[:0])
     for name, problem in (
-        ("", "no file below .* ends in .jpg"),
+        ("", "no file below .* ends in .jpg.*; left out: .parquet 3, .txt 1"),
         ("gone", "there is no folder or file"),
         ("broken.parquet", "is not a readable Parquet file"),
         ("texts.parquet", "has 0 columns of encoded images .* nothing to read"),

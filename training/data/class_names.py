@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -29,6 +31,33 @@ def listed_names(directory: Path) -> tuple[str, ...] | None:
     if not names:
         raise DataError(f"{path} names no classes")
     return names
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Names as people sort them: 1, 2, 10, where computers put 10 before 2."""
+
+    def key(name: str) -> tuple[list[tuple[int, str]], str]:
+        parts = re.split("([0-9]+)", name)
+        return [(int(part or 0), "") if i % 2 else (-1, part) for i, part in enumerate(parts)], name
+
+    return tuple(sorted(names, key=key))
+
+
+def require_order(found: Sequence[str], known: Sequence[str], where: str, advice: str) -> None:
+    """Refuse classes that a run knows by other numbers; names that it does not know may be new.
+
+    Args: the data's names in order, the run's, what has them, and what can be done about it.
+
+    Raises:
+        DataError: if a name has another number, so that labels would mean other classes.
+    """
+    numbers = {name: number for number, name in enumerate(known)}
+    for number, name in enumerate(found):
+        if (before := numbers.get(name, number)) != number:
+            raise DataError(
+                f"{where} has the classes in another order than the run: {name} is class {number} "
+                f"there, and class {before} of the run{advice}"
+            )
 
 
 def count_classes(labels: Tensor, where: Path) -> int:

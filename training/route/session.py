@@ -51,7 +51,7 @@ def route_session(
     kinds = kinds_for(checkpoint, router, everything=with_comparison or router is None)
     if not run.is_dir():
         raise ConfigError(f"{run} is a file: name the run's folder, where outputs are kept")
-    images = route_images(data, checkpoint.config, workers=workers)
+    images = route_images(data, checkpoint.config, checkpoint.class_names, workers=workers)
     routing_data = collect_routing_data(
         checkpoint,
         run,
