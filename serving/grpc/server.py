@@ -130,7 +130,7 @@ class InferenceServicer(SharedMemoryServicer):
         return config_message(self._plane.find(request.name, request.version))
 
     async def ModelStatistics(self, request: Any, _: Any) -> Any:
-        """What a model, or every model, has done since it was loaded."""
+        """What a model, or every model, has done."""
         statistics = self._plane.statistics(request.name, request.version)
         return ParseDict(statistics, service_pb2.ModelStatisticsResponse())
 
