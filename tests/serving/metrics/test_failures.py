@@ -233,12 +233,13 @@ def test_a_body_that_is_refused_is_counted_once(
     counted.must_be(1, "ride")
 
 
+BEGUN = b"POST /v2/models/ride/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+
+
 def test_a_body_that_comes_too_slowly_is_counted_once(strict: RunningServer) -> None:
     counted = Counted(strict)
     with strict.connect() as connection:
-        connection.sendall(
-            b"POST /v2/models/ride/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
-        )
+        connection.sendall(BEGUN)
         assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
     counted.must_be(1, "ride")
 
@@ -246,9 +247,7 @@ def test_a_body_that_comes_too_slowly_is_counted_once(strict: RunningServer) -> 
 def test_one_who_hangs_up_is_counted_once(strict: RunningServer) -> None:
     counted = Counted(strict)
     with strict.connect() as connection:
-        connection.sendall(
-            b"POST /v2/models/ride/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
-        )
+        connection.sendall(BEGUN)
         connection.shutdown(socket.SHUT_RDWR)
     counted.must_be(1, "ride")
 
