@@ -104,7 +104,8 @@ async def _classify_files(
 ) -> tuple[list[Classification], list[str]]:
     answers: list[Classification] = []
     failed: list[str] = []
-    with plane.admit(parameters=parameters) as admitted:
+    with plane.admit() as admitted:
+        admitted.ask_for(parameters)
         check_top_k(admitted.live.engine.manifest, top_k)
         for file in files:
             name = os.fsencode(file).decode(

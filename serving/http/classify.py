@@ -86,8 +86,9 @@ class ClassifyRoute:
         Answers, for each image, the most probable labels, how many experts it took, the routers'
         scores, and the share of the full ensemble's multiply-adds that was spent on it.
         """
-        parameters = parse_classify_parameters(request.query_params)
-        with self._plane.admit(parameters=parameters) as admitted:
+        with self._plane.admit() as admitted:
+            parameters = parse_classify_parameters(request.query_params)
+            admitted.ask_for(parameters)
             images = await _encoded_images(request, self._max_images)
             async with cancelled_by_hang_up(request):
                 classified = await admitted.classify(images, parameters.top_k)

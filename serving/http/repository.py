@@ -53,7 +53,7 @@ def repository_router(plane: DataPlane) -> APIRouter:
 
 
 def statistics_router(plane: DataPlane) -> APIRouter:
-    """What the models have done since they were loaded."""
+    """What the models have done since the server started."""
     router = APIRouter(prefix="/v2/models", tags=["Open Inference Protocol"])
 
     @router.get("/stats")

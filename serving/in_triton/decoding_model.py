@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from serving.errors import InvalidRequest, RequestTooLarge, RideError
 from serving.images.decode import ImageLimits, decode_image
 from serving.in_triton import MAX_BATCH_SIZE
+from serving.in_triton.counters import TritonMetrics
 from serving.in_triton.requests import error_response
+from serving.metrics import definitions as define
 from serving.model.manifest import ImageSpec
 from serving.model.manifest_json import load_manifest
 
@@ -25,10 +27,15 @@ class DecodingModel:
         repository = Path(args["model_repository"]).parent  # Triton names the model's own folder
         self._spec = load_manifest(repository, int(args["model_version"])).image
         self._limits = ImageLimits()
+        self._metrics = TritonMetrics()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Decode each request's images; what is wrong with one is its own error."""
-        return [_response(request, self._spec, self._limits) for request in requests]
+        responses = [_response(request, self._spec, self._limits) for request in requests]
+        if failed := sum(response.has_error() for response in responses):
+            # What is right goes on to `ride`, which counts it.
+            self._metrics.count(define.REQUESTS, failed, "triton", "ERROR")
+        return responses
 
 
 def _response(request: Any, spec: ImageSpec, limits: ImageLimits) -> Any:
