@@ -5,9 +5,10 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, takewhile
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 from scoring.errors import InputError
 from scoring.inputs.formats import FORMATS, PATTERN, input_format
 from scoring.inputs.image_files import file_shards, sorted_paths
-from scoring.inputs.locations import IMAGE_SUFFIXES, expand, stamp
+from scoring.inputs.locations import IMAGE_SUFFIXES, expand, is_url, stamp
 from scoring.records import Shard
 
 FOLDER_LABELS = "folder"
@@ -88,7 +89,27 @@ def _files_of(argument: str) -> list[str] | Iterator[str]:
         return [] if first is None else [first]
     wanted = [each for each in FORMATS if each.in_folders or glob.has_magic(argument)]
     known = (*IMAGE_SUFFIXES, *(suffix for each in wanted for suffix in each.suffixes))
-    return (file for file in chain([first], coming) if file.lower().endswith(known))
+    files = (file for file in chain([first], coming) if file.lower().endswith(known))
+    return (file for file in files if not _is_hidden(file, argument))
+
+
+def _is_hidden(file: str, argument: str) -> bool:
+    """Whether a file of a folder or glob is unfinished or about others, as its format has it.
+
+    It is not if the glob itself says that its name, or that of its folder, begins so.
+    """
+    if not re.search(PATTERN, file):
+        return False
+    kind = input_format(file)
+    asked = _names(argument)
+    above = list(takewhile(lambda name: not glob.has_magic(name), asked))
+    return not kind.is_hidden(asked[len(above) :]) and kind.is_hidden(_names(file)[len(above) :])
+
+
+def _names(location: str) -> list[str]:
+    """Of the folders above a file and of the file itself."""
+    path = location.partition("://")[2] if is_url(location) else location
+    return [name for name in path.split("/") if name not in {"", ".", ".."}]
 
 
 def _image_shards(

@@ -1,0 +1,5 @@
+"""Images in columns of Arrow, for scoring and training: neither knows the other, both this.
+
+- `schema`: columns however deep in structs and lists, by name and by what they hold
+- `images`: batches of them -> encoded images and paths of files, one by one
+"""

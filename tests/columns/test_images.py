@@ -1,0 +1,66 @@
+"""Images come out of a batch where they are in it, whatever is null above them."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from columns.images import column_values, image_cells
+from columns.schema import named
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+ROWS = [
+    {"views": [{"bytes": b"one", "path": "a"}, None], "y": 0},
+    {"views": [], "y": 1},
+    None,
+    {"views": None, "y": 3},
+    {"views": [{"bytes": None, "path": "b"}, {"bytes": b"", "path": None}], "y": 4},
+]
+KIND = pa.struct([("views", pa.list_(IMAGE)), ("y", pa.int64())])
+BATCH = pa.RecordBatch.from_arrays([pa.array(ROWS, KIND)], ["sample"])
+
+
+def test_each_has_its_place_its_bytes_and_its_path() -> None:
+    (column,) = named(BATCH.schema, "sample.views")
+    found = [
+        (each.row, each.places, each.path, each.data(2)) for each in image_cells(BATCH, column)
+    ]
+    assert found == [
+        (0, (0,), "a", b"on"),
+        (0, (1,), None, None),
+        (1, (), None, None),
+        (2, (), None, None),
+        (3, (), None, None),
+        (4, (0,), "b", None),
+        (4, (1,), None, b""),
+    ]
+    has_data = [each.has_data for each in image_cells(BATCH, column)]
+    assert has_data == [True, *[False] * 5, True]
+
+
+def test_a_slice_of_a_batch_is_its_own_rows() -> None:
+    (column,) = named(BATCH.schema, "sample.views")
+    (first, second) = image_cells(BATCH.slice(4), column)
+    assert (first.row, first.path, second.row, second.data(9)) == (0, "b", 0, b"")
+    (label,) = named(BATCH.schema, "sample.y")
+    assert column_values(BATCH.slice(1), label).to_pylist() == [1, None, 3, 4]
+
+
+def test_values_behind_dictionaries_and_extensions() -> None:
+    kept = pa.array([b"x", None, b"y", b"x"]).dictionary_encode()
+    kind = pa.opaque(pa.binary(), "image", "somebody")
+    extended = pa.ExtensionArray.from_storage(kind, pa.array([b"x", None, b"y", b"x"]))
+    for array in (kept, extended):
+        batch = pa.RecordBatch.from_arrays([array], ["a"])
+        (column,) = named(batch.schema, "a")
+        assert [each.data(9) for each in image_cells(batch, column)] == [b"x", None, b"y", b"x"]
+        assert column_values(batch, column).to_pylist() == [b"x", None, b"y", b"x"]
+
+
+def test_one_value_many_times_is_kept_once() -> None:
+    """Sixty-four rows of one image of 16 MiB would be a gibibyte."""
+    before = pa.total_allocated_bytes()
+    large = pa.DictionaryArray.from_arrays(pa.array([0] * 64), pa.array([bytes(2**24)]))
+    batch = pa.RecordBatch.from_arrays([large], ["a"])
+    (column,) = named(batch.schema, "a")
+    assert sum(len(each.data(2**24) or b"") for each in image_cells(batch, column)) == 2**30
+    assert pa.total_allocated_bytes() - before < 2**26
