@@ -44,11 +44,11 @@ class ImageCell:
     @property
     def has_data(self) -> bool:
         """Whether there are bytes, be they none."""
-        return _bytes(self._array, self._index, 0) is not None
+        return value_bytes(self._array, self._index, 0) is not None
 
     def data(self, most: int) -> bytes | None:
         """The encoded image, at most so many bytes of it; None where there are none."""
-        return _bytes(self._array, self._index, most)
+        return value_bytes(self._array, self._index, most)
 
 
 def image_cells(batch: pa.RecordBatch, column: Column) -> Iterator[ImageCell]:
@@ -59,14 +59,9 @@ def image_cells(batch: pa.RecordBatch, column: Column) -> Iterator[ImageCell]:
         cells, array = _unwrapped(cells, array)
         array = _field(array, name)
     cells, array = _unwrapped(cells, array)
-    data, paths = array, None
-    if pa.types.is_struct(array.type):
-        data = _field(array, "bytes")
-        paths = _field(array, "path") if is_text(column.field_type("path")) else None
-    elif is_text(array.type):
-        data, paths = None, array
+    data, paths = bytes_and_paths(array)
     for (row, *places), index in cells:
-        path = _bytes(paths, index)
+        path = value_bytes(paths, index)
         text = None if path is None else os.fsdecode(path)
         yield ImageCell(row, tuple(places), text, data, index)
 
@@ -82,11 +77,27 @@ def image_batches(
     yield from file.iter_batches(size, row_groups=[group], columns=names)
 
 
+def bytes_and_paths(values: pa.Array) -> tuple[pa.Array | None, pa.Array | None]:
+    """The bytes and the paths of images, each [N]; None for what the values have not."""
+    if is_text(values.type):
+        return None, values
+    if not pa.types.is_struct(values.type):
+        return values, None
+    index = values.type.get_field_index("path")
+    has_path = index >= 0 and is_text(values.type.field(index).type)
+    return _field(values, "bytes"), _field(values, "path") if has_path else None
+
+
 def column_values(batch: pa.RecordBatch, column: Column) -> pa.Array:
     """The values of a column outside lists, one a row, null where a struct above them is."""
     array = batch.column(batch.schema.get_field_index(column.names[0]))
     for name in column.names[1:]:
         array = _field(array, name)
+    return array
+
+
+def decoded(array: pa.Array) -> pa.Array:
+    """The same values, each in its place, without dictionaries and types of extensions."""
     while isinstance(array, pa.ExtensionArray | pa.DictionaryArray):
         array = array.storage if isinstance(array, pa.ExtensionArray) else array.dictionary_decode()
     return array
@@ -125,7 +136,7 @@ def _field(array: pa.StructArray, name: str) -> pa.Array:
     return pc.struct_field(array, [array.type.get_field_index(name)])
 
 
-def _bytes(array: pa.Array | None, index: int | None, most: int | None = None) -> bytes | None:
+def value_bytes(array: pa.Array | None, index: int | None, most: int | None = None) -> bytes | None:
     """A value of binary or text, or None for null and where there is none."""
     value = None if array is None or index is None else array[index]
     while isinstance(value, pa.DictionaryScalar | pa.ExtensionScalar):

@@ -12,6 +12,7 @@ _DEEPEST = 16
 
 _SHOWN_COLUMNS = 20
 _SHOWN_LETTERS = 60
+"""Of a type, in messages."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Column:
     def __str__(self) -> str:
         """The name to type: `sample.img`."""
         return ".".join(self.names)
+
+    @property
+    def type_name(self) -> str:
+        """The type in words, for messages."""
+        return f"lists of {_short(self.type)}" if self.in_list else _short(self.type)
 
     @property
     def holds_images(self) -> bool:
@@ -118,22 +124,16 @@ def leaf_number(schema: pa.Schema, column: Column) -> int:
 
 def described(schema: pa.Schema) -> str:
     """The columns at the top with their types, for messages: `'y' (int64), 'name' (string)`."""
-    return _enumerated([(field.name, field.type) for field in schema])
+    return _enumerated([(field.name, _short(field.type)) for field in schema])
 
 
 def listed(columns: Sequence[Column]) -> str:
     """These columns with their types, in the same way."""
-    return _enumerated([(str(column), column.type) for column in columns])
+    return _enumerated([(str(column), column.type_name) for column in columns])
 
 
-def shortened(kind: pa.DataType) -> str:
-    """A type's name, which has any length."""
-    text = str(kind)
-    return text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}.."
-
-
-def _enumerated(columns: Sequence[tuple[str, pa.DataType]]) -> str:
-    shown = [f"{name!r} ({shortened(kind)})" for name, kind in columns[:_SHOWN_COLUMNS]]
+def _enumerated(columns: Sequence[tuple[str, str]]) -> str:
+    shown = [f"{name!r} ({kind})" for name, kind in columns[:_SHOWN_COLUMNS]]
     more = len(columns) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "") or "none"
 
@@ -175,3 +175,8 @@ def _inner(kind: pa.DataType) -> pa.DataType:
     while pa.types.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType):
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind.storage_type
     return kind
+
+
+def _short(kind: pa.DataType) -> str:
+    text = str(kind)  # of any length
+    return text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}.."

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from columns.images import column_values
+from columns.images import column_values, decoded
 from columns.schema import (
     Column,
     columns_of,
@@ -18,7 +18,6 @@ from columns.schema import (
     is_text,
     listed,
     named,
-    shortened,
 )
 from scoring.errors import InputError
 from scoring.inputs.locations import is_url
@@ -56,7 +55,7 @@ class ParquetColumns:
         """Of each row; text that is no Unicode is mended, for files may hold any bytes."""
         if self.label is None:
             return [self.label_of_all] * len(batch)
-        values = column_values(batch, self.label)
+        values = decoded(column_values(batch, self.label))
         if not is_text(values.type):
             numbers: list[int | None] = values.to_pylist()
             return numbers
@@ -124,7 +123,7 @@ def _by_name(schema: pa.Schema, location: str, name: str) -> Column:
         return column
     inside = [each for each in columns_of(schema) if each.is_in(column) and each.holds_images]
     raise InputError(
-        f"column {name!r} of {location} holds {shortened(column.type)}: images are bytes, structs "
+        f"column {name!r} of {location} holds {column.type_name}: images are bytes, structs "
         "with a field 'bytes', or text that names their files"
         + (f"; in it are {listed(inside)}" if inside else "")
     )
@@ -134,8 +133,8 @@ def _label_column(schema: pa.Schema, location: str, name: str) -> Column:
     column = _one(schema, location, name, f" for --labels, and lies in no folder '{name}=..'")
     if column.in_list or not (pa.types.is_integer(column.type) or column.holds_text):
         raise InputError(
-            f"column {name!r} of {location} holds {'lists of ' if column.in_list else ''}"
-            f"{shortened(column.type)}: labels are names or numbers of classes"
+            f"column {name!r} of {location} holds {column.type_name}: labels are names or numbers "
+            "of classes"
         )
     return column
 

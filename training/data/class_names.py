@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from torch import Tensor
@@ -48,3 +50,15 @@ def count_classes(labels: Tensor, where: Path) -> int:
 def numbered(num_classes: int) -> tuple[str, ...]:
     """The numbers of the classes, for want of names."""
     return tuple(str(label) for label in range(num_classes))
+
+
+def in_counting_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Names in the order in which people count: `2` before `10`, `v2` before `v10`."""
+    return tuple(sorted(names, key=lambda name: (_words_and_numbers(name), name)))
+
+
+def _words_and_numbers(name: str) -> list[tuple[int, str]]:
+    # Digits compare by how many they are, then as text: numbers of any length.
+    parts = re.split("([0-9]+)", name)
+    bare = (part.lstrip("0") if i % 2 else part for i, part in enumerate(parts))
+    return [(len(part) if i % 2 else 0, part) for i, part in enumerate(bare)]
