@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from columns.schema import Column, is_list, is_text
+from columns.schema import Column, is_list, is_text, leaf_number
 
 MOST_IN_LISTS = 2**22
 """Images that lists of one row group may have: Arrow reads a row whole."""
@@ -69,10 +69,18 @@ def image_cells(batch: pa.RecordBatch, column: Column) -> Iterator[ImageCell]:
 def image_batches(
     file: pq.ParquetFile, group: int, columns: list[Column], most_rows: int, most_bytes: int
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a row group, as many at once as the group's own averages say is few enough."""
+    """The rows of a row group, as many at once as the group's own sizes say is few enough.
+
+    Values that repeat are once in the file and each time in a batch, which may have sixteen times
+    `most_bytes` of them.
+    """
     about = file.metadata.row_group(group)
-    each = max(1, about.total_byte_size // max(1, about.num_rows))
-    size = min(most_rows, max(1, most_bytes // each))
+    each = [about.total_byte_size // max(1, about.num_rows)]
+    for column in columns:
+        chunk = about.column(leaf_number(file.schema_arrow, column))
+        if any("DICTIONARY" in encoding for encoding in chunk.encodings):
+            each.append(chunk.total_uncompressed_size // 16)  # at most: all of it is one value
+    size = min(most_rows, max(1, most_bytes // max(1, *each)))
     names = list(dict.fromkeys(column.to_read for column in columns))
     yield from file.iter_batches(size, row_groups=[group], columns=names)
 

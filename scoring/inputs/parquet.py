@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,7 +139,10 @@ def parquet_shards(
     """
     with open_parquet(location) as file:
         columns = find_columns(file.schema_arrow, location, column, label)
-        groups = _row_groups(file, columns, location)
+        leaf = leaf_number(file.schema_arrow, columns.image)
+        groups = _row_groups(file, columns, leaf, location)
+        if groups and _names_files(file, columns, leaf):
+            _require_files(file, columns, location)
     shards: list[ParquetShard] = []
     waiting: list[RowGroup] = []
     images = 0
@@ -151,8 +155,9 @@ def parquet_shards(
     return shards
 
 
-def _row_groups(file: pq.ParquetFile, columns: ParquetColumns, location: str) -> list[RowGroup]:
-    leaf = leaf_number(file.schema_arrow, columns.image)
+def _row_groups(
+    file: pq.ParquetFile, columns: ParquetColumns, leaf: int, location: str
+) -> list[RowGroup]:
     groups: list[RowGroup] = []
     first = 0
     for number in range(file.num_row_groups):
@@ -169,6 +174,31 @@ def _row_groups(file: pq.ParquetFile, columns: ParquetColumns, location: str) ->
         groups.append(RowGroup(number, first, images))
         first += about.num_rows
     return groups
+
+
+def _names_files(file: pq.ParquetFile, columns: ParquetColumns, leaf: int) -> bool:
+    """Whether the first row group has paths alone, as far as its statistics say."""
+    if columns.image.holds_text or columns.image.field_type("bytes") == pa.null():
+        return True
+    about = file.metadata.row_group(0).column(leaf)
+    known = about.is_stats_set and about.statistics.has_null_count
+    return bool(known and about.statistics.null_count == about.num_values)
+
+
+def _require_files(file: pq.ParquetFile, columns: ParquetColumns, location: str) -> None:
+    """Raise InputError if files of this machine are named and none of the first is there."""
+    try:
+        batch = next(image_batches(file, 0, [columns.image], _MOST_ROWS_READ, _MOST_BYTES_READ))
+    except (StopIteration, pa.ArrowException, OSError):  # told when its rows are read
+        return
+    cells = islice(image_cells(batch, columns.image), _MOST_ROWS_READ)
+    paths = [cell.path for cell in cells if cell.path and not cell.has_data]
+    files = [join(location, path) for path in paths]
+    if files and not any(is_url(each) or os.path.exists(each) for each in files):  # noqa: PTH110
+        raise InputError(
+            f"none of the first {len(files)} files that {location} names is there: {paths[0]!r} "
+            f"would be {files[0]!r}; relative paths start at its folder"
+        )
 
 
 def _damaged(location: str, reason: str) -> InputError:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
+from pathlib import Path
 
-from columns.images import column_values, decoded, image_cells
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from columns.images import column_values, decoded, image_batches, image_cells
 from columns.schema import named
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -64,3 +67,17 @@ def test_one_value_many_times_is_kept_once() -> None:
     (column,) = named(batch.schema, "a")
     assert sum(len(each.data(2**24) or b"") for each in image_cells(batch, column)) == 2**30
     assert pa.total_allocated_bytes() - before < 2**26
+
+
+def test_few_rows_are_read_at_once_where_one_value_may_fill_them_all(tmp_path: Path) -> None:
+    """A kilobyte of file, of which a batch of 64 rows would take a gibibyte."""
+    images = [{"bytes": bytes(2**24), "path": None}] * 64
+    pq.write_table(
+        pa.table({"image": pa.array(images, IMAGE)}), tmp_path / "a.parquet", compression="zstd"
+    )
+    assert (tmp_path / "a.parquet").stat().st_size < 2000
+    with pq.ParquetFile(tmp_path / "a.parquet", pre_buffer=False) as file:
+        (column,) = named(file.schema_arrow, "image")
+        rows = [len(each) for each in image_batches(file, 0, [column], 64, 2**23)]
+    assert sum(rows) == 64
+    assert max(rows) <= 8

@@ -69,6 +69,25 @@ def test_a_damaged_row_group_of_lists_costs_its_images_only(tmp_path: Path) -> N
     assert list(shard.read(25)) == whole[25:]
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        ["x/a.png", None, "b.png"],
+        pa.array([{"bytes": None, "path": path} for path in ("x/a.png", "b.png", None)], IMAGE),
+        [{"bytes": None, "path": path} for path in ("x/a.png", "b.png")],
+        pa.array([["x/a.png"], [], ["b.png"]], pa.list_(pa.string())),
+    ],
+    ids=["text", "structs", "nulls", "lists"],
+)
+def test_files_of_which_none_is_there_are_told_before_scoring(tmp_path: Path, column: Any) -> None:
+    path = write(tmp_path / "a.parquet", image=column)
+    problem = "none of the first 2 files that .* names is there: 'x/a.png' would be '.*/x/a.png'; "
+    with pytest.raises(InputError, match=problem):
+        records(path)
+    (tmp_path / "b.png").write_bytes(b"1")
+    assert [each.image for each in records(path)].count(b"1") == 1
+
+
 SAMPLE = pa.array([{"img": b"1", "n": 1}], pa.struct([("img", pa.binary()), ("n", pa.int64())]))
 CAPTION: dict[str, list[Any]] = {"caption": ["?"], "y": [0.5]}
 PAIR = {"left": [b"1"], "right": pa.array([None], IMAGE), **CAPTION}

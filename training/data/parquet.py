@@ -136,7 +136,8 @@ class ParquetFile:
         for values in self._read(self._image_column):
             content, paths = bytes_and_paths(values)
             missing = range(len(values)) if content is None else np.flatnonzero(content.is_null())
-            data.append(content)
+            if content is not None:
+                data.append(decoded(content))  # each piece has all of its group's dictionary
             for row in map(int, missing) if paths is not None else ():
                 if path := value_bytes(paths, row):
                     files[first + row] = self._beside(os.fsdecode(path), first + row)
@@ -167,7 +168,14 @@ class ParquetFile:
             raise DataError(
                 f"{self._named(self._label_column)} has {values.null_count} rows without a label"
             )
-        return values.cast(pa.large_string()) if is_text(values.type) else values
+        if not is_text(values.type):
+            return values
+        try:  # for files may hold any bytes
+            return values.cast(pa.large_binary()).cast(pa.large_string())
+        except pa.ArrowException as error:
+            raise DataError(
+                f"{self._named(self._label_column)} holds names that are no Unicode"
+            ) from error
 
     def _find_labels(self, names: Sequence[str]) -> Column:
         found = [each for name in names for each in named(self._schema, name)]

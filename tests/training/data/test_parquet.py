@@ -250,6 +250,15 @@ def test_labels_may_be_the_names_of_classes(
         folder(tmp_path).test()
 
 
+def test_names_that_are_no_unicode_are_refused(
+    tmp_path: Path, encode: Callable[..., bytes]
+) -> None:
+    names = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
+    pq.write_table(pa.table({"image": [encode(0)], "label": names}), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="'label' of .* holds names that are no Unicode"):
+        folder(tmp_path).train()
+
+
 def test_folders_above_are_no_columns(tmp_path: Path, write_parquet: WriteParquet) -> None:
     """Arrow's data sets would take them for Hive's partitions."""
     (tmp_path / "label=cat").mkdir()
