@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from columns.schema import Column, is_list, is_text, leaf_number
+from columns.schema import Column, is_list, is_text
 
 MOST_IN_LISTS = 2**22
 """Images that lists of one row group may have: Arrow reads a row whole."""
@@ -71,16 +71,12 @@ def image_batches(
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a row group, as many at once as the group's own sizes say is few enough.
 
-    Values that repeat are once in the file and each time in a batch, which may have sixteen times
-    `most_bytes` of them.
+    What repeats is in the file once, and in a batch each time. So that a value that is all of the
+    group may be in every row, a batch has at most 16 times `most_bytes`.
     """
     about = file.metadata.row_group(group)
-    each = [about.total_byte_size // max(1, about.num_rows)]
-    for column in columns:
-        chunk = about.column(leaf_number(file.schema_arrow, column))
-        if any("DICTIONARY" in encoding for encoding in chunk.encodings):
-            each.append(chunk.total_uncompressed_size // 16)  # at most: all of it is one value
-    size = min(most_rows, max(1, most_bytes // max(1, *each)))
+    each = max(1, about.total_byte_size // max(1, about.num_rows), about.total_byte_size // 16)
+    size = min(most_rows, max(1, most_bytes // each))
     names = list(dict.fromkeys(column.to_read for column in columns))
     yield from file.iter_batches(size, row_groups=[group], columns=names)
 
@@ -117,7 +113,7 @@ def _unwrapped(cells: _Cells, array: pa.Array) -> tuple[_Cells, pa.Array]:
         if isinstance(array, pa.ExtensionArray):
             array = array.storage
         elif pa.types.is_dictionary(array.type):
-            cells, array = _looked_up(cells, array.indices), array.dictionary
+            cells, array = _looked_up(cells, array.indices, len(array.dictionary)), array.dictionary
         elif is_list(array.type):
             lengths = pc.list_value_length(array).fill_null(0).to_pylist()
             cells, array = _listed(cells, lengths), array.flatten()
@@ -125,9 +121,14 @@ def _unwrapped(cells: _Cells, array: pa.Array) -> tuple[_Cells, pa.Array]:
             return cells, array
 
 
-def _looked_up(cells: _Cells, indices: pa.Array) -> _Cells:
+def _looked_up(cells: _Cells, indices: pa.Array, entries: int) -> _Cells:
     for place, index in cells:
-        yield place, None if index is None else indices[index].as_py()
+        entry = None if index is None else indices[index].as_py()
+        if entry is not None and not 0 <= entry < entries:
+            raise pa.ArrowIndexError(
+                f"a dictionary of {entries} entries has none of number {entry}"
+            )
+        yield place, entry
 
 
 def _listed(cells: _Cells, lengths: list[int]) -> _Cells:

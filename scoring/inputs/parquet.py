@@ -11,8 +11,9 @@ from itertools import compress, islice
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from columns.footer import BIT_BY_BIT, check_names, counts_of_values
 from columns.images import MOST_IN_LISTS, ImageCell, image_batches, image_cells
-from columns.schema import leaf_number
+from columns.schema import Column, is_text
 from scoring.errors import InputError, one_line
 from scoring.inputs.image_files import read_ahead
 from scoring.inputs.locations import is_url, join, open_file
@@ -23,7 +24,9 @@ _MOST_ROWS_READ = 64
 _MOST_BYTES_READ = 8 * 2**20
 """Of encoded images that are read at once, as far as the file's own averages tell."""
 
-_READ_AHEAD_BYTES = 2**20
+_SMALL_BYTES = 1024
+"""Of a row without an image, on average."""
+
 _MOST_ROWS = 2**31 - 1
 """Of a row group, as other readers have it."""
 
@@ -122,8 +125,8 @@ def open_parquet(location: str) -> Iterator[pq.ParquetFile]:
     """
     with open_file(location) as source:
         try:
-            # Without these settings it would read whole row groups at once.
-            file = pq.ParquetFile(source, buffer_size=_READ_AHEAD_BYTES, pre_buffer=False)
+            file = pq.ParquetFile(source, **BIT_BY_BIT)
+            check_names(file.schema_arrow)
         except Exception as error:  # Arrow's errors, and those of whatever is behind a URL
             raise _damaged(location, one_line(error)) from error
         yield file
@@ -139,10 +142,9 @@ def parquet_shards(
     """
     with open_parquet(location) as file:
         columns = find_columns(file.schema_arrow, location, column, label)
-        leaf = leaf_number(file.schema_arrow, columns.image)
-        groups = _row_groups(file, columns, leaf, location)
-        if groups and _names_files(file, columns, leaf):
-            _require_files(file, columns, location)
+        groups = _row_groups(file, columns.image, location)
+        if groups and not is_url(location) and _may_name_files(file, columns.image):
+            _require_files(file, columns.image, location)
     shards: list[ParquetShard] = []
     waiting: list[RowGroup] = []
     images = 0
@@ -155,46 +157,42 @@ def parquet_shards(
     return shards
 
 
-def _row_groups(
-    file: pq.ParquetFile, columns: ParquetColumns, leaf: int, location: str
-) -> list[RowGroup]:
+def _row_groups(file: pq.ParquetFile, column: Column, location: str) -> list[RowGroup]:
+    rows = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+    counts = counts_of_values(file, column) if column.in_list else rows
     groups: list[RowGroup] = []
     first = 0
-    for number in range(file.num_row_groups):
-        about = file.metadata.row_group(number)
-        in_list = columns.image.in_list
-        images = about.column(leaf).num_values if in_list else about.num_rows
-        if in_list and images > MOST_IN_LISTS:
+    for number, (its_rows, images) in enumerate(zip(rows, counts, strict=True)):
+        if column.in_list and images > MOST_IN_LISTS:
             raise InputError(
                 f"row group {number} of {location} has {images:,} images in lists, and at most "
                 f"{MOST_IN_LISTS:,} are read: write it with smaller row groups"
             )
-        if images < 0 or not 0 <= about.num_rows <= _MOST_ROWS:
-            raise _damaged(location, f"row group {number} has {about.num_rows:,} rows")
+        if images < 0 or not 0 <= its_rows <= _MOST_ROWS:
+            raise _damaged(location, f"row group {number} has {its_rows:,} rows")
         groups.append(RowGroup(number, first, images))
-        first += about.num_rows
+        first += its_rows
     return groups
 
 
-def _names_files(file: pq.ParquetFile, columns: ParquetColumns, leaf: int) -> bool:
-    """Whether the first row group has paths alone, as far as its statistics say."""
-    if columns.image.holds_text or columns.image.field_type("bytes") == pa.null():
-        return True
-    about = file.metadata.row_group(0).column(leaf)
-    known = about.is_stats_set and about.statistics.has_null_count
-    return bool(known and about.statistics.null_count == about.num_values)
+def _may_name_files(file: pq.ParquetFile, column: Column) -> bool:
+    """Whether its first rows are paths, or so small that this is soon seen."""
+    about = file.metadata.row_group(0)
+    small = about.total_byte_size <= _SMALL_BYTES * about.num_rows
+    return column.holds_text or (small and is_text(column.field_type("path")))
 
 
-def _require_files(file: pq.ParquetFile, columns: ParquetColumns, location: str) -> None:
-    """Raise InputError if files of this machine are named and none of the first is there."""
+def _require_files(file: pq.ParquetFile, column: Column, location: str) -> None:
+    """Raise InputError if the first rows name files of this machine, and none is there."""
     try:
-        batch = next(image_batches(file, 0, [columns.image], _MOST_ROWS_READ, _MOST_BYTES_READ))
+        batch = next(image_batches(file, 0, [column], _MOST_ROWS_READ, _MOST_BYTES_READ))
     except (StopIteration, pa.ArrowException, OSError):  # told when its rows are read
         return
-    cells = islice(image_cells(batch, columns.image), _MOST_ROWS_READ)
+    cells = list(islice(image_cells(batch, column), _MOST_ROWS_READ))
     paths = [cell.path for cell in cells if cell.path and not cell.has_data]
     files = [join(location, path) for path in paths]
-    if files and not any(is_url(each) or os.path.exists(each) for each in files):  # noqa: PTH110
+    there = (is_url(each) or os.path.exists(each) for each in files)  # noqa: PTH110
+    if files and not any(cell.has_data for cell in cells) and not any(there):
         raise InputError(
             f"none of the first {len(files)} files that {location} names is there: {paths[0]!r} "
             f"would be {files[0]!r}; relative paths start at its folder"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from columns.images import column_values, decoded, image_batches, image_cells
 from columns.schema import named
@@ -57,6 +58,16 @@ def test_values_behind_dictionaries_and_extensions() -> None:
         (column,) = named(batch.schema, "a")
         assert [each.data(9) for each in image_cells(batch, column)] == [b"x", None, b"y", b"x"]
         assert decoded(column_values(batch, column)).to_pylist() == [b"x", None, b"y", b"x"]
+
+
+def test_an_entry_that_a_dictionary_has_not_is_told() -> None:
+    indices = pa.array([0, 7], pa.int8())
+    array = pa.DictionaryArray.from_arrays(indices, pa.array([b"x"]), safe=False)
+    batch = pa.RecordBatch.from_arrays([array], ["a"])
+    cells = image_cells(batch, *named(batch.schema, "a"))
+    assert next(cells).data(1) == b"x"
+    with pytest.raises(pa.ArrowIndexError, match="of 1 entries has none of number 7"):
+        next(cells)
 
 
 def test_one_value_many_times_is_kept_once() -> None:

@@ -69,6 +69,13 @@ def test_a_damaged_row_group_of_lists_costs_its_images_only(tmp_path: Path) -> N
     assert list(shard.read(25)) == whole[25:]
 
 
+def test_a_name_that_is_no_unicode_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", photo=pa.array([{"inner": b"1"}]))
+    path.write_bytes(path.read_bytes().replace(b"inner", b"\xd5nner"))
+    with pytest.raises(InputError, match="a.parquet is not a readable Parquet file: "):
+        records(path)
+
+
 @pytest.mark.parametrize(
     "column",
     [

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from columns.footer import BIT_BY_BIT, check_names
 from columns.images import bytes_and_paths, column_values, decoded, image_batches, value_bytes
 from columns.schema import Column, described, image_columns, is_text, listed, named
 from training.config import DataConfig
@@ -91,7 +92,8 @@ class ParquetFile:
         self._path = path
         try:
             self._schema = pq.read_schema(path)
-        except (pa.ArrowException, OSError) as error:
+            check_names(self._schema)
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise _unreadable(path, error) from error
         self._label_column = self._find_labels(label_columns)
         self._image_column = self._find_images()
@@ -137,7 +139,7 @@ class ParquetFile:
             content, paths = bytes_and_paths(values)
             missing = range(len(values)) if content is None else np.flatnonzero(content.is_null())
             if content is not None:
-                data.append(decoded(content))  # each piece has all of its group's dictionary
+                data.append(self._decoded(content))  # each piece has all of its group's dictionary
             for row in map(int, missing) if paths is not None else ():
                 if path := value_bytes(paths, row):
                     files[first + row] = self._beside(os.fsdecode(path), first + row)
@@ -163,7 +165,7 @@ class ParquetFile:
     @cached_property
     def _label_values(self) -> pa.ChunkedArray:
         """Whole numbers or text, none of them null."""
-        values = pa.chunked_array([decoded(part) for part in self._read(self._label_column)])
+        values = pa.chunked_array([self._decoded(part) for part in self._read(self._label_column)])
         if values.null_count:
             raise DataError(
                 f"{self._named(self._label_column)} has {values.null_count} rows without a label"
@@ -176,6 +178,12 @@ class ParquetFile:
             raise DataError(
                 f"{self._named(self._label_column)} holds names that are no Unicode"
             ) from error
+
+    def _decoded(self, values: pa.Array) -> pa.Array:
+        try:
+            return decoded(values)
+        except pa.ArrowException as error:  # a dictionary that has no such entry
+            raise _unreadable(self._path, error) from error
 
     def _find_labels(self, names: Sequence[str]) -> Column:
         found = [each for name in names for each in named(self._schema, name)]
@@ -226,7 +234,7 @@ class ParquetFile:
     def _read(self, column: Column) -> list[pa.Array]:
         """The column's values, at least one; in pieces, for Arrow reads no nested ones of 2 GiB."""
         try:
-            with pq.ParquetFile(self._path, pre_buffer=False) as file:
+            with pq.ParquetFile(self._path, **BIT_BY_BIT) as file:
                 parts = [
                     column_values(batch, column)
                     for group in range(file.num_row_groups)

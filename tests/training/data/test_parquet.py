@@ -128,6 +128,15 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         folder(tmp_path).test()
 
 
+def test_a_file_with_a_name_that_is_no_unicode_is_refused(
+    tmp_path: Path, write_parquet: WriteParquet
+) -> None:
+    file = write_parquet(tmp_path / "train.parquet", [0, 1])
+    file.write_bytes(file.read_bytes().replace(b"image", b"im\xd5ge"))
+    with pytest.raises(DataError, match=r"train\.parquet is not a readable Parquet file"):
+        folder(tmp_path).train()
+
+
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" * 100])
 def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "train.parquet").write_bytes(content)
