@@ -3,6 +3,7 @@ FROM python:3.12-slim AS build
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ride.py ./
 COPY serving serving
+COPY columns columns
 COPY scoring scoring
 COPY training training
 COPY export export

@@ -113,7 +113,7 @@ class ScoringRequest:
     inputs: Annotated[
         tuple[str, ...],
         argument(
-            "Folders and globs of images, Parquet files with encoded images, WebDataset tar files, "
+            "Folders and globs of images, Parquet files of images or paths, WebDataset tar files, "
             "CSV, TSV or text lists of paths; paths, or URLs of fsspec (s3://, gs://, https://).",
             kind=list[str],
             read=tuple,
@@ -136,9 +136,9 @@ class ScoringRequest:
     column: Annotated[
         str | None,
         option(
-            "Column of the images in Parquet, of the paths in CSV and TSV, there also by its "
-            "number from 1; ending of the images in tar files. Found by itself where there is "
-            "one.",
+            "Column of the images or paths in Parquet (or a field: sample.img), of the paths in "
+            "CSV and TSV, there also by its number from 1; ending of the images in tar files. "
+            "Found by itself where there is one.",
             _INPUTS,
         ),
     ] = None

@@ -16,6 +16,8 @@ from serving.images.folders import Search
 from verify.errors import VerificationError
 from verify.escaping import escaped
 
+_PARQUET = (".parquet", ".pq")
+
 
 @dataclass(frozen=True)
 class NamedImage:
@@ -40,15 +42,15 @@ def open_images(path: Path, column: str | None = None) -> ImageSource:
     """The images of a folder and the folders in it, of a Parquet file, or one image file.
 
     Args:
-        path: a file ending in `.parquet` is Parquet, any other file an image. Of a folder, files
-            that end as images do, in the order of their paths.
+        path: a file ending in .parquet or .pq is Parquet, any other file an image. Of a folder,
+            files that end as images do, in the order of their paths.
         column: the one with the images, where a Parquet file has several.
 
     Raises:
         VerificationError: if there are no images.
         InputError: if a folder can't be listed.
     """
-    if path.suffix.lower() == ".parquet" and path.is_file():
+    if path.suffix.lower() in _PARQUET and path.is_file():
         return _parquet_rows(path, column)
     if column is not None:
         raise VerificationError(f"--column belongs to a Parquet file, which {path} is not")
@@ -93,8 +95,8 @@ class _ParquetRows:
 
     def __iter__(self) -> Iterator[NamedImage]:
         records = chain.from_iterable(shard.read() for shard in self.shards)
-        for row, record in enumerate(records):
-            yield _named(f"row {row}", record.image)
+        for record in records:
+            yield _named(f"row {record.id.rpartition('#')[2]}", record.image)
 
 
 def _parquet_rows(path: Path, column: str | None) -> _ParquetRows:

@@ -24,7 +24,7 @@ class VerificationRequest:
         Path,
         argument(
             "Folder of JPEG, PNG and WebP files, searched with all folders in it; one image file; "
-            "or a Parquet file with encoded images."
+            "or a Parquet file with encoded images or paths of them, as ride score reads it."
         ),
     ]
     repository: Annotated[
@@ -53,7 +53,9 @@ class VerificationRequest:
     ] = None
     column: Annotated[
         str | None,
-        option("Column of the Parquet file. (default: the only one with images)", _OTHER),
+        option(
+            "Column of the Parquet file, as sample.img. (default: the only one with images)", _OTHER
+        ),
     ] = None
     tolerance: Annotated[
         float, option("Most that the probability of a class may differ.", _OTHER, min=0, max=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from scoring.inputs.lists import table_shards, text_shards
@@ -22,11 +22,20 @@ class InputFormat:
         open: a file's shards, of its path or URL, `--column`, `--labels` and the rows of a shard as
             far as it can be divided so; raises InputError for what can't be read.
         in_folders: whether they are looked for in a folder; else they must be named, or by a glob.
+        hidden: how names of files and folders begin that only those who wrote them should read.
     """
 
     suffixes: tuple[str, ...]
     open: Callable[[str, str | None, str | None, int], Sequence[Shard]]
     in_folders: bool = True
+    hidden: tuple[str, ...] = ()
+
+    def is_hidden(self, names: Iterable[str]) -> bool:
+        """Whether one of these names begins so; `_year=2026` is a folder of Hive's."""
+        return any(
+            name.startswith(self.hidden) and not (name.startswith("_") and "=" in name)
+            for name in names
+        )
 
 
 TAR_SUFFIXES = (
@@ -35,7 +44,7 @@ TAR_SUFFIXES = (
 )
 
 FORMATS = (
-    InputFormat((".parquet", ".pq"), parquet_shards),
+    InputFormat((".parquet", ".pq"), parquet_shards, hidden=("_", ".")),  # as Spark and Arrow do
     InputFormat(TAR_SUFFIXES, tar_shards),
     # In a folder, these are more often something else.
     InputFormat((".csv", ".tsv"), table_shards, in_folders=False),

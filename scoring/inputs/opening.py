@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,9 +17,9 @@ from scoring.errors import InputError
 from scoring.inputs.formats import PATTERN, input_format, suffixes
 from scoring.inputs.image_files import file_shards, lists_behind, sorted_paths
 from scoring.inputs.list_layout import ReadList
-from scoring.inputs.locations import IMAGE_SUFFIXES, expand, stamp
+from scoring.inputs.locations import IMAGE_SUFFIXES, expand, is_url, stamp
 from scoring.records import Shard
-from serving.images.folders import Search
+from serving.images.folders import HIDDEN, Search
 
 FOLDER_LABELS = "folder"
 """`--labels` for image files: the name of the folder that a file lies in."""
@@ -62,7 +65,7 @@ def open_inputs(
         InputError: for an input that isn't there, can't be read or is empty.
     """
     search = Search(IMAGE_SUFFIXES + suffixes(in_folders=True), suffixes(in_folders=False))
-    found = [sorted_paths(expand(argument, search)) for argument in arguments]
+    found = [sorted_paths(_files_of(argument, search)) for argument in arguments]
     named = pa.concat_arrays(found)
     paths = pc.unique(named)
     is_container = pc.match_substring_regex(paths, PATTERN)
@@ -86,6 +89,34 @@ def open_inputs(
         lists=lists_behind(shards),
         left_out=search.counts(),
     )
+
+
+def _files_of(argument: str, search: Search) -> Iterator[str]:
+    """A file as it was named, whatever its ending; of a folder or glob, those of known kinds."""
+    for file in expand(argument, search):
+        if file != argument and _is_hidden(file, argument):
+            search.left_out[HIDDEN] += 1
+        else:
+            yield file
+
+
+def _is_hidden(file: str, argument: str) -> bool:
+    """Whether a file of a folder or glob is unfinished or about others, as its format has it.
+
+    It is not if the glob itself says that its name, or that of its folder, begins so.
+    """
+    if not re.search(PATTERN, file):
+        return False
+    kind = input_format(file)
+    asked = _names(argument)
+    above = list(takewhile(lambda name: not glob.has_magic(name), asked))
+    return not kind.is_hidden(asked[len(above) :]) and kind.is_hidden(_names(file)[len(above) :])
+
+
+def _names(location: str) -> list[str]:
+    """Of the folders above a file and of the file itself."""
+    path = location.partition("://")[2] if is_url(location) else location
+    return [name for name in path.split("/") if name not in {"", ".", ".."}]
 
 
 def _image_shards(

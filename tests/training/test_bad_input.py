@@ -276,7 +276,9 @@ def test_a_parquet_file_of_something_else_is_refused(training: Training) -> None
     path = training.data / "train.parquet"
     pq.write_table(pa.table({"text": ["a"], "label": [0]}), path)
     done = training.start(Dataset.PARQUET)
-    assert_refused(done, f"{path} has no column 'img' or 'image'; it has: text, label")
+    assert_refused(
+        done, f"{path} has no column of encoded images", "it has 'text' (string), 'label' (int64)"
+    )
 
 
 def test_code_in_a_checkpoint_is_refused_and_not_run(folders: Training, tmp_path: Path) -> None:

@@ -35,12 +35,14 @@ def listed_names(directory: Path) -> tuple[str, ...] | None:
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
     """Names as people sort them: 1, 2, 10, where computers put 10 before 2."""
+    return tuple(sorted(names, key=lambda name: (_words_and_numbers(name), name)))
 
-    def key(name: str) -> tuple[list[tuple[int, str]], str]:
-        parts = re.split("([0-9]+)", name)
-        return [(int(part or 0), "") if i % 2 else (-1, part) for i, part in enumerate(parts)], name
 
-    return tuple(sorted(names, key=key))
+def _words_and_numbers(name: str) -> list[tuple[int, str]]:
+    # Digits compare by how many they are, then as text: numbers of any length.
+    parts = re.split("([0-9]+)", name)
+    bare = (part.lstrip("0") if i % 2 else part for i, part in enumerate(parts))
+    return [(len(part) if i % 2 else 0, part) for i, part in enumerate(bare)]
 
 
 def require_order(found: Sequence[str], known: Sequence[str], where: str, advice: str) -> None:

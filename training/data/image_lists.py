@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,11 +16,10 @@ from training.choices import Dataset
 from training.config import DataConfig
 from training.data.class_names import count_classes, listed_names, numbered
 from training.data.images import EncodedSet
-from training.data.sources import Files
+from training.data.sources import Files, path_below
 from training.errors import DataError
 
 _LABEL = re.compile(r"[0-9]{1,9}")
-_MAX_PATH = 4096
 
 
 @dataclass(frozen=True)
@@ -140,12 +139,7 @@ def _parse(line: str, where: str) -> tuple[str, int]:
         path = path[1:-1]
     if not path or not _LABEL.fullmatch(label) or "\0" in path:
         raise DataError(f"{where}: not a path, a space and a label: {line.strip()[:100]!r}")
-    if len(path) > _MAX_PATH:
-        raise DataError(f"{where}: a path of {len(path)} characters; at most {_MAX_PATH} are read")
-    parts = PurePosixPath(path)
-    if parts.is_absolute() or ".." in parts.parts:
-        raise DataError(f"{where}: the path must stay below the data folder: {path[:100]!r}")
-    return path, int(label)
+    return path_below(path, where), int(label)
 
 
 def _folder_names(listing: _ImageList, num_classes: int) -> tuple[str, ...] | None:
