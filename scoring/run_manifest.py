@@ -13,6 +13,7 @@ from scoring import journal
 from scoring.budget import solve_budget
 from scoring.errors import OutputError
 from scoring.inputs.opening import Inputs
+from scoring.layout import LAYOUT, RUN_FILE, parts_folder
 from scoring.request import ScoringRequest
 from scoring.writer import SCHEMA_VERSION
 from serving.engine.graphs import Engine
@@ -74,7 +75,7 @@ def begin_or_resume(
             max_experts=int(rule["max_experts"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise OutputError(f"{request.output / journal.RUN_FILE} holds no run") from error
+        raise OutputError(f"{request.output / RUN_FILE} holds no run") from error
     return ScoringRun(kept, part_rows, about)
 
 
@@ -102,6 +103,7 @@ def _asked(
     request.routing.rule(engine)  # raises before anything is written
     return {
         "schema_version": SCHEMA_VERSION,
+        "layout": LAYOUT,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "ride_version": version("ride-server"),
         "model": model_identity(engine),
@@ -144,6 +146,12 @@ def _require_same(
     folder: Path, found: Mapping[str, Any], asked: Mapping[str, Any], *, resume: bool
 ) -> None:
     """Raise OutputError unless the folder's run would give the very rows that are asked for."""
+    if parts_folder(folder, found) == folder:
+        raise OutputError(
+            f"{folder} holds a run that an earlier version of ride began, which can't go on: "
+            "ride compare reads it if it is finished; name another folder, or write over it by "
+            "--overwrite"
+        )
     what = {
         "schema_version": "another version of ride",
         "model": "another model",

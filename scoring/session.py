@@ -12,6 +12,7 @@ from scoring import journal
 from scoring.errors import InputError, ScoringStopped
 from scoring.inputs.opening import Inputs, open_inputs
 from scoring.journal import DonePart, Journal
+from scoring.layout import PARTS_FOLDER
 from scoring.pipeline import ScoringProgress
 from scoring.progress import scoring_progress
 from scoring.reader import ShardTask
@@ -70,7 +71,7 @@ class _Scoring:
         self._inputs = inputs
         self._run = run
         self._console = console
-        self._done = journal.done_parts(request.output)
+        self._done = journal.done_parts(request.output, request.output / PARTS_FOLDER)
 
     def finish(self, stop: Callable[[], bool]) -> dict[str, Any]:
         """Score what is left, unless it is to stop, and write the summary."""

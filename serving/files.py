@@ -11,9 +11,13 @@ from typing import IO
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file beside `path`; at a clean end it takes the place of `path` in one step."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def replacing(path: Path, temporary_in: Path | None = None) -> Iterator[IO[bytes]]:
+    """Write a file beside `path`; at a clean end it takes the place of `path` in one step.
+
+    Until then it is in the folder `temporary_in` of the same file system, if there is one.
+    """
+    folder = temporary_in or path.parent
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             yield file

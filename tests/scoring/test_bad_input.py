@@ -153,7 +153,7 @@ def test_a_full_disk_leaves_whole_parts(
     score: Score, tmp_path: Path, picture_parquet: Path
 ) -> None:
     expected = score(picture_parquet, output=tmp_path / "undisturbed", part_rows=20)
-    largest = max(part.stat().st_size for part in (tmp_path / "undisturbed").glob("part-*"))
+    largest = max(part.stat().st_size for part in (tmp_path / "undisturbed").glob("parts/part-*"))
     with full_disk(largest - 1), pytest.raises(OutputError, match="File too large; what is there"):
         score(picture_parquet, part_rows=20)
     assert not list((tmp_path / "out").glob(".part*"))

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from scoring import journal
 from scoring.errors import OutputError
+from scoring.layout import JOURNAL_FILE, SUMMARY_FILE
 from scoring.request import KeptFields, ScoringRequest
 from scoring.session import score_session
 from tests.checkout import ROOT
@@ -44,7 +45,7 @@ def ended(process: ForkServerProcess) -> int | None:
 
 
 def journal_bytes(output: Path) -> int:
-    path = output / journal.JOURNAL_FILE
+    path = output / JOURNAL_FILE
     return path.stat().st_size if path.exists() else 0
 
 
@@ -72,12 +73,12 @@ def test_killed_at_ten_random_moments_nothing_is_lost_or_twice(
             time.sleep(generator.uniform(0, 0.05))
         process.kill()
         assert ended(process) == -signal.SIGKILL
-        for part in output.glob("part-*.parquet"):
+        for part in output.glob("parts/part-*.parquet"):
             assert pq.read_metadata(part).num_rows == 5
-    assert not (output / journal.SUMMARY_FILE).exists()
+    assert not (output / SUMMARY_FILE).exists()
     assert ended(start(output, images)) == 0
     assert rows_of(output).equals(expected)
-    assert json.loads((output / journal.SUMMARY_FILE).read_bytes())["images"] == 500
+    assert json.loads((output / SUMMARY_FILE).read_bytes())["images"] == 500
     assert not list(output.glob(".part*"))
 
 
@@ -95,7 +96,7 @@ def test_a_signal_stops_a_run_that_can_go_on(tmp_path: Path, number: signal.Sign
     os.kill(process.pid, number)
     assert ended(process) == 130
     assert not list((tmp_path / "out").glob(".part*"))
-    done = journal.done_parts(tmp_path / "out")
+    done = journal.done_parts(tmp_path / "out", tmp_path / "out" / "parts")
     assert len(rows_of(tmp_path / "out")) == sum(part.counts.images for part in done.values())
     assert 0 < len(done) < 200
 
@@ -105,7 +106,7 @@ def test_a_torn_journal_and_damaged_parts_are_made_good(
 ) -> None:
     expected, output = score(picture_parquet, part_rows=10), tmp_path / "out"
     lines = (output / "_journal.jsonl").read_bytes().splitlines(keepends=True)
-    first, *_, last = sorted(output.glob("part-*.parquet"))
+    first, *_, last = sorted(output.glob("parts/part-*.parquet"))
     for damage in (
         lambda: (output / "_journal.jsonl").write_bytes(b"".join(lines)[:-30]),
         lambda: (output / "_journal.jsonl").write_bytes(b"\0\xff{]\n" + b"".join(lines[1:])),
@@ -127,13 +128,12 @@ def test_a_finished_run_is_not_repeated(
 ) -> None:
     for _ in range(2):
         run_score(picture_parquet, "--output", tmp_path / "out")
-    parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "parts").iterdir()}
     again = run_score(picture_parquet, "--output", tmp_path / "out", "--json", "-")
     assert "is finished already: 48 images" in again.stderr  # type: ignore[attr-defined]
     assert json.loads(again.stdout)["images"] == 48  # type: ignore[attr-defined]
-    (tmp_path / "out" / ".lock").touch()
-    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")}
-    assert after.items() <= parts.items()
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "parts").iterdir()}
+    assert after == parts != {}
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_a_run_file_that_was_altered(tmp_path: Path, score: Score, picture_parqu
 
 def test_inputs_that_were_written_anew(tmp_path: Path, score: Score, picture_parquet: Path) -> None:
     expected = score(picture_parquet, part_rows=10)
-    sorted((tmp_path / "out").glob("part-*"))[1].unlink()
+    sorted((tmp_path / "out").glob("parts/part-*"))[1].unlink()
     picture_parquet.write_bytes(picture_parquet.read_bytes())
     with pytest.raises(OutputError, match="were written anew .* --resume goes on"):
         score(picture_parquet, part_rows=10)

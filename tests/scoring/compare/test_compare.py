@@ -151,9 +151,12 @@ def test_a_gate_closes_when_too_many_labels_changed(
     [
         (lambda out: (out / "_run.json").unlink(), "holds no _run.json"),
         (lambda out: (out / "_summary.json").unlink(), "is not finished: 48 images are there"),
-        (lambda out: next(out.glob("part-*")).unlink(), "is not finished: 0 images are there"),
+        (
+            lambda out: next(out.glob("parts/part-*")).unlink(),
+            "is not finished: 0 images are there",
+        ),
         (lambda out: alter(out, schema_version=7), "in other columns"),
-        (lambda out: spoil(next(out.glob("part-*"))), "is no readable part"),
+        (lambda out: spoil(next(out.glob("parts/part-*"))), "is no readable part"),
     ],
 )
 def test_what_is_no_finished_run_is_refused(
