@@ -18,8 +18,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from scoring.errors import OutputError
+from scoring.errors import InputError, OutputError
+from scoring.inputs.identity import InputFiles
 from scoring.layout import (
+    INPUTS_FILE,
     JOURNAL_FILE,
     LOCK_FILE,
     PARTS_FOLDER,
@@ -101,6 +103,27 @@ def read_run(folder: Path) -> dict[str, Any] | None:
 def write_run(folder: Path, run: Mapping[str, Any]) -> None:
     """Say what run this is, before anything else is written."""
     _write_json(folder / RUN_FILE, run)
+
+
+def write_inputs(folder: Path, files: InputFiles) -> None:
+    """Keep by what the inputs are known again, before there is a run."""
+    path = folder / INPUTS_FILE
+    try:
+        files.write(path)
+    except OSError as error:
+        raise OutputError(f"{path} can't be written: {error.strerror}") from error
+
+
+def read_inputs(folder: Path) -> InputFiles:
+    """By what the inputs of the run in the folder are known again.
+
+    Raises:
+        OutputError: if that can't be read.
+    """
+    try:
+        return InputFiles.read(folder / INPUTS_FILE)
+    except InputError as error:
+        raise OutputError(f"{error}; --overwrite begins again") from error
 
 
 def write_summary(folder: Path, found: Mapping[str, Any]) -> None:

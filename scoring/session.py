@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, chdir, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 
 from scoring import journal
-from scoring.errors import InputError, ScoringStopped
+from scoring.errors import InputError, OutputError, ScoringStopped
 from scoring.inputs.opening import Inputs, open_inputs
 from scoring.journal import DonePart, Journal
 from scoring.layout import PARTS_FOLDER
@@ -40,6 +42,8 @@ def score_session(request: ScoringRequest, console: Console) -> dict[str, Any]:
     inputs = open_inputs(request.inputs, request.column, request.labels, part_rows)
     if inputs.repeated:
         _say(console, f"{inputs.repeated:,} files are named more than once, and scored once")
+    if inputs.scored_parts:
+        _say(console, f"left out: {inputs.scored_parts:,} files that ride score wrote itself")
     with journal.locked(request.output), InterruptFlag() as interrupt:
         journal.remove_leftovers(request.output)
 
@@ -47,7 +51,46 @@ def score_session(request: ScoringRequest, console: Console) -> dict[str, Any]:
             return interrupt.requested
 
         run = begin_or_resume(request, engine, inputs, part_rows, stop)
-        return _Scoring(request, engine, inputs, run, console).finish(stop)
+        with _as_it_began(request, inputs, run) as (worded, named):
+            return _Scoring(worded, engine, named, run, console).finish(stop)
+
+
+@contextmanager
+def _as_it_began(
+    request: ScoringRequest, inputs: Inputs, run: ScoringRun
+) -> Iterator[tuple[ScoringRequest, Inputs]]:
+    """The request and inputs in the words that the run began with, so that all its ids are alike.
+
+    Where these are others than now, the command works in the folder where they were typed.
+
+    Raises:
+        OutputError: if they don't give the inputs any more.
+    """
+    words = run.wording
+    if words.listing == inputs.listing:
+        yield request, inputs
+        return
+    worded = replace(
+        request,
+        inputs=words.arguments,
+        output=request.output.absolute(),
+        repository=request.repository.absolute(),
+    )
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(chdir(words.folder))
+            named = open_inputs(words.arguments, request.column, request.labels, run.part_rows)
+        except (OSError, InputError) as error:
+            raise OutputError(
+                f"{request.output} holds a run that was begun in {words.folder}, where its inputs "
+                f"{' '.join(words.arguments)} are not found any more: {error}"
+            ) from error
+        if named.listing != words.listing:
+            raise OutputError(
+                f"the inputs of the run in {request.output} hold other numbers of images than when "
+                "it began: name another folder, or write over it by --overwrite"
+            )
+        yield worded, named
 
 
 def _part_rows(request: ScoringRequest, engine: Engine) -> int:
