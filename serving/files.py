@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+
+def require_writable(path: Path) -> None:
+    """Find out whether `replacing` can write a file: before long work, whose result it is for.
+
+    Raises:
+        OSError: if it can't.
+    """
+    if path.exists() and not path.is_file():  # such as a folder, or a device that would be replaced
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager

@@ -173,6 +173,23 @@ def test_an_output_that_cannot_be_written(
         score(picture_parquet, output=tmp_path / "damaged")
 
 
+@pytest.mark.parametrize("name", ["gone/summary.json", "folder", "/dev/null", "/proc/a.json"])
+def test_a_place_for_json_that_cannot_be_written_is_named_before_the_work(
+    call_ride: Ride, tmp_path: Path, picture_parquet: Path, name: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    json_file, output = tmp_path / name, tmp_path / "out"
+    for command in (
+        ("score", picture_parquet, "--output", output, "--json"),
+        ("compare", tmp_path / "neither", tmp_path / "nor", "--json"),
+        ("evaluate", tmp_path / "none", "--data", tmp_path, "--predictions"),
+    ):
+        failed = call_ride(*command, json_file)
+        assert failed.returncode == 1
+        assert failed.stderr.startswith(f"ride: {json_file}: ")
+        assert not output.exists()
+
+
 @contextmanager
 def as_nobody() -> Iterator[None]:
     """Without the rights of root, who may read and write everything."""
