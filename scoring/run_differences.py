@@ -52,9 +52,10 @@ def _other_settings(
 ) -> Iterator[tuple[str, str]]:
     """Each flag with another value, and how it differs."""
     for kind in ("routing", "settings"):
-        there = found.get(kind)
-        for name, value in asked[kind].items():
-            its = there.get(name) if isinstance(there, dict) else "unknown"
+        there, here = found.get(kind), asked[kind]
+        there = there if isinstance(there, dict) else dict.fromkeys(here, "unknown")
+        for name in {**here, **there}:
+            its, value = there.get(name), here.get(name)
             if its != value:
                 yield f"--{name.replace('_', '-')}", f"was {_typed(its)}, now {_typed(value)}"
 
@@ -62,6 +63,8 @@ def _other_settings(
 def _typed(value: Any) -> str:
     if isinstance(value, bool):
         return "given" if value else "not given"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return "not given" if value is None else str(value)
 
 

@@ -39,7 +39,7 @@ def score_session(request: ScoringRequest, console: Console) -> dict[str, Any]:
     engine = load_engine(request.repository, provider=request.provider)
     check_top_k(engine.manifest, request.kept.top_k)
     part_rows = _part_rows(request, engine)
-    inputs = open_inputs(request.inputs, request.column, request.labels, part_rows)
+    inputs = _opened(request, part_rows)
     if inputs.repeated:
         _say(console, f"{inputs.repeated:,} files are named more than once, and scored once")
     if inputs.scored_parts:
@@ -53,6 +53,10 @@ def score_session(request: ScoringRequest, console: Console) -> dict[str, Any]:
         run = begin_or_resume(request, engine, inputs, part_rows, stop)
         with _as_it_began(request, inputs, run) as (worded, named):
             return _Scoring(worded, engine, named, run, console).finish(stop)
+
+
+def _opened(request: ScoringRequest, part_rows: int) -> Inputs:
+    return open_inputs(request.inputs, request.column, request.labels, part_rows)
 
 
 @contextmanager
@@ -79,7 +83,7 @@ def _as_it_began(
     with ExitStack() as stack:
         try:
             stack.enter_context(chdir(words.folder))
-            named = open_inputs(words.arguments, request.column, request.labels, run.part_rows)
+            named = _opened(worded, run.part_rows)
         except (OSError, InputError) as error:
             raise OutputError(
                 f"{request.output} holds a run that was begun in {words.folder}, where its inputs "

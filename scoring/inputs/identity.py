@@ -75,7 +75,7 @@ class InputFiles:
             for files, what in ((new, "new"), (gone, "gone"))
             if len(files)
         ]
-        return " and ".join(found) or "the same in another order"
+        return ", and ".join(found) or "the same in another order"
 
     def rewritten_in(self, now: InputFiles) -> str | None:
         """Which files, all of them the same, have other sizes or dates; None where none has."""
@@ -86,7 +86,7 @@ class InputFiles:
         first = int(differ[0])
         sizes = [each.stamps[first].as_py().partition(" ")[0] for each in (self, now)]
         how = "of the same size" if sizes[0] == sizes[1] else f"{sizes[0]} bytes, now {sizes[1]}"
-        more = f" and {len(differ) - 1:,} others" if len(differ) > 1 else ""
+        more = f" and {len(differ) - 1:,} more" if len(differ) > 1 else ""
         return f"{_name(now.places[first])} ({how}){more}"
 
 

@@ -151,7 +151,7 @@ def test_images_of_the_same_names_that_were_replaced(
     for i in (3, 7):
         (picture_folder / f"{i:02}.png").write_bytes(pictures[i])
         os.utime(picture_folder / f"{i:02}.png", ns=(0, 1))
-    problem = rf"written anew .*: {picture_folder}/03.png \(of the same size\) and 1 others"
+    problem = rf"written anew .*: {picture_folder}/03.png \(of the same size\) and 1 more"
     with pytest.raises(OutputError, match=problem):
         score(picture_folder)
     assert score(picture_folder, resume=True).equals(expected)
@@ -176,7 +176,8 @@ def test_containers_that_were_written_anew(
 def test_files_that_came_and_went(score: Score, tmp_path: Path, picture_folder: Path) -> None:
     score(picture_folder)
     (picture_folder / "00.png").rename(picture_folder / "99.png")
-    moved = rf"1 new, such as {picture_folder}/99.png and 1 gone, such as {picture_folder}/00.png"
+    new, gone = (f"such as {picture_folder}/{name}.png" for name in (99, "00"))
+    moved = rf"1 new, {new}, and 1 gone, {gone}"
     with pytest.raises(OutputError, match=rf"other inputs \({moved}\): name another folder"):
         score(picture_folder)
 
@@ -210,6 +211,18 @@ def test_the_setting_that_differs_is_named(
     table = score(picture_folder, overwrite=True)
     assert table["id"].to_pylist()[0] == f"{picture_folder}/00.png"
     assert len(table) == 48
+
+
+def test_a_setting_that_only_the_run_has_is_named(
+    score: Score, tmp_path: Path, picture_parquet: Path
+) -> None:
+    score(picture_parquet)
+    path = tmp_path / "out" / "_run.json"
+    run = json.loads(path.read_bytes())
+    run["settings"]["some_kinds"] = ["png", "gif"]
+    path.write_text(json.dumps(run))
+    with pytest.raises(OutputError, match=r"\(--some-kinds was png, gif, now not given\)"):
+        score(picture_parquet)
 
 
 def test_another_model_is_named(
