@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tempfile
@@ -11,10 +12,28 @@ from pathlib import Path
 from typing import IO
 
 
+def require_writable(path: Path) -> None:
+    """Find out whether `replacing` can write a file: before long work, whose result it is for.
+
+    Raises:
+        OSError: if it can't.
+    """
+    if path.exists() and not path.is_file():  # such as a folder, or a device that would be replaced
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file beside `path`; at a clean end it takes the place of `path` in one step."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def replacing(path: Path, temporary_in: Path | None = None) -> Iterator[IO[bytes]]:
+    """Write a file beside `path`; at a clean end it takes the place of `path` in one step.
+
+    Until then it is in the folder `temporary_in` of the same file system, if there is one.
+    """
+    folder = temporary_in or path.parent
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             yield file

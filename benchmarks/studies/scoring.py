@@ -228,7 +228,7 @@ def _memory_lines(images: Path, repeat: int) -> Iterator[str]:
             took = time.monotonic() - started
         if process.returncode:
             raise BenchmarkError(f"ride score ended with status {process.returncode}")
-        parts = len(list(output.glob("part-*.parquet")))
+        parts = len(list(output.glob("parts/part-*.parquet")))
         shutil.rmtree(output)
     yield f"{repeat} times {images.name}: {took:.0f} s, {parts} parts"
     # What starts is not yet what runs.

@@ -52,11 +52,14 @@ def _images(found: Mapping[str, Any]) -> Iterable[Sequence[str]]:
     images, labels, errors = found["images"], found["labels"], found["errors"]
     common = images["common"]
     yield ("in both", f"{common:,}", "")
-    for side in ("a", "b"):
+    yield ("label changed", f"{labels['changed']:,}", f"{labels['changed_share']:.2%}")
+    for side, other in (("a", "B"), ("b", "A")):
         if count := images[f"only_in_{side}"]:
             example = images[f"examples_only_in_{side}"][0]
-            yield (f"only in {side.upper()}, such as {example}", f"{count:,}", "")
-    yield ("label changed", f"{labels['changed']:,}", f"{labels['changed_share']:.2%}")
+            yield (f"missing in {other}, such as {example}", f"{count:,}", "")
+    if images["only_in_a"] or images["only_in_b"]:
+        share = images["changed_or_missing_share"]
+        yield ("label changed or missing", f"{images['changed_or_missing']:,}", f"{share:.2%}")
     for what, kinds in (("new", errors["appeared"]), ("gone", errors["went_away"])):
         for kind, count in kinds.items():
             yield (f"error {what}: {kind}", f"{count:,}", f"{count / common:.2%}")

@@ -35,6 +35,15 @@ def _is_web(location: str) -> bool:
     return location.startswith(("http://", "https://"))
 
 
+def local_path(location: str) -> str | None:
+    """The path of a file on this machine, also of a file:// URL; None for any other."""
+    if not is_url(location):
+        return location
+    if location.startswith(("file://", "local://")):
+        return _file_system(location)[1]
+    return None
+
+
 def join(folder_of: str, location: str) -> str:
     """A location that a file names: relative to the folder of that file, if it is relative."""
     if is_url(location) or (not is_url(folder_of) and Path(location).is_absolute()):

@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 
 from scoring.errors import InputError
 from scoring.inputs.formats import PATTERN, input_format, suffixes
+from scoring.inputs.identity import InputFiles, distinct_files, stamps_of, without_scored_parts
 from scoring.inputs.image_files import file_shards, lists_behind, sorted_paths
 from scoring.inputs.list_layout import ReadList
-from scoring.inputs.locations import IMAGE_SUFFIXES, expand, is_url, stamp
+from scoring.inputs.locations import IMAGE_SUFFIXES, expand, is_url
 from scoring.records import Shard
 from serving.images.folders import HIDDEN, Search
 
@@ -35,8 +36,9 @@ class Inputs:
         shards: in the order of the output.
         images: how many there are, if that is known before they are read.
         listing: SHA-256 of what they are called and how they are divided into shards.
-        stamps: SHA-256 of the sizes and dates of lists, Parquet and tar files.
+        files: where they are, and what they are like.
         repeated: files that were named more than once, and are scored once.
+        scored_parts: what `ride score` wrote into the folders and globs, which is left out.
         lists: the lists of files among them, and how they were read.
         left_out: files and folders that the arguments' folders and globs hold besides, by kind.
     """
@@ -44,8 +46,9 @@ class Inputs:
     shards: Sequence[Shard]
     images: int | None
     listing: str
-    stamps: str
+    files: InputFiles
     repeated: int
+    scored_parts: int
     lists: Sequence[ReadList]
     left_out: Mapping[str, int]
 
@@ -67,7 +70,8 @@ def open_inputs(
     search = Search(IMAGE_SUFFIXES + suffixes(in_folders=True), suffixes(in_folders=False))
     found = [sorted_paths(_files_of(argument, search)) for argument in arguments]
     named = pa.concat_arrays(found)
-    paths = pc.unique(named)
+    wanted = without_scored_parts(named, arguments)
+    paths, places = distinct_files(wanted)
     is_container = pc.match_substring_regex(paths, PATTERN)
     images = paths.filter(pc.invert(is_container))
     containers = [os.fsdecode(path) for path in paths.filter(is_container).to_pylist()]
@@ -84,8 +88,9 @@ def open_inputs(
         shards=shards,
         images=None if None in counts else sum(count or 0 for count in counts),
         listing=_digest([*_bytes_of(paths), repr(counts).encode()]),
-        stamps=_digest([stamp(location).encode() for location in containers]),
-        repeated=len(named) - len(paths),
+        files=InputFiles(places, stamps_of(paths, is_container)),
+        repeated=len(wanted) - len(paths),
+        scored_parts=len(named) - len(wanted),
         lists=lists_behind(shards),
         left_out=search.counts(),
     )

@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_whole_parts(
     score: Score, tmp_path: Path, picture_parquet: Path
 ) -> None:
     expected = score(picture_parquet, output=tmp_path / "undisturbed", part_rows=20)
-    largest = max(part.stat().st_size for part in (tmp_path / "undisturbed").glob("part-*"))
+    largest = max(part.stat().st_size for part in (tmp_path / "undisturbed").glob("parts/part-*"))
     with full_disk(largest - 1), pytest.raises(OutputError, match="File too large; what is there"):
         score(picture_parquet, part_rows=20)
     assert not list((tmp_path / "out").glob(".part*"))
@@ -170,6 +170,23 @@ def test_an_output_that_cannot_be_written(
     (tmp_path / "damaged" / "_run.json").write_text("{")
     with pytest.raises(OutputError, match=r"_run.json can't be read"):
         score(picture_parquet, output=tmp_path / "damaged")
+
+
+@pytest.mark.parametrize("name", ["gone/summary.json", "folder", "/dev/null", "/proc/a.json"])
+def test_a_place_for_json_that_cannot_be_written_is_named_before_the_work(
+    call_ride: Ride, tmp_path: Path, picture_parquet: Path, name: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    json_file, output = tmp_path / name, tmp_path / "out"
+    for command in (
+        ("score", picture_parquet, "--output", output, "--json"),
+        ("compare", tmp_path / "neither", tmp_path / "nor", "--json"),
+        ("evaluate", tmp_path / "none", "--data", tmp_path, "--predictions"),
+    ):
+        failed = call_ride(*command, json_file)
+        assert failed.returncode == 1
+        assert failed.stderr.startswith(f"ride: {json_file}: ")
+        assert not output.exists()
 
 
 @contextmanager
