@@ -28,7 +28,8 @@ EXTENSIONS = (
     "schedule_policy",
     "statistics",
 )
-PLATFORM = "ride_onnxruntime"
+PLATFORM = "onnx_onnxv1"
+"""By the protocol's names: graphs in ONNX, run by ONNX Runtime."""
 
 _OUTPUTS = ("probabilities", "experts_used", "router_scores")
 _CLASSIFIED = "probabilities"

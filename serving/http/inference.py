@@ -11,8 +11,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from serving.dataplane.dataplane import DataPlane
-from serving.dataplane.inference import InferRequest
-from serving.http.compression import accepted_coding, compress, decompress
+from serving.http.compression import accepted_coding, compress
 from serving.http.fast_lane import Endpoint
 from serving.http.hang_up import cancelled_by_hang_up
 from serving.http.protocol_json import HEADER_LENGTH, InferBody, infer_body, parse_infer_request
@@ -64,16 +63,11 @@ class InferRoute:
         name, version = request.path_params["model"], request.path_params.get("version")
         with self._plane.admit(name, version) as admitted:
             body = await request.body()
-            coding = request.headers.get("content-encoding")
-
-            def parse() -> InferRequest:
-                plain = decompress(body, coding, self._plane.settings.max_body_bytes)
-                return parse_infer_request(
-                    plain, admitted.model.input, request.headers.get(HEADER_LENGTH)
-                )
-
-            quick = coding is None and len(body) <= _QUICK_BODY_BYTES
-            parsed = parse() if quick else await run_in_threadpool(parse)
+            given = body, admitted.model.input, request.headers.get(HEADER_LENGTH)
+            if len(body) <= _QUICK_BODY_BYTES:
+                parsed = parse_infer_request(*given)
+            else:
+                parsed = await run_in_threadpool(parse_infer_request, *given)
             async with cancelled_by_hang_up(request):
                 answer = infer_body(await admitted.infer(parsed))
         return _infer_response(answer, request.headers.get("accept-encoding"))
