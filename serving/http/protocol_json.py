@@ -195,14 +195,35 @@ def _input(inputs: object, spec: TensorSpec, raw: memoryview) -> Array | StoredI
 
 
 def _json_data(tensor: Mapping[str, Any], spec: TensorSpec, shape: tuple[int, ...]) -> Array:
-    if spec.datatype is Datatype.BYTES:
-        raise InvalidRequest(
-            f"the input {spec.name!r} must come as binary data, because JSON can't hold it "
-            f"(see the header {HEADER_LENGTH})"
-        )
     if tensor.get("data") is None:
         raise InvalidRequest(f"the input {spec.name!r} has neither data nor binary_data_size")
+    if spec.datatype is Datatype.BYTES:
+        return _texts(tensor["data"], shape)
     return _pixels(tensor["data"], shape)
+
+
+def _texts(data: object, shape: tuple[int, ...]) -> Array:
+    """BYTES as JSON holds them; what image files become of base64 is seen when they are decoded."""
+    if not isinstance(data, list):
+        raise InvalidRequest("data must be a list")
+    elements = np.array(data, dtype=object).ravel()
+    if elements.size != np.prod(shape, dtype=object):
+        raise InvalidRequest(
+            f"data holds {elements.size} elements, and shape {list(shape)} "
+            f"has {np.prod(shape, dtype=object)}"
+        )
+    array = np.empty(elements.size, dtype=object)
+    array[:] = [_text(element).encode() for element in elements]
+    return array.reshape(shape)
+
+
+def _text(element: object) -> str:
+    """A text, or what TensorFlow Serving's clients write for one of base64: {"b64": ".."}."""
+    if isinstance(element, dict) and list(element) == ["b64"]:
+        element = element["b64"]
+    if not isinstance(element, str):
+        raise InvalidRequest('data must hold texts of base64, or objects {"b64": ".."}')
+    return element
 
 
 def _pixels(data: object, shape: tuple[int, ...]) -> Array:

@@ -21,20 +21,6 @@ PROXY_FLAGS = (
 
 
 @pytest.fixture(scope="session")
-def front(
-    engine: Engine, repository: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningServer]:
-    """A server in front of a Triton that always answers well."""
-    log = tmp_path_factory.mktemp("front") / "log.txt"
-    manifest = engine.manifest
-    with (
-        scripted_triton(manifest.num_classes, manifest.num_experts) as triton,
-        running_server(repository, log, (f"--triton={triton.address}",)) as running,
-    ):
-        yield running
-
-
-@pytest.fixture(scope="session")
 def front_behind_proxy(
     engine: Engine, repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningServer]:
