@@ -18,6 +18,7 @@ from serving.http.classify import ClassifyRoute
 from serving.http.framework import bounded, framework
 from serving.http.inference import InferRoute
 from serving.http.protocol_bodies import (
+    AnyModel,
     ModelConfigBody,
     ModelMetadataBody,
     ModelReadyBody,
@@ -55,19 +56,19 @@ def _protocol_router(plane: DataPlane) -> APIRouter:
 
     @router.get("/models/{model}")
     @router.get("/models/{model}/versions/{version}")
-    async def model_description(model: str, version: str | None = None) -> ModelMetadataBody:
+    async def model_description(model: AnyModel, version: str | None = None) -> ModelMetadataBody:
         """Inputs and outputs of a model."""
         return ModelMetadataBody.of(plane.find(model, version))
 
     @router.get("/models/{model}/config")
     @router.get("/models/{model}/versions/{version}/config")
-    async def model_configuration(model: str, version: str | None = None) -> ModelConfigBody:
+    async def model_configuration(model: AnyModel, version: str | None = None) -> ModelConfigBody:
         """A model's configuration, as Triton describes its models."""
         return ModelConfigBody.of(plane.find(model, version))
 
     @router.get("/models/{model}/ready")
     @router.get("/models/{model}/versions/{version}/ready")
-    async def model_ready(model: str, version: str | None = None) -> ModelReadyBody:
+    async def model_ready(model: AnyModel, version: str | None = None) -> ModelReadyBody:
         """200 if the model is served."""
         return ModelReadyBody(plane.find(model, version).name, ready=True)
 

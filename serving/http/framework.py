@@ -87,7 +87,10 @@ def _health_router(plane: ImagePlane) -> APIRouter:
 def _metrics_router(plane: ImagePlane) -> APIRouter:
     router = APIRouter(tags=["operators"])
 
-    @router.get("/metrics")
+    text = {"schema": {"type": "string"}}
+    types = {"text/plain": text, "application/openmetrics-text": text}
+
+    @router.get("/metrics", response_class=Response, responses={200: {"content": types}})
     async def metrics(request: Request) -> Response:
         """Metrics for Prometheus: OpenMetrics where the client accepts it, else the older text."""
         found = plane.registry.exposition(request.headers.get("accept", ""))

@@ -11,9 +11,11 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from serving.dataplane.dataplane import DataPlane
+from serving.dataplane.inference import OUTPUTS
 from serving.http.compression import accepted_coding, compress
 from serving.http.fast_lane import Endpoint
 from serving.http.hang_up import cancelled_by_hang_up
+from serving.http.protocol_bodies import CLIENT_MODELS, InferResponseBody
 from serving.http.protocol_json import HEADER_LENGTH, InferBody, infer_body, parse_infer_request
 
 _PATHS = {
@@ -39,7 +41,9 @@ class InferRoute:
                 self.infer,
                 methods=["POST"],
                 tags=["Open Inference Protocol"],
-                openapi_extra={"parameters": _in_path(*names), **_REQUEST},
+                response_model=InferResponseBody,
+                responses=_RESPONSES,
+                openapi_extra={"parameters": [*_in_path(*names), _LENGTH], **_REQUEST},
             )
         return router
 
@@ -87,12 +91,32 @@ def _infer_response(body: InferBody, accept_encoding: str | None) -> Response:
 
 
 def _in_path(*names: str) -> list[dict[str, Any]]:
+    schemas: dict[str, dict[str, Any]] = {"model": {"enum": list(CLIENT_MODELS)}}
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", **schemas.get(name, {})},
+        }
         for name in names
     ]
 
 
+_LENGTH: dict[str, Any] = {
+    "name": HEADER_LENGTH,
+    "in": "header",
+    "description": "Bytes of JSON that raw data follow; 0 for raw data alone.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+_RAW = {"schema": {"type": "string", "format": "binary"}}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"application/octet-stream": _RAW},
+        "headers": {HEADER_LENGTH: {"schema": {"type": "string", "pattern": "^[0-9]+$"}}},
+    }
+}
+_PARAMETERS = {"type": ["object", "null"]}
 _REQUEST: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -102,13 +126,42 @@ _REQUEST: dict[str, Any] = {
                     "type": "object",
                     "required": ["inputs"],
                     "properties": {
-                        "id": {"type": "string"},
-                        "parameters": {"type": "object"},
-                        "inputs": {"type": "array", "items": {"type": "object"}},
-                        "outputs": {"type": "array", "items": {"type": "object"}},
+                        "id": {"type": ["string", "null"]},
+                        "parameters": _PARAMETERS,
+                        "inputs": {
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": 1,
+                            "items": {
+                                "type": "object",
+                                "required": ["name", "datatype", "shape"],
+                                "properties": {
+                                    "name": {"enum": ["image", "image_bytes"]},
+                                    "datatype": {"enum": ["UINT8", "BYTES"]},
+                                    "shape": {
+                                        "type": "array",
+                                        "items": {"type": "integer", "minimum": 1},
+                                    },
+                                    "parameters": _PARAMETERS,
+                                    "data": {"type": ["array", "null"]},
+                                },
+                            },
+                        },
+                        "outputs": {
+                            "type": ["array", "null"],
+                            "items": {
+                                "type": "object",
+                                "required": ["name"],
+                                "properties": {
+                                    "name": {"enum": list(OUTPUTS)},
+                                    "parameters": _PARAMETERS,
+                                },
+                            },
+                        },
                     },
                 }
-            }
+            },
+            "application/octet-stream": _RAW,
         },
     }
 }

@@ -6,11 +6,25 @@ Configuration, statistics and the model repository are Triton's extensions of th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Annotated, Literal, Self
+
+from fastapi import Path
+from pydantic import BaseModel
 
 from serving.dataplane.catalogue import ModelDescription
 from serving.dataplane.inference import PLATFORM
 from serving.dataplane.tensors import TensorSpec
+from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME
+
+CLIENT_MODELS = (MODEL_NAME, IMAGE_MODEL_NAME)
+
+# Other names are refused by whoever looks for the model, in a sentence that tells which there are.
+ClientModel = Annotated[str, Path(json_schema_extra={"enum": list(CLIENT_MODELS)})]
+"""A model that takes requests."""
+
+AnyModel = Annotated[
+    str, Path(description="A model, or a graph behind both: stage_1, ..", examples=[*CLIENT_MODELS])
+]
 
 
 @dataclass(frozen=True)
@@ -105,3 +119,26 @@ class ModelConfigBody:
         inputs = map(ConfiguredTensor.of, model.inputs)
         outputs = map(ConfiguredTensor.of, model.outputs)
         return cls(model.name, PLATFORM, 0, tuple(inputs), tuple(outputs))
+
+
+class OutputBody(BaseModel):
+    """A tensor of an answer: in JSON, as raw data behind it, or stored in shared memory.
+
+    A router that was not asked has the score null.
+    """
+
+    name: Literal["probabilities", "experts_used", "router_scores"]
+    datatype: Literal["FP32", "INT32", "BYTES"]
+    shape: list[int]
+    parameters: dict[str, int] = {}
+    data: list[float | str | None] = []
+
+
+class InferResponseBody(BaseModel):
+    """The answer of `infer`, whose bytes `infer_body` writes; what has a default may be missing."""
+
+    model_name: str
+    model_version: str
+    id: str = ""
+    parameters: dict[str, bool] = {}
+    outputs: list[OutputBody]
