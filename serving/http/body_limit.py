@@ -69,7 +69,8 @@ class _Body:
             said = _said_of_the_body(self._scope)
             announced = said.get(_LENGTH, b"")
             self._require_size(int(announced) if announced.isdigit() else 0)
-            coding = named_coding(said.get(_CODING, b"").decode("latin-1"))
+            if _CODING in said:
+                coding = named_coding(said[_CODING].decode("latin-1"))
         message = await self._arriving()
         if coding is None or message["type"] != "http.request":
             return message

@@ -91,18 +91,16 @@ def _infer_response(body: InferBody, accept_encoding: str | None) -> Response:
 
 
 def _in_path(*names: str) -> list[dict[str, Any]]:
-    schemas: dict[str, dict[str, Any]] = {"model": {"enum": list(CLIENT_MODELS)}}
     return [
-        {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "schema": {"type": "string", **schemas.get(name, {})},
-        }
+        {"name": name, "in": "path", "required": True, "schema": _PATH_SCHEMAS[name]}
         for name in names
     ]
 
 
+_PATH_SCHEMAS: dict[str, dict[str, Any]] = {
+    "model": {"type": "string", "enum": list(CLIENT_MODELS)},
+    "version": {"type": "string"},
+}
 _LENGTH: dict[str, Any] = {
     "name": HEADER_LENGTH,
     "in": "header",

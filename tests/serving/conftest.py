@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from serving.engine.graphs import Engine
 from tests.running.server import RunningServer, running_server
-from tests.serving.triton.scripted_triton import scripted_triton
+from tests.serving.triton.scripted_triton import front_of_good_triton
 
 STRICT_FLAGS = (
     "--max-body-mib=1",
@@ -47,9 +47,5 @@ def front(
 ) -> Iterator[RunningServer]:
     """A server in front of a Triton that always answers well."""
     log = tmp_path_factory.mktemp("front") / "log.txt"
-    manifest = engine.manifest
-    with (
-        scripted_triton(manifest.num_classes, manifest.num_experts) as triton,
-        running_server(repository, log, (f"--triton={triton.address}",)) as running,
-    ):
+    with front_of_good_triton(engine.manifest, repository, log) as running:
         yield running

@@ -10,7 +10,7 @@ import pytest
 
 from serving.engine.graphs import Engine
 from tests.running.server import RunningServer, running_server
-from tests.serving.triton.scripted_triton import scripted_triton
+from tests.serving.triton.scripted_triton import front_of_good_triton
 
 PROXY_FLAGS = (
     "--root-path=/models/ride",
@@ -25,11 +25,7 @@ def front_behind_proxy(
     engine: Engine, repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningServer]:
     log = tmp_path_factory.mktemp("front_behind_proxy") / "log.txt"
-    manifest = engine.manifest
-    with (
-        scripted_triton(manifest.num_classes, manifest.num_experts) as triton,
-        running_server(repository, log, (f"--triton={triton.address}", *PROXY_FLAGS)) as running,
-    ):
+    with front_of_good_triton(engine.manifest, repository, log, PROXY_FLAGS) as running:
         yield running
 
 

@@ -44,6 +44,9 @@ def test_loading_and_unloading(own_server: Callable[..., RunningServer], tmp_pat
     server = own_server("--model-control=explicit")
     # Each load takes seconds.
     check(server, tmp_path, "--include-path-regex=^/v2/health|/index$|/unload$")
+    assert server.post("/v2/repository/models/ride/unload").status_code == 200
+    ready = server.get("/v2/health/ready")
+    assert (ready.status_code, ready.json()) == (503, {"ready": False})
     loaded = server.post("/v2/repository/models/ride/load")
     assert (loaded.status_code, loaded.content) == (200, b"")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 
+from tests.checkout import ROOT
 from tests.running.server import RunningServer
 from tests.serving.http.requests import INFER, assert_refused, infer_request
 
@@ -126,3 +128,12 @@ def test_metadata_has_the_documents_fields(server: RunningServer) -> None:
     for tensor in model["inputs"] + model["outputs"]:
         assert set(tensor) == {"name", "datatype", "shape"}
     assert model["inputs"][0]["shape"] == [-1, 32, 32, 3]
+
+
+def test_the_tables_of_conformance_name_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "protocol.md").read_text()
+    named = set(re.findall(r"`(test_\w+(?:\.py)?)`", page))
+    assert len(named) > 10
+    modules = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    tests = set(re.findall(r"^def (test_\w+)\(", "\n".join(modules.values()), re.MULTILINE))
+    assert named <= tests | set(modules)
