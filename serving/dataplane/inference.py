@@ -28,8 +28,7 @@ EXTENSIONS = (
     "schedule_policy",
     "statistics",
 )
-PLATFORM = "onnx_onnxv1"
-"""By the protocol's names: graphs in ONNX, run by ONNX Runtime."""
+PLATFORM = "ride_onnxruntime"
 
 OUTPUTS = ("probabilities", "experts_used", "router_scores")
 _CLASSIFIED = "probabilities"

@@ -124,7 +124,7 @@ def test_metadata_has_the_documents_fields(server: RunningServer) -> None:
     assert set(told) == {"name", "version", "extensions"}
     model = server.get("/v2/models/ride").json()
     assert set(model) == {"name", "versions", "platform", "inputs", "outputs"}
-    assert model["platform"] == "onnx_onnxv1"
+    assert model["platform"] == "ride_onnxruntime"
     for tensor in model["inputs"] + model["outputs"]:
         assert set(tensor) == {"name", "datatype", "shape"}
     assert model["inputs"][0]["shape"] == [-1, 32, 32, 3]
