@@ -12,13 +12,13 @@ SERVE_ENV := .venv
 DEV_ENV := .venv-dev
 
 .PHONY: serve test monitoring-test triton lint format constraints python chromium perf-analyzer \
-	prometheus triton-environment
+	prometheus triton-environment kserve-client
 .DELETE_ON_ERROR:
 
 serve: $(SERVE_ENV)/installed
 	$(SERVE_ENV)/bin/ride serve model_repository
 
-test: $(DEV_ENV)/installed chromium perf-analyzer prometheus triton-environment
+test: $(DEV_ENV)/installed chromium perf-analyzer prometheus triton-environment kserve-client
 	$(DEV_ENV)/bin/pytest -n $(TEST_PROCESSES) --no-loadscope-reorder
 
 monitoring-test: $(DEV_ENV)/installed prometheus
@@ -80,6 +80,10 @@ prometheus:
 # A real Triton for tests, into .tools: for Linux on x86-64; elsewhere its tests are skipped.
 triton-environment: $(DEV_ENV)/installed
 	$(DEV_ENV)/bin/python -m benchmarks install triton
+
+# KServe's client, into .tools: it does not go with the packages that are pinned here.
+kserve-client: $(DEV_ENV)/installed
+	$(DEV_ENV)/bin/python -m benchmarks install kserve-client
 
 # Python 3.11 or newer that can make virtual environments (Debian ships that part separately).
 python:

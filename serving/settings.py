@@ -19,6 +19,9 @@ MEBIBYTE = 2**20
 _DAY_S = 86_400
 _REQUEST_TIMEOUT_S = 10.0
 _AUDIT_SHARE = 0.01
+_PATH = re.compile(r"(/[\w.~-]+)+", re.ASCII)
+_OWN_PATHS = re.compile("/(v1|v2|console|docs|metrics)(/.*)?")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?")
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}", re.ASCII)
 
 LISTEN = "Listen"
@@ -79,6 +82,25 @@ class Settings:
     grpc_port: Annotated[int | None, option("gRPC port; 0 takes a free one.", LISTEN, kind=int)] = (
         8001
     )
+    root_path: Annotated[
+        str,
+        option(
+            "The path below which a proxy shows this server, as /models/ride; whether the proxy "
+            "takes it off its requests or not.",
+            LISTEN,
+        ),
+    ] = ""
+    cors_origins: Annotated[
+        tuple[str, ...],
+        option(
+            "An origin whose web pages may call this server, as https://shop.example; * for "
+            "every one. Once for each.",
+            LISTEN,
+            flag="--cors-origin",
+            kind=list[str],
+            read=tuple,
+        ),
+    ] = ()
     model_control: Annotated[
         ModelControl,
         option(
@@ -178,6 +200,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         self._check_numbers()
+        self._check_addresses()
         if self.degrade_to is not None and self.degrade_to not in FLOORS:
             raise SettingsError(
                 f"degrade_to must be one of {', '.join(FLOORS)}, not {self.degrade_to!r}"
@@ -210,6 +233,23 @@ class Settings:
         for name in times:
             if getattr(self, name) > _DAY_S:
                 raise SettingsError(f"{name} must be at most a day, and is {getattr(self, name)}")
+
+    def _check_addresses(self) -> None:
+        if self.root_path and not _PATH.fullmatch(self.root_path):
+            raise SettingsError(
+                "root_path must be a path such as /models/ride, without a slash at its end, "
+                f"not {self.root_path!r}"
+            )
+        if _OWN_PATHS.fullmatch(self.root_path):
+            raise SettingsError(
+                f"root_path must not begin as this server's own paths do: {self.root_path!r}"
+            )
+        for origin in self.cors_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise SettingsError(
+                    "a CORS origin is a scheme, a host and perhaps a port, as "
+                    f"https://shop.example, or *, not {origin!r}"
+                )
 
     def _check_triton(self) -> None:
         for address in self.triton:

@@ -10,6 +10,7 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from serving.errors import InvalidRequest, RequestTooLarge, RideError
+from serving.images.base64_text import image_file
 from serving.images.decode import ImageLimits, decode_image
 from serving.in_triton import MAX_BATCH_SIZE
 from serving.in_triton.counters import TritonMetrics
@@ -56,7 +57,7 @@ def _decoded(files: list[bytes], spec: ImageSpec, limits: ImageLimits) -> NDArra
     images = np.empty((len(files), spec.height, spec.width, 3), dtype=np.uint8)
     for row, file in enumerate(files):
         try:
-            images[row] = decode_image(file, spec, limits)
+            images[row] = decode_image(image_file(file), spec, limits)
         except RideError as error:
             raise type(error)(f"row {row}: {error}") from error
     return images

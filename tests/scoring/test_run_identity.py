@@ -129,11 +129,14 @@ def test_an_output_inside_the_inputs_is_no_input(
     assert "left out: 4 files that ride score wrote itself" in done.stderr
 
 
-def test_parts_that_are_named_are_read(score: Score, tmp_path: Path, picture_folder: Path) -> None:
-    score(picture_folder)
+def test_a_part_that_is_named_lists_its_images(
+    score: Score, tmp_path: Path, picture_folder: Path
+) -> None:
+    expected = score(picture_folder)
     (part,) = (tmp_path / "out" / "parts").iterdir()
-    with pytest.raises(InputError, match="0 columns of encoded images"):
-        score(part, output=tmp_path / "again")
+    again = score(part, output=tmp_path / "again")
+    assert again["path"].equals(expected["path"])
+    assert again["label"].equals(expected["label"])
     with pytest.raises(InputError, match="nothing to score"):
         score(tmp_path / "out", output=tmp_path / "again")
 

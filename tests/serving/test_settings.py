@@ -34,6 +34,15 @@ from serving.settings import ModelControl, Settings
         ({"audit_share": -0.1}, "audit_share must lie between 0 and 1, not -0.1"),
         ({"audit_share": 1.1}, "audit_share must lie between 0 and 1"),
         ({"audit_share": float("nan")}, "audit_share must lie between 0 and 1"),
+        ({"root_path": "models"}, "root_path must be a path such as /models/ride"),
+        ({"root_path": "/models/"}, "without a slash at its end, not '/models/'"),
+        ({"root_path": "/"}, "root_path must be a path"),
+        ({"root_path": "/a//b"}, "root_path must be a path"),
+        ({"root_path": "https://host/a"}, "root_path must be a path"),
+        ({"root_path": "/v2/ride"}, "must not begin as this server's own paths do: '/v2/ride'"),
+        ({"cors_origins": ("shop.example",)}, "a CORS origin is a scheme, a host .* not 'shop"),
+        ({"cors_origins": ("https://shop.example/",)}, "not 'https://shop.example/'"),
+        ({"cors_origins": ("*", "https://*.example")}, r"not 'https://\*.example'"),
         ({"request_timeout_s": 0.0}, "request_timeout_s must be positive"),
         ({"request_timeout_s": 1.0}, "request_timeout_s is for Triton servers"),
         ({"triton": ("triton",)}, "must be given as HOST:PORT, not 'triton'"),
@@ -54,6 +63,8 @@ def test_a_setting_out_of_range_is_named(setting: dict[str, Any], sentence: str)
 def test_settings_at_their_bounds_are_accepted() -> None:
     Settings(port=0, workers=0, max_images_per_request=1, max_waiting_images=1)
     Settings(port=65_535, body_timeout_s=86_400)
+    Settings(root_path="/v2x", cors_origins=("*",))
+    Settings(root_path="/a/b-c_d.e~f", cors_origins=("http://[::1]:3000", "https://a.b"))
 
 
 @pytest.mark.parametrize(

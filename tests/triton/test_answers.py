@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -51,6 +52,11 @@ def test_batches_of_many_clients_change_no_answer(
         )
         for part, answer in zip(parts, answers, strict=True):
             expect(answer, images.pixels[part])
+
+
+def test_files_may_come_in_base64(client: Client, images: SampleImages, expect: Expect) -> None:
+    texts = [base64.b64encode(file) for file in images.files[:8]]
+    expect(client.infer("ride_image", client.files(texts)), images.pixels[:8])
 
 
 def test_encoded_images_are_decoded_as_the_embedded_server_does(
