@@ -16,6 +16,7 @@ from scoring.inputs.opening import Inputs
 from scoring.request import ScoringRequest
 from scoring.writer import SCHEMA_VERSION
 from serving.engine.graphs import Engine
+from serving.images.formats import BY_DEFAULT
 from serving.model.manifest import Manifest
 from serving.model.routing import RoutingRule
 from serving.model.shot_groups import GROUPS, shot_groups
@@ -112,6 +113,7 @@ def _asked(
             "part_rows": part_rows,
             "column": request.column,
             "labels": request.labels,
+            **_formats(request),
         },
         "inputs": {
             "arguments": list(request.inputs),
@@ -120,6 +122,12 @@ def _asked(
             "stamps": inputs.stamps,
         },
     }
+
+
+def _formats(request: ScoringRequest) -> dict[str, Any]:
+    """Nothing for the usual ones, so that runs go on that began before others could be chosen."""
+    keys = sorted(request.accepted.formats)
+    return {} if keys == sorted(BY_DEFAULT) else {"formats": keys}
 
 
 def model_identity(engine: Engine) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from scoring.run_manifest import ScoringRun, begin_or_resume
 from scoring.scorer import Scorer, ThreadScorer
 from scoring.summary import RowCounts, summarize
 from serving.engine.graphs import Engine, load_engine
+from serving.images.formats import suffixes
 from serving.interrupt import InterruptFlag
 from serving.model.top_k import check_top_k
 
@@ -36,7 +37,13 @@ def score_session(request: ScoringRequest, console: Console) -> dict[str, Any]:
     engine = load_engine(request.repository, provider=request.provider)
     check_top_k(engine.manifest, request.kept.top_k)
     part_rows = _part_rows(request, engine)
-    inputs = open_inputs(request.inputs, request.column, request.labels, part_rows)
+    inputs = open_inputs(
+        request.inputs,
+        request.column,
+        request.labels,
+        part_rows,
+        suffixes(request.limits.formats),
+    )
     if inputs.repeated:
         _say(console, f"{inputs.repeated:,} files are named more than once, and scored once")
     with journal.locked(request.output), InterruptFlag() as interrupt:

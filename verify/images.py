@@ -40,7 +40,7 @@ def open_images(path: Path, column: str | None = None) -> ImageSource:
 
     Args:
         path: a file ending in `.parquet` is Parquet, any other file an image. Of a folder, files
-            ending in .jpg, .jpeg, .png and .webp, in the order of their paths.
+            ending in `IMAGE_SUFFIXES`, in the order of their paths.
         column: the one with the images, where a Parquet file has several.
 
     Raises:

@@ -14,9 +14,10 @@ from typing import IO, Any
 
 from scoring.errors import InputError, one_line
 from scoring.records import LIMITS, Fault, FaultKind
+from serving.images.formats import suffixes
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-"""Of the formats that serving/images/files.py reads."""
+IMAGE_SUFFIXES = suffixes()
+"""Of the formats that are decoded unless others are asked for."""
 
 _PAUSES_S = (0.2, 1.0)
 """Before a file behind a URL is tried again."""

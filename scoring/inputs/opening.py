@@ -44,7 +44,11 @@ class Inputs:
 
 
 def open_inputs(
-    arguments: Sequence[str], column: str | None, labels: str | None, shard_rows: int
+    arguments: Sequence[str],
+    column: str | None,
+    labels: str | None,
+    shard_rows: int,
+    image_suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
 ) -> Inputs:
     """Find out what there is to score; nothing but names and headers is read.
 
@@ -53,11 +57,12 @@ def open_inputs(
         column: of the images in Parquet, of the paths in CSV, the ending of images in tar files.
         labels: column of the labels; for tar files their ending, for image files `folder`.
         shard_rows: images a shard, as far as they can be divided so.
+        image_suffixes: what the names of image files in folders and globs end in.
 
     Raises:
         InputError: for an input that isn't there, can't be read or is empty.
     """
-    found = [sorted_paths(_files_of(argument)) for argument in arguments]
+    found = [sorted_paths(_files_of(argument, image_suffixes)) for argument in arguments]
     named = pa.concat_arrays(found)
     paths = pc.unique(named)
     is_container = pc.match_substring_regex(paths, PATTERN)
@@ -80,14 +85,14 @@ def open_inputs(
     )
 
 
-def _files_of(argument: str) -> list[str] | Iterator[str]:
+def _files_of(argument: str, image_suffixes: tuple[str, ...]) -> list[str] | Iterator[str]:
     """A file as it was named, whatever its ending; of a folder or glob, those of known kinds."""
     coming = expand(argument)
     first = next(coming, None)
     if first is None or first == argument:
         return [] if first is None else [first]
     wanted = [each for each in FORMATS if each.in_folders or glob.has_magic(argument)]
-    known = (*IMAGE_SUFFIXES, *(suffix for each in wanted for suffix in each.suffixes))
+    known = (*image_suffixes, *(suffix for each in wanted for suffix in each.suffixes))
     return (file for file in chain([first], coming) if file.lower().endswith(known))
 
 

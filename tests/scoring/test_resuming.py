@@ -22,6 +22,7 @@ from scoring import journal
 from scoring.errors import OutputError
 from scoring.request import KeptFields, ScoringRequest
 from scoring.session import score_session
+from serving.images.accepted import AcceptedFormats
 from tests.checkout import ROOT
 from tests.model_versions import add_version
 from tests.running.scoring import start_scoring
@@ -150,6 +151,7 @@ def test_a_folder_of_another_run_is_refused(
         ("other inputs", [picture_parquet, picture_parquet, TEST_IMAGES], {}),
         ("other columns or settings", [picture_parquet], {"labels": "class"}),
         ("other columns or settings", [picture_parquet], {"part_rows": 7}),
+        ("other columns or settings", [picture_parquet], {"accepted": AcceptedFormats(("png",))}),
     ):
         with pytest.raises(OutputError, match=problem):
             score(*inputs, **settings)

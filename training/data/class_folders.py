@@ -6,23 +6,23 @@ from pathlib import Path
 
 import torch
 
+from serving.images.formats import suffixes
 from training.config import DataConfig
 from training.data.images import EncodedSet
 from training.data.sources import Files
 from training.errors import DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-
 
 class ClassFolders:
     """`train/<class>/<image>` and `test/<class>/<image>`; `val` is the test split without `test`.
 
-    Classes are the folders of `train`, in the order of their names. Images end in .jpg, .jpeg,
-    .png or .webp; other files, and what is hidden (`.name`), are passed over.
+    Classes are the folders of `train`, in the order of their names. Images end as those of the
+    formats do that are decoded; other files, and what is hidden (`.name`), are passed over.
     """
 
-    def __init__(self, directory: Path, _config: DataConfig) -> None:
+    def __init__(self, directory: Path, config: DataConfig) -> None:
         self._directory = directory
+        self._formats = config.formats
 
     @property
     def has_calibration(self) -> bool:
@@ -47,14 +47,14 @@ class ClassFolders:
     def _read(self, split: str) -> EncodedSet:
         names = tuple(_class_folders(self._directory / "train"))
         number = {name: label for label, name in enumerate(names)}
-        paths, labels = [], []
+        paths, labels, known = [], [], suffixes(self._formats)
         for name in _class_folders(self._directory / split):
             if name not in number:
                 raise DataError(
                     f"{self._directory / split / name} is no class of the training split"
                 )
             images = _visible(self._directory / split / name)
-            files = [path.name for path in images if path.suffix.lower() in SUFFIXES]
+            files = [path.name for path in images if path.suffix.lower() in known]
             paths += [f"{split}/{name}/{file}" for file in files]
             labels += [number[name]] * len(files)
         return EncodedSet(
@@ -63,6 +63,7 @@ class ClassFolders:
             torch.tensor(labels, dtype=torch.int64),
             names,
             f"the folder {split}",
+            self._formats,
         )
 
 

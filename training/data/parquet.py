@@ -30,8 +30,9 @@ class ParquetFolder:
     to the largest training label.
     """
 
-    def __init__(self, directory: Path, _config: DataConfig) -> None:
+    def __init__(self, directory: Path, config: DataConfig) -> None:
         self._directory = directory
+        self._formats = config.formats
 
     @property
     def has_calibration(self) -> bool:
@@ -61,7 +62,8 @@ class ParquetFolder:
             names = numbered(count_classes(train.labels(), self._path("train")))
         labels = file.labels(len(names))
         rows = torch.arange(len(labels))
-        return EncodedSet(file.images(), rows, labels, names, f"the {split} split")
+        description = f"the {split} split"
+        return EncodedSet(file.images(), rows, labels, names, description, self._formats)
 
 
 class ParquetFile:
