@@ -22,7 +22,7 @@ _MOST_NUMBERS = 4 * MAX_BLOCKS
 """In one box."""
 
 _SPARE_PIXELS = 2**20
-_MOST_TIMES = 4
+_MOST_TIMES = 3
 """Pixels decoded over pixels shown: transparency, other renditions, tiles cut off at the edge."""
 
 _SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6

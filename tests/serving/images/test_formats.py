@@ -22,6 +22,7 @@ from serving.images.formats import (
     format_of,
     suffixes,
 )
+from tests.checkout import ROOT
 from tests.serving.images.pictures import assert_clear, decode, encode, lossless, picture, refusal
 
 
@@ -141,3 +142,21 @@ def test_a_picture_is_decoded_where_its_format_is_allowed() -> None:
     for key in ALL:
         data = lossless(picture(mode="L"), key.upper())
         assert decode(data, limits=ImageLimits(formats=(key,))).shape == (32, 32, 3)
+
+
+def test_the_console_offers_what_is_accepted() -> None:
+    page = (ROOT / "serving" / "console" / "index.html").read_text()
+    types = ",".join(each.media_type for each in chosen())
+    assert f'accept="{types}"' in page
+    assert f"{accepted().removeprefix('a ').removesuffix(' file')}; sent to this server" in page
+
+
+def test_the_documents_list_every_format_with_its_endings() -> None:
+    page = (ROOT / "docs" / "image_files.md").read_text()
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| ")][1:]
+    listed = {row[0].split()[0].strip(","): row[1].split() for row in rows}
+    assert listed == {each.name: list(each.suffixes) for each in DECODED}
+    by_default = {row[0].split()[0].strip(",") for row in rows if row[2].strip() == "yes"}
+    assert by_default == {each.name for each in chosen()}
+    readme = (ROOT / "README.md").read_text()
+    assert f"Bodies are {accepted().removeprefix('a ')}s" in readme
