@@ -58,7 +58,7 @@ class _Tag:
 
 
 def read_tiff(data: bytes) -> ImageFile:
-    """Put in front of the first image a directory of nothing but the tags that make pixels.
+    """Give the first image a directory of nothing but the tags that make pixels.
 
     Without the others and without further images, no tag can make Pillow or libtiff read what is
     large. The strips and tiles must lie in the file, and tiles be of a usual size.
