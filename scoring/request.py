@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from scoring.errors import OutputError, ScoringError
+from scoring.records import LIMITS
 from serving.engine.provider import Provider
+from serving.images.accepted import USUAL, AcceptedFormats
+from serving.images.decode import ImageLimits
 from serving.options import MOST_USED, argument, option
 
 if TYPE_CHECKING:  # slow to import, and --help is not
@@ -151,6 +154,7 @@ class ScoringRequest:
             metavar="COLUMN",
         ),
     ] = None
+    accepted: AcceptedFormats = USUAL
     routing: Routing = Routing()
     part_rows: Annotated[
         int, option("Rows of a part; what a kill loses is a few of them.", _OUTPUT, min=1)
@@ -171,6 +175,11 @@ class ScoringRequest:
         False
     )
     ray: RayCluster | None = None
+
+    @property
+    def limits(self) -> ImageLimits:
+        """Which images are decoded."""
+        return replace(LIMITS, formats=self.accepted.formats)
 
     @property
     def threads(self) -> int:

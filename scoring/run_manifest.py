@@ -18,6 +18,7 @@ from scoring.request import ScoringRequest
 from scoring.run_differences import require_same_files, require_same_settings
 from scoring.writer import SCHEMA_VERSION
 from serving.engine.graphs import Engine
+from serving.images.formats import BY_DEFAULT
 from serving.model.manifest import Manifest
 from serving.model.routing import RoutingRule
 from serving.model.shot_groups import GROUPS, shot_groups
@@ -139,6 +140,7 @@ def _asked(
             "part_rows": part_rows,
             "column": request.column,
             "labels": request.labels,
+            **_formats(request),
         },
         "inputs": {
             "folder": str(Path.cwd()),
@@ -148,6 +150,12 @@ def _asked(
             "listing": inputs.listing,
         },
     }
+
+
+def _formats(request: ScoringRequest) -> dict[str, Any]:
+    """Nothing for the usual ones, so that runs go on that began before others could be chosen."""
+    keys = sorted(request.accepted.formats)
+    return {} if keys == sorted(BY_DEFAULT) else {"formats": keys}
 
 
 def model_identity(engine: Engine) -> dict[str, Any]:

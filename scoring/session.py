@@ -23,6 +23,7 @@ from scoring.run_manifest import ScoringRun, begin_or_resume
 from scoring.scorer import Scorer, ThreadScorer
 from scoring.summary import RowCounts, summarize
 from serving.engine.graphs import Engine, load_engine
+from serving.images.formats import suffixes
 from serving.interrupt import InterruptFlag
 from serving.model.top_k import check_top_k
 
@@ -58,7 +59,8 @@ def score_session(request: ScoringRequest, console: Console) -> dict[str, Any]:
 
 
 def _opened(request: ScoringRequest, part_rows: int) -> Inputs:
-    return open_inputs(request.inputs, request.column, request.labels, part_rows)
+    endings = suffixes(request.limits.formats)
+    return open_inputs(request.inputs, request.column, request.labels, part_rows, endings)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from rich.text import Text
 from serving.dataplane.classification import Classification
 from serving.dataplane.dataplane import DataPlane
 from serving.errors import RideError
+from serving.images.accepted import USUAL, AcceptedFormats
 from serving.images.decoders import EncodedImage
 from serving.model.parameters import DEFAULT_TOP_K, CostParameters, parse_cost_parameters
 from serving.model.top_k import check_top_k
@@ -71,6 +72,7 @@ def classify(
     quality: Annotated[
         str | None, option("fast, balanced or full, where the model has these gears.", _ROUTING)
     ] = None,
+    accepted: AcceptedFormats = USUAL,
 ) -> None:
     """Classify image files without a server.
 
@@ -83,7 +85,7 @@ def classify(
 
     given = {"max_experts": max_experts, "threshold": threshold, "quality": quality}
     parameters = parse_cost_parameters(given)
-    plane = build_data_plane(repository, Settings(audit_share=0.0))
+    plane = build_data_plane(repository, Settings(audit_share=0.0), accepted.formats)
     try:
         answers, failed = asyncio.run(_classify_files(plane, files, parameters, top_k))
     finally:

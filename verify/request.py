@@ -23,8 +23,8 @@ class VerificationRequest:
     images: Annotated[
         Path,
         argument(
-            "Folder of JPEG, PNG and WebP files, searched with all folders in it; one image file; "
-            "or a Parquet file with encoded images or paths of them, as ride score reads it."
+            "Folder of JPEG, PNG, WebP and AVIF files, searched with all folders in it; one image "
+            "file; or a Parquet file with encoded images or paths of them, as ride score reads it."
         ),
     ]
     repository: Annotated[

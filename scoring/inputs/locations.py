@@ -16,9 +16,10 @@ from typing import IO, Any
 from scoring.errors import InputError, one_line
 from scoring.records import LIMITS, Fault, FaultKind
 from serving.images.folders import Search, files_below, files_of_glob, left_out_by_name
+from serving.images.formats import suffixes
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif")
-"""Of the formats that serving/images/files.py reads."""
+IMAGE_SUFFIXES = suffixes()
+"""Of the formats that are decoded unless others are asked for."""
 
 _THIS_MACHINE = ("file://", "local://")
 

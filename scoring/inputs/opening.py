@@ -54,7 +54,11 @@ class Inputs:
 
 
 def open_inputs(
-    arguments: Sequence[str], column: str | None, labels: str | None, shard_rows: int
+    arguments: Sequence[str],
+    column: str | None,
+    labels: str | None,
+    shard_rows: int,
+    image_suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
 ) -> Inputs:
     """Find out what there is to score; nothing but names, lists and headers is read.
 
@@ -63,11 +67,12 @@ def open_inputs(
         column: of the images in Parquet, of the paths in a list, the ending of images in tar files.
         labels: column of the labels; for tar files their ending, for image files `folder`.
         shard_rows: images a shard, as far as they can be divided so.
+        image_suffixes: what the names of image files in folders and globs end in.
 
     Raises:
         InputError: for an input that isn't there, can't be read or is empty.
     """
-    search = Search(IMAGE_SUFFIXES + suffixes(in_folders=True), suffixes(in_folders=False))
+    search = Search(image_suffixes + suffixes(in_folders=True), suffixes(in_folders=False))
     found = [sorted_paths(_files_of(argument, search)) for argument in arguments]
     named = pa.concat_arrays(found)
     wanted = without_scored_parts(named, arguments)

@@ -34,6 +34,7 @@ from serving.engine.overload import Allowed
 from serving.errors import InvalidRequest, Overloaded
 from serving.images.decode import ImageLimits
 from serving.images.decoders import EncodedImage, ImageDecoders
+from serving.images.formats import BY_DEFAULT
 from serving.images.waiting_room import WaitingRoom
 from serving.metrics.registry import Registry
 from serving.metrics.statistics import Stopwatch
@@ -53,7 +54,13 @@ from serving.tracing.request_context import note_answer
 class DataPlane:
     """Answers requests with whichever version is live, and tells what there is."""
 
-    def __init__(self, host: ModelHost, settings: Settings, metrics: EmbeddedMetrics) -> None:
+    def __init__(
+        self,
+        host: ModelHost,
+        settings: Settings,
+        metrics: EmbeddedMetrics,
+        formats: tuple[str, ...] = BY_DEFAULT,
+    ) -> None:
         self.host = host
         self.settings = settings
         self.metrics = metrics
@@ -63,7 +70,7 @@ class DataPlane:
             max_input_bytes=settings.max_body_bytes,
             max_total_bytes=settings.max_total_body_bytes,
         )
-        limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+        limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, formats)
         self.decoders = ImageDecoders(limits, settings.threads)
         self.room = WaitingRoom(settings.max_images_per_request, settings.max_waiting_images)
         observe_gauges(

@@ -19,7 +19,7 @@ from serving.dataplane.classification import Classified, ImagePlane
 from serving.http.fast_lane import Endpoint
 from serving.http.hang_up import cancelled_by_hang_up
 from serving.images.decoders import EncodedImage
-from serving.images.files import ACCEPTED_FORMATS
+from serving.images.formats import chosen
 from serving.model.manifest import MODEL_NAME
 from serving.model.parameters import ClassifyParameters, parse_classify_parameters
 
@@ -159,7 +159,7 @@ def _documented(parameters: type[BaseModel]) -> list[dict[str, Any]]:
 
 
 _FILE = {"type": "string", "format": "binary"}
-_TYPES = [f"image/{name.lower()}" for name in ACCEPTED_FORMATS]
+_TYPES = [each.media_type for each in chosen()]
 _REQUEST: dict[str, Any] = {
     "parameters": _documented(ClassifyParameters),
     "requestBody": {

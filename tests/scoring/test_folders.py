@@ -16,7 +16,6 @@ from scoring.errors import InputError
 from scoring.inputs.locations import IMAGE_SUFFIXES, expand
 from scoring.inputs.opening import open_inputs
 from serving.images.folders import Search
-from training.data.class_folders import SUFFIXES
 
 Score = Callable[..., pa.Table]
 Ride = Callable[..., subprocess.CompletedProcess[str]]
@@ -184,7 +183,3 @@ def test_the_summary_names_what_was_left_out(
     assert "left out: .gif" in resumed.stdout
     assert "48" in resumed.stdout
     assert json.loads((tmp_path / "out" / "_summary.json").read_bytes())["left_out"] == left_out
-
-
-def test_training_and_scoring_take_the_same_endings() -> None:
-    assert set(SUFFIXES) == set(IMAGE_SUFFIXES)

@@ -14,12 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from scoring.inputs.formats import input_format
 from scoring.inputs.image_files import file_shards, sorted_paths
 from scoring.inputs.opening import open_inputs
 from scoring.records import FaultKind
 from serving.engine.graphs import Engine
+from serving.images.accepted import AcceptedFormats
 from serving.model.routing import Routed
 from tests.scoring.conftest import assert_answers
 
@@ -47,6 +49,41 @@ def test_a_folder(score: Score, picture_folder: Path, expected: Routed, engine: 
     names = engine.manifest.class_names
     assert table["label"].to_pylist() == [names[i] for i in table["index"].to_pylist()]
     assert table["label"].to_pylist() == [labels[0] for labels in table["top_labels"].to_pylist()]
+
+
+def file_names(table: pa.Table) -> list[str]:
+    return [Path(each).name for each in table["id"].to_pylist()]
+
+
+def test_other_formats_where_they_are_allowed(
+    score: Score, tmp_path: Path, pictures: Pictures, expected: Routed
+) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    names = ("a.bmp", "b.TIF", "c.gif", "d.png", "e.avif", "f.jfif")
+    for name, picture in zip(names, pictures, strict=False):
+        kind = {"tif": "TIFF", "jfif": "JPEG"}.get(name[2:].lower(), name[2:].upper())
+        Image.open(io.BytesIO(picture)).save(folder / name, kind)
+    usual = score(folder)
+    assert file_names(usual) == ["d.png", "e.avif", "f.jfif"]
+    assert usual["error"].null_count == 3
+    formats = AcceptedFormats(("png", "bmp", "tiff", "gif"))
+    found = score(folder, accepted=formats, output=tmp_path / "others")
+    assert file_names(found) == ["a.bmp", "b.TIF", "c.gif", "d.png"]
+    assert found["error"].null_count == 4
+    best = expected.probabilities.argmax(axis=1)
+    assert [found["index"][row].as_py() for row in (0, 1, 3)] == best[[0, 1, 3]].tolist()
+
+
+def test_a_file_that_is_named_has_any_ending_and_only_allowed_formats(
+    score: Score, tmp_path: Path, pictures: Pictures
+) -> None:
+    file = tmp_path / "image.dat"
+    Image.open(io.BytesIO(pictures[0])).save(file, "TIFF")
+    (refused,) = score(file)["error"].to_pylist()
+    assert refused.startswith("the bytes are a TIFF image, which is not accepted; send a JPEG")
+    allowed = {"accepted": AcceptedFormats(("tiff",)), "output": tmp_path / "others"}
+    assert score(file, **allowed)["error"].to_pylist() == [None]
 
 
 def test_a_glob_and_files_that_are_named_twice(

@@ -16,6 +16,7 @@ from rich.console import Console
 from scoring.errors import InputError, OutputError
 from scoring.request import KeptFields, Routing, ScoringRequest
 from scoring.session import score_session
+from serving.images.accepted import AcceptedFormats
 from tests.model_versions import add_version
 from tests.scoring.conftest import as_layout_1, rows_of
 
@@ -201,6 +202,7 @@ def test_the_setting_that_differs_is_named(
         ("(--part-rows was 5000, now 7)", {"part_rows": 7}),
         ("(--max-experts was not given, now 2)", {"routing": Routing(max_experts=2)}),
         ("(--quality was not given, now fast)", {"routing": Routing(quality="fast")}),
+        ("(--formats was not given, now png)", {"accepted": AcceptedFormats(("png",))}),
         (
             "(--top-k was 5, now 3; --embeddings was not given, now given)",
             {"kept": KeptFields(3, embeddings=True)},

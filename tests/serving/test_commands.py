@@ -160,10 +160,27 @@ def test_classify_answers_the_good_files_and_names_the_bad(
     assert [answer["name"] for answer in answers] == [str(good)] * 2
     complaints = done.stderr.splitlines()
     assert [line.partition(": ")[2] for line in complaints] == [
-        f"{text}: the bytes are not an image of an accepted format; send a JPEG, PNG or WebP file",
+        f"{text}: the bytes are text, which is not accepted; send a JPEG, PNG, WebP or AVIF file",
         f"{missing}: No such file or directory",
         f"{tmp_path}: Is a directory",
     ]
+
+
+def test_classify_decodes_the_formats_that_it_is_told(
+    run_ride: Ride, repository: Path, tmp_path: Path, good: Path
+) -> None:
+    gif = tmp_path / "moving.gif"
+    first, second = Image.open(good), Image.new("RGB", (32, 32))
+    first.save(gif, save_all=True, append_images=[second])
+    command = ("classify", "--repository", repository, "--json")
+    refused = run_ride(*command, gif)
+    assert refused.returncode == 1
+    assert "the bytes are a GIF image, which is not accepted" in refused.stderr
+    done = run_ride(*command, "--formats", "PNG, gif", gif, good)
+    assert (done.returncode, done.stderr) == (0, "")
+    unknown = run_ride(*command, "--formats", "png,heic", good)
+    assert unknown.returncode == 1
+    assert "formats are some of jpeg, png, webp, avif, bmp, tiff, gif, not 'heic'" in unknown.stderr
 
 
 def test_classify_prints_a_table_for_people(

@@ -144,4 +144,4 @@ def test_parts_are_bounded_and_taken_one_by_one(engine: Engine) -> None:
 def test_an_image_that_cannot_be_decoded_has_a_reason(engine: Engine) -> None:
     ((broken,),) = decoded_batches([NamedImage("a", b"?")], engine.manifest.image)
     assert isinstance(broken.pixels, Rejection)
-    assert "not an image of an accepted format" in broken.pixels.reason
+    assert "the bytes are text, which is not accepted" in broken.pixels.reason

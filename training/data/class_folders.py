@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 
 from serving.images.folders import Search, is_folder, left_out_by_name
+from serving.images.formats import suffixes
 from training.config import DataConfig
 from training.data.class_names import LISTING, in_order, listed_names
 from training.data.images import EncodedSet
 from training.data.sources import Files
 from training.errors import DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif")
 OUTSIDE = "outside_class_folders"
 INSIDE = "folder_in_class_folder"
 
@@ -25,12 +25,13 @@ class ClassFolders:
     """`train/<class>/<image>` and `test/<class>/<image>`; `val` is the test split without `test`.
 
     Classes are the folders of `train`: in the order of `classes.txt` beside it, a name a line, else
-    as people sort names (1, 2, 10). What is no image by its ending, or is hidden (`.name`), is left
-    out, and counted in the description.
+    as people sort names (1, 2, 10). What does not end as the formats do that are decoded, or is
+    hidden (`.name`), is left out, and counted in the description.
     """
 
-    def __init__(self, directory: Path, _config: DataConfig) -> None:
+    def __init__(self, directory: Path, config: DataConfig) -> None:
         self._directory = directory
+        self._formats = config.formats
 
     @property
     def has_calibration(self) -> bool:
@@ -56,13 +57,15 @@ class ClassFolders:
     def _names(self) -> tuple[str, ...]:
         listed = listed_names(self._directory)
         if listed is None:
-            return in_order(_class_folders(self._directory / "train", Search(SUFFIXES)))
+            return in_order(
+                _class_folders(self._directory / "train", Search(suffixes(self._formats)))
+            )
         if len(set(listed)) < len(listed):
             raise DataError(f"{self._directory / LISTING} names a class twice")
         return listed
 
     def _read(self, split: str) -> EncodedSet:
-        search = Search(SUFFIXES)
+        search = Search(suffixes(self._formats))
         found = _class_folders(self._directory / split, search)
         if unknown := found - set(self._names):
             listing = self._directory / LISTING
@@ -80,6 +83,7 @@ class ClassFolders:
             torch.tensor(labels, dtype=torch.int64),
             self._names,
             f"the folder {split}{search.told()}",
+            self._formats,
         )
 
 

@@ -62,6 +62,7 @@ class ImageLists:
     def __init__(self, directory: Path, config: DataConfig) -> None:
         self._directory = directory
         self._names = _NAMES[config.dataset]
+        self._formats = config.formats
 
     @property
     def has_calibration(self) -> bool:
@@ -107,7 +108,8 @@ class ImageLists:
             )
         files = Files(self._directory, listing.paths)
         rows = torch.arange(len(listing.paths))
-        return EncodedSet(files, rows, listing.labels, names, f"the list {listing.file.name}")
+        description = f"the list {listing.file.name}"
+        return EncodedSet(files, rows, listing.labels, names, description, self._formats)
 
     def _read(self, name: str) -> _ImageList:
         for folder in (self._directory, self._directory.parent):

@@ -45,8 +45,9 @@ class ParquetFolder:
     are training labels, as people count, or the numbers up to the largest training label.
     """
 
-    def __init__(self, directory: Path, _config: DataConfig) -> None:
+    def __init__(self, directory: Path, config: DataConfig) -> None:
         self._directory = directory
+        self._formats = config.formats
 
     @property
     def has_calibration(self) -> bool:
@@ -76,7 +77,8 @@ class ParquetFolder:
             names = train.named_by_labels()
         labels = file.labels(names)
         rows = torch.arange(len(labels))
-        return EncodedSet(file.images(), rows, labels, names, f"the {split} split")
+        description = f"the {split} split"
+        return EncodedSet(file.images(), rows, labels, names, description, self._formats)
 
 
 class ParquetFile:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from training.choices import Dataset
 from training.config import DataConfig
@@ -41,6 +43,23 @@ def test_folders_are_classes_in_the_order_of_their_names(root: Path) -> None:
     assert train.class_names == ("ant", "bee", "cat")
     assert train.class_counts == (1, 2, 3)
     assert greys(train) == [0, 10, 11, 20, 21, 22]
+
+
+def test_endings_and_formats_are_those_that_were_chosen(root: Path) -> None:
+    for name, kind in (("4.bmp", "BMP"), ("5.TIFF", "TIFF"), ("6.avif", "AVIF")):
+        Image.new("RGB", (8, 8), (99, 99, 99)).save(root / "train" / "ant" / name, kind)
+    assert folder(root).train().class_counts == (2, 2, 3)
+    chosen = DataConfig(dataset=Dataset.IMAGE_FOLDER, formats=("png", "bmp", "tiff"))
+    train = ClassFolders(root, chosen).train()
+    assert train.class_counts == (3, 2, 3)
+    assert greys(train)[:3] == [0, 99, 99]
+    assert greys(train.subset(torch.tensor([2, 1]))) == [99, 99]
+
+
+def test_an_ending_says_nothing_of_a_format(root: Path) -> None:
+    Image.new("RGB", (8, 8)).save(root / "train" / "ant" / "0.png", "BMP")
+    with pytest.raises(DataError, match=r"0\.png: the bytes are a BMP image, which is not accept"):
+        folder(root).train().decode(0)
 
 
 def test_a_class_without_test_images_keeps_its_place(root: Path) -> None:
