@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
+from serving.engine.cores import usable_cores
 from serving.engine.overload import FLOORS
 from serving.engine.provider import Provider
 from serving.errors import SettingsError
@@ -60,7 +60,9 @@ class Settings:
     workers: Annotated[
         int,
         option(
-            "Threads that infer on a CPU, and as many that decode; 0 takes one a core.", MOST_USED
+            "Threads that infer on a CPU, and as many that decode; 0 takes one for each core that "
+            "this process may use.",
+            MOST_USED,
         ),
     ] = 0
     provider: Annotated[
@@ -232,4 +234,4 @@ class Settings:
     @property
     def threads(self) -> int:
         """Worker threads, resolved."""
-        return self.workers or os.cpu_count() or 1
+        return self.workers or usable_cores()

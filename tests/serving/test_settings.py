@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
 
+from serving.engine.cores import usable_cores
 from serving.engine.provider import Provider
 from serving.errors import SettingsError
 from serving.settings import ModelControl, Settings
@@ -78,5 +78,5 @@ def test_servers_in_front_of_triton_take_names_and_addresses_of_both_kinds() -> 
 
 
 def test_no_number_of_workers_is_one_a_core() -> None:
-    assert Settings().threads == os.cpu_count()
+    assert Settings().threads == usable_cores()
     assert Settings(workers=7).threads == 7
