@@ -26,6 +26,8 @@ def _rows(found: Mapping[str, Any]) -> dict[str, str]:
     rows = {"images": f"{found['images']:,}"}
     for kind, count in found["errors"].items():
         rows[f"without an answer: {kind}"] = f"{count:,}"
+    for kind, count in found.get("left_out", {}).items():  # summaries of earlier versions have none
+        rows[f"left out: {kind}"] = f"{count:,}"
     rows["images/s"] = _number(found["images_per_second"], ",.0f")
     rows["mean experts"] = _number(found["mean_experts"], ".2f")
     rows["compute avoided"] = _number(found["compute_avoided"], ".1%")

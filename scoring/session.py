@@ -95,7 +95,8 @@ class _Scoring:
             scored=counts.images - before,
             seconds=time.monotonic() - started,
         )
-        document = {"model": self._run.about["model"], "rule": self._run.about["rule"], **found}
+        about = {key: self._run.about[key] for key in ("model", "rule")}
+        document = {**about, **found, "left_out": dict(self._inputs.left_out)}
         journal.write_summary(folder, document)
         return document
 

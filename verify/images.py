@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from scoring.errors import InputError
+from scoring.inputs.folders import Search
 from scoring.inputs.locations import IMAGE_SUFFIXES, expand, read_image
 from scoring.records import Fault, Shard
 from verify.errors import VerificationError
@@ -51,7 +52,7 @@ def open_images(path: Path, column: str | None = None) -> ImageSource:
     if column is not None:
         raise VerificationError(f"--column belongs to a Parquet file, which {path} is not")
     if path.is_dir():
-        files = sorted(file for file in expand(str(path)) if file.lower().endswith(IMAGE_SUFFIXES))
+        files = sorted(expand(str(path), Search(IMAGE_SUFFIXES)))
         if not files:
             raise VerificationError(
                 f"no file below {path} ends in {', '.join(IMAGE_SUFFIXES)} "

@@ -29,9 +29,14 @@ class InputFormat:
     in_folders: bool = True
 
 
+TAR_SUFFIXES = (
+    *(".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz"),
+    *(".tar.lzma", ".tlz", ".tar.zst", ".tzst"),
+)
+
 FORMATS = (
     InputFormat((".parquet", ".pq"), parquet_shards),
-    InputFormat((".tar", ".tgz", ".tar.gz"), tar_shards),
+    InputFormat(TAR_SUFFIXES, tar_shards),
     InputFormat((".csv",), csv_shards, in_folders=False),  # in a folder, more often something else
     InputFormat((".txt",), text_shards, in_folders=False),
 )
@@ -39,6 +44,12 @@ FORMATS = (
 _ENDS = "|".join(re.escape(suffix) for each in FORMATS for suffix in each.suffixes)
 PATTERN = rf"(?is)(^[a-z0-9+.-]+://[^?#]*({_ENDS})([?#].*)?$|({_ENDS})$)"
 """Finds files of all formats; a URL may have more behind its path. All else is an image."""
+
+
+def suffixes(*, in_folders: bool) -> tuple[str, ...]:
+    """Those of formats that are looked for in folders, or of those that must be named."""
+    wanted = (each for each in FORMATS if each.in_folders == in_folders)
+    return tuple(suffix for each in wanted for suffix in each.suffixes)
 
 
 def input_format(location: str) -> InputFormat:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -13,10 +14,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from scoring.errors import InputError, one_line
+from scoring.inputs.folders import Search, files_below, files_of_glob, left_out_by_name
 from scoring.records import LIMITS, Fault, FaultKind
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif")
 """Of the formats that serving/images/files.py reads."""
+
+_THIS_MACHINE = ("file://", "local://")
 
 _PAUSES_S = (0.2, 1.0)
 """Before a file behind a URL is tried again."""
@@ -39,50 +43,38 @@ def join(folder_of: str, location: str) -> str:
     return f"{folder}/{location}" if folder else location
 
 
-def expand(location: str) -> Iterator[str]:
+def expand(location: str, search: Search) -> Iterator[str]:
     """The files that a location names: one file, those below a folder, or those of a glob.
 
-    In the order of the file system; sort them.
+    In no order; sort them. A file that is named itself is given whatever its ending.
 
     Raises:
         InputError: if there is no such thing, or it can't be listed.
     """
     if is_url(location):
-        yield from _expand_url(location)
+        yield from _expand_url(location, search)
     elif os.path.isdir(location):  # noqa: PTH112 a path need not be Unicode
-        yield from _files_below(location)
+        yield from files_below([location], search)
     elif os.path.exists(location):  # noqa: PTH110
         yield location
     elif glob.has_magic(location):
-        yield from (file for file in glob.iglob(location, recursive=True) if _is_file(file))  # noqa: PTH207
+        yield from files_of_glob(location, search)
     else:
         raise InputError(f"there is no folder, file or glob {location}")
 
 
-def _files_below(folder: str) -> Iterator[str]:
-    def stop(error: OSError) -> None:  # else a folder that can't be read would be passed over
-        raise InputError(f"{error.filename} can't be listed: {error.strerror}") from error
-
-    for directory, _, names in os.walk(folder, onerror=stop):
-        for name in names:
-            file = os.path.join(directory, name)  # noqa: PTH118 a million Path objects are slow
-            if _is_file(file):
-                yield file
-
-
-def _is_file(path: str) -> bool:
-    return os.path.isfile(path)  # noqa: PTH113
-
-
-def _expand_url(location: str) -> Iterator[str]:
+def _expand_url(location: str, search: Search) -> Iterator[str]:
+    if _is_web(location):  # a web server lists nothing, and an address may hold a ? or *
+        yield location
+        return
     system, path = _file_system(location)
     try:
-        if _is_web(location):  # a web server lists nothing, and an address may hold a ? or *
-            yield location
+        if location.startswith(_THIS_MACHINE):  # which has links
+            yield from map(system.unstrip_protocol, expand(path, search))
         elif glob.has_magic(path):
-            yield from map(system.unstrip_protocol, system.glob(path))
+            yield from map(system.unstrip_protocol, _remote_glob(system, path, search))
         elif system.isdir(path):
-            yield from map(system.unstrip_protocol, system.find(path))
+            yield from map(system.unstrip_protocol, _remote_files(system, path, search))
         elif system.exists(path):
             yield location
         else:
@@ -91,6 +83,38 @@ def _expand_url(location: str) -> Iterator[str]:
         raise
     except Exception as error:  # every file system has its own
         raise _input_error(location, error) from error
+
+
+def _remote_files(system: Any, folder: str, search: Search) -> Iterator[str]:
+    """As `files_below`, of a file system that has no links."""
+    found = system.find(folder)
+    return (path for path in found if _takes(search, path, folder, by_glob=False))
+
+
+def _remote_glob(system: Any, pattern: str, search: Search) -> Iterator[str]:
+    """As `files_of_glob`, of a file system that has no links."""
+    above = re.split("[*?[]", pattern, maxsplit=1)[0].rpartition("/")[0]
+    found = system.glob(pattern, detail=True)
+    folders = [path for path, info in found.items() if info["type"] == "directory"]
+    files = found.keys() - folders
+    by_glob = not pattern.endswith("**")
+    yield from (path for path in files if _takes(search, path, above, by_glob=by_glob))
+    searched = None
+    for folder in sorted(folders, key=lambda path: f"{path}/"):
+        if searched is None or not folder.startswith(f"{searched}/"):
+            searched = folder
+            inside = (path for path in system.find(folder) if path not in files)
+            yield from (path for path in inside if _takes(search, path, above, by_glob=False))
+
+
+def _takes(search: Search, path: str, above: str, *, by_glob: bool) -> bool:
+    """Whether a file is wanted, for its name and those of the folders that it lies in."""
+    kinds = map(left_out_by_name, path[len(above) :].split("/"))
+    kind = next(filter(None, kinds), None)
+    if kind is None:
+        return search.takes(path, by_glob=by_glob)
+    search.left_out[kind] += 1
+    return False
 
 
 def stamp(location: str) -> str:

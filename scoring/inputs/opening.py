@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoring.errors import InputError
-from scoring.inputs.formats import FORMATS, PATTERN, input_format
+from scoring.inputs.folders import Search
+from scoring.inputs.formats import PATTERN, input_format, suffixes
 from scoring.inputs.image_files import file_shards, sorted_paths
 from scoring.inputs.locations import IMAGE_SUFFIXES, expand, stamp
 from scoring.records import Shard
@@ -34,6 +33,7 @@ class Inputs:
         listing: SHA-256 of what they are called and how they are divided into shards.
         stamps: SHA-256 of the sizes and dates of lists, Parquet and tar files.
         repeated: files that were named more than once, and are scored once.
+        left_out: files and folders that the arguments' folders and globs hold besides, by kind.
     """
 
     shards: Sequence[Shard]
@@ -41,6 +41,7 @@ class Inputs:
     listing: str
     stamps: str
     repeated: int
+    left_out: Mapping[str, int]
 
 
 def open_inputs(
@@ -57,7 +58,8 @@ def open_inputs(
     Raises:
         InputError: for an input that isn't there, can't be read or is empty.
     """
-    found = [sorted_paths(_files_of(argument)) for argument in arguments]
+    search = Search(IMAGE_SUFFIXES + suffixes(in_folders=True), suffixes(in_folders=False))
+    found = [sorted_paths(expand(argument, search)) for argument in arguments]
     named = pa.concat_arrays(found)
     paths = pc.unique(named)
     is_container = pc.match_substring_regex(paths, PATTERN)
@@ -70,25 +72,17 @@ def open_inputs(
         shards += input_format(location).open(location, column, labels, shard_rows)
     counts = [shard.rows for shard in shards]
     if not shards:
-        raise InputError(f"there is nothing to score: no images in {', '.join(arguments)}")
+        counts_by_kind = [f"{kind} {count:,}" for kind, count in search.counts().items()]
+        but = f"; left out: {', '.join(counts_by_kind)}" if counts_by_kind else ""
+        raise InputError(f"there is nothing to score: no images in {', '.join(arguments)}{but}")
     return Inputs(
         shards=shards,
         images=None if None in counts else sum(count or 0 for count in counts),
         listing=_digest([*_bytes_of(paths), repr(counts).encode()]),
         stamps=_digest([stamp(location).encode() for location in containers]),
         repeated=len(named) - len(paths),
+        left_out=search.counts(),
     )
-
-
-def _files_of(argument: str) -> list[str] | Iterator[str]:
-    """A file as it was named, whatever its ending; of a folder or glob, those of known kinds."""
-    coming = expand(argument)
-    first = next(coming, None)
-    if first is None or first == argument:
-        return [] if first is None else [first]
-    wanted = [each for each in FORMATS if each.in_folders or glob.has_magic(argument)]
-    known = (*IMAGE_SUFFIXES, *(suffix for each in wanted for suffix in each.suffixes))
-    return (file for file in chain([first], coming) if file.lower().endswith(known))
 
 
 def _image_shards(

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoring.errors import InputError, OutputError
+from scoring.inputs.folders import Search
 from scoring.inputs.locations import expand, read_image
 from scoring.journal import locked
 from scoring.records import Fault, FaultKind
@@ -197,7 +198,7 @@ def test_what_may_not_be_read_or_written(tmp_path: Path, pictures: tuple[bytes, 
             fault = read_image(str(folder / "a.png"))
             assert fault == Fault(FaultKind.UNREADABLE, "the file can't be read: Permission denied")
             with pytest.raises(InputError, match="closed can't be listed: Permission denied"):
-                list(expand(str(folder)))
+                list(expand(str(folder), Search((".png",))))
             with (
                 pytest.raises(OutputError, match="out can't be written: Permission denied"),
                 locked(folder / "out"),

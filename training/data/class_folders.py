@@ -11,7 +11,7 @@ from training.data.images import EncodedSet
 from training.data.sources import Files
 from training.errors import DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif")
 
 
 class ClassFolders:
