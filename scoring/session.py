@@ -22,6 +22,7 @@ from scoring.summary import RowCounts, summarize
 from serving.engine.graphs import Engine, load_engine
 from serving.interrupt import InterruptFlag
 from serving.model.top_k import check_top_k
+from serving.tracing.terminal import say
 
 _MOST_PART_BYTES = 32 * 2**20
 
@@ -38,7 +39,7 @@ def score_session(request: ScoringRequest, console: Console) -> dict[str, Any]:
     part_rows = _part_rows(request, engine)
     inputs = open_inputs(request.inputs, request.column, request.labels, part_rows)
     if inputs.repeated:
-        _say(console, f"{inputs.repeated:,} files are named more than once, and scored once")
+        say(console, f"{inputs.repeated:,} files are named more than once, and scored once")
     with journal.locked(request.output), InterruptFlag() as interrupt:
         journal.remove_leftovers(request.output)
 
@@ -78,7 +79,7 @@ class _Scoring:
         tasks = self._tasks()
         before = self._counts().images
         if not tasks and (found := journal.read_summary(folder)) is not None:
-            _say(self._console, f"{folder} is finished already: {before:,} images")
+            say(self._console, f"{folder} is finished already: {before:,} images")
             return found
         started = time.monotonic()
         if tasks:
@@ -146,7 +147,3 @@ class _Scoring:
     def _counts(self) -> RowCounts:
         counts = [part.counts for part in self._done.values()]
         return RowCounts.total(counts, self._engine.manifest.num_experts)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)  # a path may hold brackets

@@ -12,7 +12,7 @@ from serving.engine.cores import usable_cores
 from serving.engine.overload import FLOORS
 from serving.engine.provider import Provider
 from serving.errors import SettingsError
-from serving.options import MOST_USED, option
+from serving.options import MOST_USED, as_typed, option
 from serving.tracing.logs import LogFormat
 
 MEBIBYTE = 2**20
@@ -182,21 +182,23 @@ class Settings:
         self._check_numbers()
         if self.degrade_to is not None and self.degrade_to not in FLOORS:
             raise SettingsError(
-                f"degrade_to must be one of {', '.join(FLOORS)}, not {self.degrade_to!r}"
+                f"--degrade-to must be one of {', '.join(FLOORS)}, not {self.degrade_to!r}"
             )
         if self.triton:
             self._check_triton()
         elif self.request_timeout_s != _REQUEST_TIMEOUT_S:
-            raise SettingsError("request_timeout_s is for Triton servers, and --triton names none")
+            raise SettingsError(
+                "--request-timeout-ms is for Triton servers, and --triton names none"
+            )
 
     def _check_numbers(self) -> None:
-        for port in (self.port, self.grpc_port):
+        for name, port in (("port", self.port), ("grpc_port", self.grpc_port)):
             if port is not None and not 0 <= port <= 65_535:
-                raise SettingsError(f"the port must lie between 0 and 65535, not {port}")
+                raise self._refused(name, "must lie between 0 and 65535")
         if not 0 <= self.audit_share <= 1:
-            raise SettingsError(f"audit_share must lie between 0 and 1, not {self.audit_share}")
+            raise self._refused("audit_share", "must lie between 0 and 1")
         if self.workers < 0:
-            raise SettingsError(f"workers must not be negative, and is {self.workers}")
+            raise self._refused("workers", "must not be negative")
         limits = (
             "max_body_bytes",
             "max_total_body_bytes",
@@ -208,10 +210,15 @@ class Settings:
         times = ("body_timeout_s", "poll_seconds", "latency_objective_s", "request_timeout_s")
         for name in limits + times:
             if not 0 < getattr(self, name) < math.inf:
-                raise SettingsError(f"{name} must be positive, and is {getattr(self, name)}")
+                raise self._refused(name, "must be positive")
         for name in times:
             if getattr(self, name) > _DAY_S:
-                raise SettingsError(f"{name} must be at most a day, and is {getattr(self, name)}")
+                raise self._refused(name, "must be at most a day")
+
+    def _refused(self, field: str, rule: str) -> SettingsError:
+        """Said of the flag, in its unit."""
+        flag, typed = as_typed(self, field)
+        return SettingsError(f"{flag} {rule}, not {typed}")
 
     def _check_triton(self) -> None:
         for address in self.triton:

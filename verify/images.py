@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Protocol
 
 from scoring.errors import InputError
-from scoring.inputs.folders import Search
-from scoring.inputs.locations import IMAGE_SUFFIXES, expand, read_image
+from scoring.inputs.locations import expand, read_image
 from scoring.records import Fault, Shard
+from serving.images.folders import IMAGE_SUFFIXES, Search
+from serving.tracing.terminal import escaped
 from verify.errors import VerificationError
-from verify.escaping import escaped
 
 
 @dataclass(frozen=True)

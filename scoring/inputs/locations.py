@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from scoring.errors import InputError, one_line
-from scoring.inputs.folders import Search, files_below, files_of_glob, left_out_by_name
 from scoring.records import LIMITS, Fault, FaultKind
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif")
-"""Of the formats that serving/images/files.py reads."""
+from serving.images.folders import Search, files_of, left_out_by_name
 
 _THIS_MACHINE = ("file://", "local://")
 
@@ -53,14 +50,11 @@ def expand(location: str, search: Search) -> Iterator[str]:
     """
     if is_url(location):
         yield from _expand_url(location, search)
-    elif os.path.isdir(location):  # noqa: PTH112 a path need not be Unicode
-        yield from files_below([location], search)
-    elif os.path.exists(location):  # noqa: PTH110
-        yield location
-    elif glob.has_magic(location):
-        yield from files_of_glob(location, search)
-    else:
-        raise InputError(f"there is no folder, file or glob {location}")
+        return
+    try:
+        yield from files_of(location, search)
+    except OSError as error:
+        raise InputError(error.strerror) from error
 
 
 def _expand_url(location: str, search: Search) -> Iterator[str]:

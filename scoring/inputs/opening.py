@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoring.errors import InputError
-from scoring.inputs.folders import Search
 from scoring.inputs.formats import PATTERN, input_format, suffixes
 from scoring.inputs.image_files import file_shards, sorted_paths
-from scoring.inputs.locations import IMAGE_SUFFIXES, expand, stamp
+from scoring.inputs.locations import expand, stamp
 from scoring.records import Shard
+from serving.images.folders import IMAGE_SUFFIXES, Search
 
 FOLDER_LABELS = "folder"
 """`--labels` for image files: the name of the folder that a file lies in."""

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoring.errors import InputError, OutputError
-from scoring.inputs.folders import Search
 from scoring.inputs.locations import expand, read_image
 from scoring.journal import locked
 from scoring.records import Fault, FaultKind
 from scoring.request import KeptFields
+from serving.images.folders import Search
 from tests.training.misfortunes import full_disk
 
 Score = Callable[..., pa.Table]

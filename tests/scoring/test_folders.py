@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 
 from scoring.errors import InputError
-from scoring.inputs.folders import Search
-from scoring.inputs.locations import IMAGE_SUFFIXES, expand
+from scoring.inputs.locations import expand
 from scoring.inputs.opening import open_inputs
+from serving.images.folders import IMAGE_SUFFIXES, Search
 from training.data.class_folders import SUFFIXES
 
 Score = Callable[..., pa.Table]

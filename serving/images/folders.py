@@ -6,6 +6,7 @@ ones by their paths. So links may lead in circles, and the same tree always give
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 from collections import Counter
@@ -15,7 +16,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from heapq import heappop, heappush
 
-from scoring.errors import InputError
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif")
+"""Of image files, in lower case."""
 
 HIDDEN = "hidden"
 MACOS = "macos_metadata"
@@ -68,21 +70,26 @@ def left_out_by_name(name: str) -> str | None:
     return HIDDEN if name.startswith(".") else None
 
 
-def files_below(folders: Iterable[str], search: Search) -> Iterator[str]:
-    """The wanted files in folders and in the folders in them, in no order.
+def files_of(location: str, search: Search) -> Iterator[str]:
+    """What a path stands for: a file, the wanted ones below a folder, or those of a glob.
+
+    In no order; sort them. A file that is named itself is given whatever its ending.
 
     Raises:
-        InputError: if a folder can't be listed.
+        OSError: if there is no such thing, or a folder can't be listed; a sentence is its reason.
     """
-    return _Walk(search, None).files(folders)
+    if os.path.isdir(location):  # noqa: PTH112 a path need not be Unicode
+        yield from _Walk(search, None).files([location])
+    elif os.path.exists(location):  # noqa: PTH110
+        yield location
+    elif glob.has_magic(location):
+        yield from _files_of_glob(location, search)
+    else:
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder, file or glob {location}")
 
 
-def files_of_glob(pattern: str, search: Search) -> Iterator[str]:
-    """The wanted files that match, and those below folders that match, in no order.
-
-    Raises:
-        InputError: if a folder can't be listed.
-    """
+def _files_of_glob(pattern: str, search: Search) -> Iterator[str]:
+    """The wanted files that match, and those below folders that match."""
     parts = pattern.split("/")
     if "**" in parts:
         pattern_below = _PatternBelow.of(parts)
@@ -175,7 +182,8 @@ class _Walk:
                 if self._is_new(folder):
                     yield from self._files_in(folder)
             except OSError as error:  # else a folder that can't be read would be passed over
-                raise InputError(f"{folder} can't be listed: {error.strerror}") from error
+                reason = f"{folder} can't be listed: {error.strerror}"
+                raise OSError(error.errno, reason) from error
 
     def pass_over(self, folder: str) -> None:
         """Follow no link to a folder that is searched already, by a glob."""
