@@ -12,4 +12,4 @@ def escaped(text: str) -> str:
 
 def say(console: Console, text: str) -> None:
     """Print a line as it is: a path may hold brackets, and a command is copied in one piece."""
-    console.print(escaped(text), markup=False, highlight=False, soft_wrap=True)
+    console.print(escaped(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
