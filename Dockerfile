@@ -19,6 +19,7 @@ COPY --chown=root:root model_repository /srv/model_repository
 USER ride
 WORKDIR /srv
 ENV PATH=/opt/ride/bin:$PATH \
+    ORT_DISABLE_TELEMETRY=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     RIDE_HOST=0.0.0.0 \

@@ -11,14 +11,14 @@ TEST_PROCESSES ?= 2
 SERVE_ENV := .venv
 DEV_ENV := .venv-dev
 
-.PHONY: serve test monitoring-test triton lint format constraints python chromium perf-analyzer \
-	prometheus triton-environment kserve-client
+.PHONY: serve test monitoring-test triton lint format constraints python chromium strace \
+	perf-analyzer prometheus triton-environment kserve-client
 .DELETE_ON_ERROR:
 
 serve: $(SERVE_ENV)/installed
 	$(SERVE_ENV)/bin/ride serve model_repository
 
-test: $(DEV_ENV)/installed chromium perf-analyzer prometheus triton-environment kserve-client
+test: $(DEV_ENV)/installed chromium strace perf-analyzer prometheus triton-environment kserve-client
 	$(DEV_ENV)/bin/pytest -n $(TEST_PROCESSES) --no-loadscope-reorder
 
 monitoring-test: $(DEV_ENV)/installed prometheus
@@ -64,6 +64,16 @@ chromium:
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
 	else \
 		echo "Chromium is not installed: the console's tests are skipped"; \
+	fi
+
+# What shows that no command of ours talks to anybody; as root on Debian it is installed, elsewhere only
+# the home folder is looked at.
+strace:
+	@if command -v strace >/dev/null; then exit; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends strace >/dev/null; \
+	else \
+		echo "strace is not installed: what commands write and send is not looked at"; \
 	fi
 
 # A real Prometheus for tests: the one that is installed, or Debian's, unpacked into .tools, where it

@@ -22,6 +22,7 @@ from export.quantized_version import quantize_version, read_quantization_images,
 from export.repository import publish, staged_version
 from serving.engine.graphs import Engine, load_engine
 from serving.model.manifest import ImageSpec, Manifest
+from serving.tracing.terminal import say
 from training.checkpoint import Checkpoint, checkpoint_digest, load_finished
 from training.config import DataConfig
 from training.costs import multiply_adds
@@ -29,7 +30,6 @@ from training.data import LabelledImages, Split, read_split
 from training.data.loading import plain_batches
 from training.evaluation import FILE_NAME as EVALUATION_FILE
 from training.model import RideModel
-from training.progress import say
 
 _PARITY_IMAGES = 1_000
 

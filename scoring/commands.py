@@ -15,6 +15,7 @@ from rich.console import Console
 from scoring.errors import ScoringError, ScoringStopped
 from scoring.request import RUNTIME, RayCluster, ScoringRequest
 from serving.options import MOST_USED, argument, option, with_options
+from serving.tracing.terminal import say
 
 
 class ScoringEngine(StrEnum):
@@ -66,7 +67,7 @@ def score(
     try:
         found = score_session(request, console)
     except ScoringStopped as stopped:
-        console.print(f"ride: {stopped}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"ride: {stopped}")
         raise typer.Exit(_STOPPED) from stopped
     _write(found, json, show_summary)
 

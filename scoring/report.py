@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from serving.tracing.terminal import escaped
+
 _MOST_LABELS = 10
 
 
@@ -18,7 +20,9 @@ def show_summary(found: Mapping[str, Any], console: Console) -> None:
     table.add_column()
     table.add_column(justify="right")
     for name, value in _rows(found).items():
-        table.add_row(Text(name), Text(value))  # Text, because brackets in a name are no markup
+        table.add_row(
+            Text(escaped(name)), Text(value)
+        )  # Text, because brackets in a name are no markup
     console.print(table)
 
 

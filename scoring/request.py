@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from scoring.errors import OutputError, ScoringError
 from scoring.records import LIMITS
+from serving.engine.cores import usable_cores
 from serving.engine.provider import Provider
 from serving.images.accepted import USUAL, AcceptedFormats
 from serving.images.decode import ImageLimits
@@ -163,7 +163,12 @@ class ScoringRequest:
         Provider.CPU
     )
     workers: Annotated[
-        int, option("Threads that decode and infer; 0 takes one a core.", RUNTIME, min=0)
+        int,
+        option(
+            "Threads that decode and infer; 0 takes one for each core that it may use.",
+            RUNTIME,
+            min=0,
+        ),
     ] = 0
     batch_size: Annotated[
         int | None, option("Images that a graph runs on at once.", RUNTIME, min=1, max=4096)
@@ -184,9 +189,7 @@ class ScoringRequest:
     @property
     def threads(self) -> int:
         """Workers, resolved."""
-        if hasattr(os, "sched_getaffinity"):
-            return self.workers or len(os.sched_getaffinity(0))
-        return self.workers or os.cpu_count() or 1
+        return self.workers or usable_cores()
 
     @property
     def rows_of_a_batch(self) -> int:

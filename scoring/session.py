@@ -26,6 +26,7 @@ from serving.engine.graphs import Engine, load_engine
 from serving.images.formats import suffixes
 from serving.interrupt import InterruptFlag
 from serving.model.top_k import check_top_k
+from serving.tracing.terminal import say
 
 _MOST_PART_BYTES = 32 * 2**20
 
@@ -42,11 +43,11 @@ def score_session(request: ScoringRequest, console: Console) -> dict[str, Any]:
     part_rows = _part_rows(request, engine)
     inputs = _opened(request, part_rows)
     if inputs.repeated:
-        _say(console, f"{inputs.repeated:,} files are named more than once, and scored once")
+        say(console, f"{inputs.repeated:,} files are named more than once, and scored once")
     for each in inputs.lists:
-        _say(console, str(each))
+        say(console, str(each))
     if inputs.scored_parts:
-        _say(console, f"left out: {inputs.scored_parts:,} files that ride score wrote itself")
+        say(console, f"left out: {inputs.scored_parts:,} files that ride score wrote itself")
     with journal.locked(request.output), InterruptFlag() as interrupt:
         journal.remove_leftovers(request.output)
 
@@ -130,7 +131,7 @@ class _Scoring:
         tasks = self._tasks()
         before = self._counts().images
         if not tasks and (found := journal.read_summary(folder)) is not None:
-            _say(self._console, f"{folder} is finished already: {before:,} images")
+            say(self._console, f"{folder} is finished already: {before:,} images")
             return found
         started = time.monotonic()
         if tasks:
@@ -198,7 +199,3 @@ class _Scoring:
     def _counts(self) -> RowCounts:
         counts = [part.counts for part in self._done.values()]
         return RowCounts.total(counts, self._engine.manifest.num_experts)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)  # a path may hold brackets

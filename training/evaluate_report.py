@@ -14,6 +14,7 @@ from rich.console import Console
 
 from serving.model.curves import Curve, CurvePoint
 from serving.model.routing import Routed, RoutingRule
+from serving.tracing.terminal import say
 from training.checkpoint import Checkpoint, load_finished
 from training.costs import multiply_adds
 from training.data import Split, read_split
@@ -21,7 +22,6 @@ from training.data.loading import plain_batches
 from training.errors import CheckpointError, ConfigError
 from training.evaluation import Answers, Result, all_experts, result, route_cached
 from training.outputs import collect_outputs, router_scores
-from training.progress import say
 from training.report import ReportContents, RunResults, refuse_foreign, write_report
 from training.route.candidates import Budget, compare_all, fit_candidate, kinds_for
 from training.route.data import collect_routing_data

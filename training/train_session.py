@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from serving.interrupt import InterruptFlag
+from serving.tracing.terminal import say
 from training.backbones.pretrained import load_pretrained, read_weights
 from training.backbones.registry import require_cut
 from training.checkpoint import (
@@ -27,7 +28,7 @@ from training.device import ComputeDevice, choose_device
 from training.errors import CheckpointError, ConfigError
 from training.loop import Reporter, TrainingRun, fresh_model, new_checkpoint
 from training.processes import Processes, joined_processes
-from training.progress import ConsoleReporter, SilentReporter, say
+from training.progress import ConsoleReporter, SilentReporter
 from training.provenance import file_digest, provenance
 from training.requests import Runtime
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Protocol
 
 from scoring.errors import InputError
-from scoring.inputs.locations import IMAGE_SUFFIXES, expand, read_image
+from scoring.inputs.locations import expand, read_image
 from scoring.records import Fault, Shard
 from serving.images.folders import Search
+from serving.images.formats import IMAGE_SUFFIXES
+from serving.tracing.terminal import escaped
 from verify.errors import VerificationError
-from verify.escaping import escaped
 
 _PARQUET = (".parquet", ".pq")
 

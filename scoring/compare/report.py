@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from serving.model.shot_groups import GROUPS
+from serving.tracing.terminal import escaped
 
 _MOST_CHANGES = 10
 
@@ -44,7 +45,7 @@ def _print(
     for header in headers:
         table.add_column(header, justify="left" if header in {"", "was", "is"} else "right")
     for row in rows:
-        table.add_row(*map(Text, row))  # Text, because brackets in a name are no markup
+        table.add_row(*(Text(escaped(cell)) for cell in row))  # Text: brackets are no markup
     console.print(table)
 
 

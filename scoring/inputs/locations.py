@@ -15,11 +15,7 @@ from typing import IO, Any
 
 from scoring.errors import InputError, one_line
 from scoring.records import LIMITS, Fault, FaultKind
-from serving.images.folders import Search, files_below, files_of_glob, left_out_by_name
-from serving.images.formats import suffixes
-
-IMAGE_SUFFIXES = suffixes()
-"""Of the formats that are decoded unless others are asked for."""
+from serving.images.folders import Search, files_of, left_out_by_name
 
 _THIS_MACHINE = ("file://", "local://")
 
@@ -65,18 +61,9 @@ def expand(location: str, search: Search) -> Iterator[str]:
         yield from _expand_url(location, search)
         return
     try:
-        if os.path.isdir(location):  # noqa: PTH112 a path need not be Unicode
-            yield from files_below([location], search)
-        elif os.path.exists(location):  # noqa: PTH110
-            yield location
-        elif glob.has_magic(location):
-            yield from files_of_glob(location, search)
-        else:
-            raise InputError(f"there is no folder, file or glob {location}")
-    except OSError as error:  # else a folder that can't be read would be passed over
-        raise InputError(
-            f"{error.filename or location} can't be listed: {error.strerror}"
-        ) from error
+        yield from files_of(location, search)
+    except OSError as error:
+        raise InputError(error.strerror) from error
 
 
 def _expand_url(location: str, search: Search) -> Iterator[str]:

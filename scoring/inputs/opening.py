@@ -18,9 +18,10 @@ from scoring.inputs.formats import PATTERN, input_format, suffixes
 from scoring.inputs.identity import InputFiles, distinct_files, stamps_of, without_scored_parts
 from scoring.inputs.image_files import file_shards, lists_behind, sorted_paths
 from scoring.inputs.list_layout import ReadList
-from scoring.inputs.locations import IMAGE_SUFFIXES, expand, is_url
+from scoring.inputs.locations import expand, is_url
 from scoring.records import Shard
 from serving.images.folders import HIDDEN, Search
+from serving.images.formats import IMAGE_SUFFIXES
 
 FOLDER_LABELS = "folder"
 """`--labels` for image files: the name of the folder that a file lies in."""

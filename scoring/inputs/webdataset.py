@@ -13,10 +13,11 @@ from tarfile import TarInfo
 from typing import IO, Any, cast
 
 from scoring.errors import InputError, one_line
-from scoring.inputs.locations import IMAGE_SUFFIXES, is_url, open_file
+from scoring.inputs.locations import is_url, open_file
 from scoring.inputs.tar_archive import DAMAGE, TarReader
 from scoring.inputs.unique_names import UniqueNames
 from scoring.records import LIMITS, Fault, FaultKind, Record
+from serving.images.formats import IMAGE_SUFFIXES
 
 _MAX_LABEL_BYTES = 4096
 _MOST_LABELS = 1024

@@ -6,6 +6,7 @@ ones by their paths. So links may lead in circles, and the same tree always give
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 from collections import Counter
@@ -78,21 +79,26 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
     return entry.is_dir(follow_symlinks=False)
 
 
-def files_below(folders: Iterable[str], search: Search) -> Iterator[str]:
-    """The wanted files in folders and in the folders in them, in no order.
+def files_of(location: str, search: Search) -> Iterator[str]:
+    """What a path stands for: a file, the wanted ones below a folder, or those of a glob.
+
+    In no order; sort them. A file that is named itself is given whatever its ending.
 
     Raises:
-        OSError: if a folder can't be listed.
+        OSError: if there is no such thing, or a folder can't be listed; a sentence is its reason.
     """
-    return _Walk(search, None).files(folders)
+    if os.path.isdir(location):  # noqa: PTH112 a path need not be Unicode
+        yield from _Walk(search, None).files([location])
+    elif os.path.exists(location):  # noqa: PTH110
+        yield location
+    elif glob.has_magic(location):
+        yield from _files_of_glob(location, search)
+    else:
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder, file or glob {location}")
 
 
-def files_of_glob(pattern: str, search: Search) -> Iterator[str]:
-    """The wanted files that match, and those below folders that match, in no order.
-
-    Raises:
-        OSError: if a folder can't be listed.
-    """
+def _files_of_glob(pattern: str, search: Search) -> Iterator[str]:
+    """The wanted files that match, and those below folders that match."""
     parts = pattern.split("/")
     if "**" in parts:
         pattern_below = _PatternBelow.of(parts)
@@ -181,8 +187,12 @@ class _Walk:
             self._add(folder, linked=os.path.islink(folder))  # noqa: PTH114
         while self._pending or self._links:
             folder = self._pending.pop() if self._pending else heappop(self._links)
-            if self._is_new(folder):
-                yield from self._files_in(folder)
+            try:
+                if self._is_new(folder):
+                    yield from self._files_in(folder)
+            except OSError as error:  # else a folder that can't be read would be passed over
+                reason = f"{folder} can't be listed: {error.strerror}"
+                raise OSError(error.errno, reason) from error
 
     def pass_over(self, folder: str) -> None:
         """Follow no link to a folder that is searched already, by a glob."""

@@ -123,6 +123,10 @@ def suffixes(keys: Sequence[str] = BY_DEFAULT) -> tuple[str, ...]:
     return tuple(suffix for each in chosen(keys) for suffix in each.suffixes)
 
 
+IMAGE_SUFFIXES = suffixes()
+"""Of files that are taken for images where nothing else was said."""
+
+
 def accepted(keys: Sequence[str] = BY_DEFAULT) -> str:
     """What to send: 'a JPEG, PNG, WebP or AVIF file'."""
     *first, last = [each.name for each in chosen(keys)]

@@ -229,8 +229,8 @@ def test_wishes_that_make_no_sense(call_ride: Ride, tmp_path: Path, picture_parq
         (["--budget=2", "--quality=fast"], "give one of --quality, --threshold and --budget"),
         (["--budget=2", "--max-experts=2"], "no --max-experts"),
         (["--quality=best"], "quality must be one of fast, balanced, full"),
-        (["--threshold=2"], "threshold must lie between 0 and 1"),
-        (["--top-k=101"], "top_k must lie between 1 and 100"),
+        (["--threshold=2"], "--threshold must lie between 0 and 1"),
+        (["--top-k=101"], "--top-k must lie between 1 and 100"),
     ):
         failed = call_ride("score", picture_parquet, "--output", tmp_path / "out", *flags)
         assert failed.returncode == 1, flags

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pytest
 
 from scoring.errors import InputError
-from scoring.inputs.locations import IMAGE_SUFFIXES, expand
+from scoring.inputs.locations import expand
 from scoring.inputs.opening import open_inputs
 from serving.images.folders import Search
+from serving.images.formats import IMAGE_SUFFIXES
 
 Score = Callable[..., pa.Table]
 Ride = Callable[..., subprocess.CompletedProcess[str]]

@@ -13,11 +13,11 @@ from rich.table import Table
 
 from serving.model.shot_groups import accuracy_by_shot
 from serving.model.thresholds import experts_used
+from serving.tracing.terminal import say
 from training.calibration import gears
 from training.checkpoint import Checkpoint, load_finished, save_checkpoint
 from training.choices import RouterKind
 from training.errors import ConfigError
-from training.progress import say
 from training.route.candidates import Budget, Candidate, compare_all, fit_candidate, kinds_for
 from training.route.comparison import BUDGETS, ComparisonRow, PrefixPredictions, ScoredRouter, draw
 from training.route.data import RoutingData, collect_routing_data
