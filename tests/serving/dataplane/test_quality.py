@@ -146,4 +146,4 @@ def test_the_command_takes_a_quality_too(
     flags = ("classify", file, "--repository", geared, "--json", "--quality")
     done: subprocess.CompletedProcess[str] = call_ride(*flags, "full")
     assert json.loads(done.stdout)["experts_used"] == 3
-    assert "'quality' is wrong" in call_ride(*flags, "best").stderr
+    assert "--quality is wrong" in call_ride(*flags, "best").stderr

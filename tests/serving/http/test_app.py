@@ -176,7 +176,7 @@ def test_the_api_is_described(server: RunningServer) -> None:
         *("top_k", "max_experts", "threshold", "quality")
     }
     assert set(classify["requestBody"]["content"]) == {
-        *("image/jpeg", "image/png", "image/webp", "multipart/form-data")
+        *("image/jpeg", "image/png", "image/webp", "image/avif", "multipart/form-data")
     }
     assert "/v2/models/{model}/infer" in description["paths"]
     assert "/metrics" in description["paths"]
