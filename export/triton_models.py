@@ -2,6 +2,7 @@
 
     ride        a Python model: takes images through the stages
     ride_image  an ensemble: ride_decoding, a Python model, then ride
+    ride_graph  stages and routing in one graph (export/self_routing.py): no Python
 
 Triton makes batches of several requests for `ride`, so its configuration leaves out the first
 dimension of every tensor, and has to call `experts_used` [1] where its answer is [N].
@@ -13,11 +14,16 @@ from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2 as triton
 
-from export.config_pbtxt import CONFIG_FILE, as_text, instance_group, latest
+from export.config_pbtxt import CONFIG_FILE, as_text, graph_config, instance_group, latest
 from export.placement import Placement, Target
-from serving.dataplane.tensors import answer_tensors
+from serving.dataplane.tensors import answer_tensors, image_tensor
 from serving.in_triton import MAX_BATCH_SIZE
-from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME, Manifest
+from serving.model.manifest import (
+    IMAGE_MODEL_NAME,
+    MODEL_NAME,
+    SELF_ROUTING_MODEL_NAME,
+    Manifest,
+)
 
 DECODING_MODEL = "ride_decoding"
 LABELS_FILE = "labels.txt"
@@ -47,6 +53,7 @@ def write_triton_models(
         _routing(manifest, placement),
         _decoding(manifest, placement),
         _image_ensemble(manifest),
+        _self_routing(manifest, placement),
     ):
         folder = directory / config.name / str(version)
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +62,7 @@ def write_triton_models(
     _write_model_py(directory, version, DECODING_MODEL, "decoding_model", "DecodingModel")
     (directory / IMAGE_MODEL_NAME / str(version) / _KEEP).touch()
     labels = "".join(f"{name}\n" for name in manifest.class_names)
-    for model in (MODEL_NAME, IMAGE_MODEL_NAME):
+    for model in (MODEL_NAME, IMAGE_MODEL_NAME, SELF_ROUTING_MODEL_NAME):
         (directory / model / LABELS_FILE).write_text(labels, encoding="utf-8")
 
 
@@ -112,6 +119,16 @@ def _image_ensemble(manifest: Manifest) -> triton.ModelConfig:
             ]
         ),
     )
+
+
+def _self_routing(manifest: Manifest, placement: Placement) -> triton.ModelConfig:
+    """With the model's own rule: Triton can't make batches where inputs are optional."""
+    answers = [tensor for tensor in answer_tensors(manifest) if 0 not in tensor.shape]
+    images = [image_tensor(manifest)]
+    config = graph_config(SELF_ROUTING_MODEL_NAME, images, answers, placement)
+    config.version_policy.CopyFrom(latest(1))
+    config.output[0].label_filename = LABELS_FILE
+    return config
 
 
 def _step(model: str, inputs: list[str], outputs: list[str]) -> triton.ModelEnsembling.Step:
