@@ -24,7 +24,7 @@ from export.graphs import Graph, write_graph
 from export.placement import DEFAULT_PLACEMENT, Placement
 from export.self_routing import SelfRouting
 from export.triton_models import LABELS_FILE, write_triton_models
-from serving.model.manifest import SELF_ROUTING_MODEL_NAME, Manifest
+from serving.model.manifest import RULES_MODEL_NAME, SELF_ROUTING_MODEL_NAME, Manifest
 from serving.model.manifest_json import load_manifest
 from serving.model.publishing import next_number, publish_version, write_manifest
 from serving.model.repository import graph_path, versions
@@ -47,15 +47,16 @@ class StagedVersion:
     def write_self_routing(self) -> Path:
         """Compile the graphs, as they lie there now, and the routing into one; returns its file.
 
-        Raises:
-            ExportError: if ONNX can't express it, or can't hold it in one file.
+        With a rule among its inputs too, where the repository has such a model.
         """
         graphs = [
             onnx.load(self.directory / graph_path(name, self.version)) for name in self.models
         ]
         compiler = SelfRouting(graphs, load_manifest(self.directory, self.version))
+        rules = self.directory / graph_path(RULES_MODEL_NAME, self.version)
+        if rules.parent.exists():
+            onnx.save(compiler.compile(self.version, optional_rules=False), rules)
         path = self.directory / graph_path(SELF_ROUTING_MODEL_NAME, self.version)
-        path.parent.mkdir(parents=True, exist_ok=True)
         onnx.save(compiler.compile(self.version), path)
         return path
 
@@ -85,7 +86,8 @@ def staged_version(
             (directory / graph.name / CONFIG_FILE).write_text(as_text(config))
         staged = StagedVersion(directory, version, tuple(graph.name for graph in graphs))
         staged.write_manifest(manifest)
-        write_triton_models(directory, manifest, version, placement)
+        rules = placement.rules_as_inputs or (target / RULES_MODEL_NAME).exists()
+        write_triton_models(directory, manifest, version, replace(placement, rules_as_inputs=rules))
         yield staged
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -101,21 +101,19 @@ class SelfRouting:
         self._manifest = manifest
         self._experts = manifest.num_experts
 
-    def compile(self, version: int) -> onnx.ModelProto:
+    def compile(self, version: int, *, optional_rules: bool = True) -> onnx.ModelProto:
         """The graph that answers what `ride` answers, with its metadata.
 
         Its inputs are `image` and, where there are routers, `thresholds` and `max_experts`: a rule
-        for each row, or one for all. The model's own are their defaults (overridable
-        initialisers).
+        for each row, or one for all.
 
-        Args: the version that the file says it is.
+        Args: the version that the file says it is; whether the model's own rule is the default of
+        these inputs (overridable initialisers), else they are required.
         """
         body = _Body("ride.")
         self._answer(body, self._run_from(1, body, self._all_rows(body)))
-        rule = self._own_rule()
-        graph = helper.make_graph(
-            body.nodes, "ride", self._inputs(), self._outputs(), [*rule, *body.constants]
-        )
+        constants = [*(self._own_rule() if optional_rules else ()), *body.constants]
+        graph = helper.make_graph(body.nodes, "ride", self._inputs(), self._outputs(), constants)
         model = helper.make_model(
             graph,
             ir_version=max(stage.ir_version for stage in self._stages),
