@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc
+from rich.console import Console
 from tritonclient.utils import InferenceServerException
 
 from benchmarks.images import SampleImages
@@ -21,11 +22,15 @@ from export.repository import StagedVersion
 from export.triton_models import write_triton_models
 from serving.engine.graphs import Engine
 from serving.model.repository import graph_models
+from tests.checkout import ROOT
 from tests.running.triton import RunningTriton, running_triton
 from tests.triton.conftest import Client
 from tests.triton.test_answers import slices
+from verify.request import VerificationRequest
+from verify.session import verify_session
 
 Expect = Callable[..., None]
+MODELS = "ride_graph", "ride_graph_rules"
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,6 @@ class _Flat:
             return values
         assert values.shape[1:] == (1,)
         return values[:, 0]
-
-
-MODELS = "ride_graph", "ride_graph_rules"
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +155,13 @@ def test_a_wrong_request_costs_no_other_one(
                 assert "unexpected shape" in str(answer)
             else:
                 expect(_Flat(answer), images.pixels[number : number + 1])
+
+
+def test_ride_verify_asks_for_it(graphs_alone: RunningTriton, repository: Path) -> None:
+    request = VerificationRequest(
+        ROOT / "examples", repository, server=graphs_alone.grpc_address, models="ride_graph"
+    )
+    report = verify_session(request, Console(quiet=True))
+    (agreement,) = report.engines
+    assert agreement.name == "triton: ride_graph"
+    assert (report.images, report.differences) == (12, 0)
