@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -55,42 +56,15 @@ def random_model(
 
 
 def _stage(stage: int, experts: int, classes: int, random: np.random.Generator) -> onnx.ModelProto:
-    signature = StageSignature.of(stage, experts)
+    signature, nodes = StageSignature.of(stage, experts), _nodes(stage, experts)
     weights = {
         "pixels": random.standard_normal((SIDE * SIDE * 3, FEATURES)) / 500,
         "expert": random.standard_normal((FEATURES, FEATURES)),
         "classifier": random.standard_normal((FEATURES, classes)),
         "router": random.standard_normal((FEATURES, 1)),
-        "first": [0],
-        "last": [-1],
     }
-    nodes = []
-    if stage == 1:
-        nodes += [
-            helper.make_node("Cast", ["image"], ["levels"], to=TensorProto.FLOAT),
-            helper.make_node("Flatten", ["levels"], ["rows"]),
-            helper.make_node("MatMul", ["rows", "pixels"], ["features"]),
-        ]
-    nodes += [
-        helper.make_node("MatMul", ["features", "expert"], ["hidden"]),
-        helper.make_node("Tanh", ["hidden"], ["embedding"]),
-        helper.make_node("MatMul", ["embedding", "classifier"], ["logits"]),
-    ]
-    if stage < experts:
-        estimate = "logits"
-        if stage > 1:
-            estimate = "sum"
-            nodes.append(helper.make_node("Add", ["prefix_sum", "logits"], ["sum"]))
-        nodes += [
-            helper.make_node("MatMul", ["embedding", "router"], ["from_embedding"]),
-            helper.make_node("Gather", [estimate, "first"], ["from_logits"], axis=1),
-            helper.make_node("Sub", ["from_embedding", "from_logits"], ["raw"]),
-            helper.make_node("Sigmoid", ["raw"], ["column"]),
-            helper.make_node("Squeeze", ["column", "last"], ["score"]),
-        ]
-    for node in nodes:
-        node.name = node.output[0]
-    used = {name for node in nodes for name in node.input}
+    constants = {name: np.asarray(values, np.float32) for name, values in weights.items()}
+    constants |= {"first": np.array([0]), "last": np.array([-1])}
     shapes: dict[str, tuple[int, list[int | str]]] = {
         "image": (TensorProto.UINT8, ["batch", SIDE, SIDE, 3]),
         "features": (TensorProto.FLOAT, ["batch", FEATURES]),
@@ -99,19 +73,41 @@ def _stage(stage: int, experts: int, classes: int, random: np.random.Generator) 
         "embedding": (TensorProto.FLOAT, ["batch", FEATURES]),
         "score": (TensorProto.FLOAT, ["batch"]),
     }
+    used = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
         nodes,
         graph_model(stage),
         [helper.make_tensor_value_info(name, *shapes[name]) for name in signature.inputs],
         [helper.make_tensor_value_info(name, *shapes[name]) for name in signature.outputs],
-        [
-            numpy_helper.from_array(
-                np.asarray(value, np.int64 if name in {"first", "last"} else np.float32), name
-            )
-            for name, value in weights.items()
-            if name in used
-        ],
+        [numpy_helper.from_array(constants[name], name) for name in constants if name in used],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _nodes(stage: int, experts: int) -> list[onnx.NodeProto]:
+    """What the stage computes, each node named after what it gives."""
+    nodes = []
+
+    def add(operator: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
+
+    if stage == 1:
+        add("Cast", ["image"], "levels", to=TensorProto.FLOAT)
+        add("Flatten", ["levels"], "rows")
+        add("MatMul", ["rows", "pixels"], "features")
+    add("MatMul", ["features", "expert"], "hidden")
+    add("Tanh", ["hidden"], "embedding")
+    add("MatMul", ["embedding", "classifier"], "logits")
+    if stage < experts:
+        estimate = "logits"
+        if stage > 1:
+            estimate = "sum"
+            add("Add", ["prefix_sum", "logits"], estimate)
+        add("MatMul", ["embedding", "router"], "from_embedding")
+        add("Gather", [estimate, "first"], "from_logits", axis=1)
+        add("Sub", ["from_embedding", "from_logits"], "raw")
+        add("Sigmoid", ["raw"], "column")
+        add("Squeeze", ["column", "last"], "score")
+    return nodes

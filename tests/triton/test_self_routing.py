@@ -162,6 +162,5 @@ def test_ride_verify_asks_for_it(graphs_alone: RunningTriton, repository: Path) 
         ROOT / "examples", repository, server=graphs_alone.grpc_address, models="ride_graph"
     )
     report = verify_session(request, Console(quiet=True))
-    (agreement,) = report.engines
-    assert agreement.name == "triton: ride_graph"
+    assert [agreement.engine for agreement in report.engines] == ["triton: ride_graph"]
     assert (report.images, report.differences) == (12, 0)
