@@ -3,6 +3,7 @@ FROM python:3.12-slim AS build
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ride.py ./
 COPY serving serving
+COPY columns columns
 COPY scoring scoring
 COPY training training
 COPY export export
@@ -18,6 +19,7 @@ COPY --chown=root:root model_repository /srv/model_repository
 USER ride
 WORKDIR /srv
 ENV PATH=/opt/ride/bin:$PATH \
+    ORT_DISABLE_TELEMETRY=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     RIDE_HOST=0.0.0.0 \

@@ -11,14 +11,15 @@ TEST_PROCESSES ?= 2
 SERVE_ENV := .venv
 DEV_ENV := .venv-dev
 
-.PHONY: serve test monitoring-test triton lint format constraints python chromium perf-analyzer \
-	prometheus triton-environment javascript
+.PHONY: serve test monitoring-test triton lint format constraints python chromium strace \
+	perf-analyzer prometheus triton-environment kserve-client javascript
 .DELETE_ON_ERROR:
 
 serve: $(SERVE_ENV)/installed
 	$(SERVE_ENV)/bin/ride serve model_repository
 
-test: $(DEV_ENV)/installed chromium perf-analyzer prometheus triton-environment javascript
+test: $(DEV_ENV)/installed chromium strace perf-analyzer prometheus triton-environment kserve-client \
+	javascript
 	$(DEV_ENV)/bin/pytest -n $(TEST_PROCESSES) --no-loadscope-reorder
 
 monitoring-test: $(DEV_ENV)/installed prometheus
@@ -66,6 +67,16 @@ chromium:
 		echo "Chromium is not installed: the console's tests are skipped"; \
 	fi
 
+# What shows that no command of ours talks to anybody; as root on Debian it is installed, elsewhere only
+# the home folder is looked at.
+strace:
+	@if command -v strace >/dev/null; then exit; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends strace >/dev/null; \
+	else \
+		echo "strace is not installed: what commands write and send is not looked at"; \
+	fi
+
 # A real Prometheus for tests: the one that is installed, or Debian's, unpacked into .tools, where it
 # starts no service. Elsewhere its tests are skipped.
 prometheus:
@@ -91,6 +102,10 @@ examples/%/node_modules/.package-lock.json: examples/%/package-lock.json
 # A real Triton for tests, into .tools: for Linux on x86-64; elsewhere its tests are skipped.
 triton-environment: $(DEV_ENV)/installed
 	$(DEV_ENV)/bin/python -m benchmarks install triton
+
+# KServe's client, into .tools: it does not go with the packages that are pinned here.
+kserve-client: $(DEV_ENV)/installed
+	$(DEV_ENV)/bin/python -m benchmarks install kserve-client
 
 # Python 3.11 or newer that can make virtual environments (Debian ships that part separately).
 python:

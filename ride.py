@@ -1,24 +1,20 @@
-"""The `ride` command: finds each subcommand, which lives beside what it does."""
+"""The `ride` command: finds each subcommand, which lives beside what it does.
+
+All that it needs is imported inside functions: so Ctrl-C ends it in order from the start.
+"""
 
 from __future__ import annotations
 
+import io
+import re
 import sys
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import typer
+if TYPE_CHECKING:
+    import typer
 
-from benchmarks import commands as benchmark_commands
-from benchmarks.errors import BenchmarkError
-from export import commands as export_commands
-from scoring import commands as scoring_commands
-from scoring.errors import ScoringError
-from serving import commands as serving_commands
-from serving.audit import commands as audit_commands
-from serving.errors import RideError
-from serving.help_pages import CommandWithHelpPage
-from training import commands as training_commands
-from training.errors import TrainingError
-from verify import commands as verify_commands
+STOPPED = 130
+"""The exit status that a shell expects of a command that Ctrl-C ended."""
 
 _EXTRAS = {
     "fsspec": "score",
@@ -34,29 +30,70 @@ _EXTRAS = {
 }
 """The extra that brings a package, by the package's name."""
 
-app = typer.Typer(
-    help="Image classification with dynamic expert routing (RIDE): train, export, serve, score, "
-    "measure.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Train": (training_commands.train, training_commands.evaluate, training_commands.route),
-    "Export": (export_commands.export, verify_commands.verify),
-    "Serve": (serving_commands.serve, serving_commands.classify, audit_commands.calibrate),
-    "Score": (scoring_commands.score, scoring_commands.compare),
-    "Measure": (benchmark_commands.bench,),
-}
-for panel, commands in _PANELS.items():
-    for command in commands:
-        app.command(cls=CommandWithHelpPage, rich_help_panel=panel)(command)
+_PARAMETERS = re.compile(r"(?:the parameter )?'?\b(max_experts|threshold|quality|top_k)\b'?")
+"""As messages to clients name what commands take as flags."""
+
+
+def command_line() -> typer.Typer:
+    """The command with all of its subcommands."""
+    import typer
+
+    from benchmarks import commands as benchmark_commands
+    from export import commands as export_commands
+    from scoring import commands as scoring_commands
+    from serving import commands as serving_commands
+    from serving.audit import commands as audit_commands
+    from serving.help_pages import CommandWithHelpPage, with_version
+    from training import commands as training_commands
+    from verify import commands as verify_commands
+
+    app = typer.Typer(
+        help="Image classification with dynamic expert routing (RIDE): train, export, serve, "
+        "score, measure.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(with_version)
+    for panel, commands in {
+        "Train": (training_commands.train, training_commands.evaluate, training_commands.route),
+        "Export": (export_commands.export, verify_commands.verify),
+        "Serve": (serving_commands.serve, serving_commands.classify, audit_commands.calibrate),
+        "Score": (scoring_commands.score, scoring_commands.compare),
+        "Measure": (benchmark_commands.bench,),
+    }.items():
+        for command in commands:
+            app.command(cls=CommandWithHelpPage, rich_help_panel=panel)(command)
+    return app
 
 
 def main() -> None:
     """Run a subcommand; an error that a user can mend is one sentence and exit status 1."""
     try:
-        app()
+        _write_what_a_terminal_lacks()
+        _run()
+    except KeyboardInterrupt:
+        sys.exit(STOPPED)
+
+
+def _write_what_a_terminal_lacks() -> None:
+    """As an escape, where a terminal or file has no such character, or a name is not Unicode."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _run() -> None:
+    from benchmarks.errors import BenchmarkError
+    from scoring.errors import ScoringError
+    from serving.errors import InvalidRequest, RideError
+    from training.errors import TrainingError
+
+    try:
+        command_line()()
+    except InvalidRequest as error:
+        _fail(_PARAMETERS.sub(_flag, str(error)))
     except (RideError, ScoringError, TrainingError, BenchmarkError) as error:
         _fail(str(error))
     except OSError as error:  # a full disk, a folder that may not be written
@@ -71,8 +108,14 @@ def main() -> None:
         )
 
 
+def _flag(parameter: re.Match[str]) -> str:
+    return f"--{parameter[1].replace('_', '-')}"
+
+
 def _fail(message: str) -> None:
-    print(f"ride: {message}", file=sys.stderr)
+    from serving.tracing.terminal import escaped
+
+    print(f"ride: {escaped(message)}", file=sys.stderr)
     sys.exit(1)
 
 

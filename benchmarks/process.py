@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.errors import ServerFailed
+from serving.engine.cores import usable_cores
 
 PROC = Path("/proc")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -83,8 +84,8 @@ def parse_hardware(cpuinfo: str, meminfo: str, cores: int) -> Hardware:
 
 def hardware() -> Hardware:
     """Of this machine."""
-    cores = len(os.sched_getaffinity(0))
-    return parse_hardware((PROC / "cpuinfo").read_text(), (PROC / "meminfo").read_text(), cores)
+    cpu, memory = ((PROC / name).read_text() for name in ("cpuinfo", "meminfo"))
+    return parse_hardware(cpu, memory, usable_cores())
 
 
 def family(pid: int) -> list[int]:

@@ -20,6 +20,7 @@ from benchmarks.servers.server import environment_for
 from benchmarks.store import Section, Store, provenance, write_whole
 from serving.model.manifest_json import load_manifest
 from serving.model.repository import latest_version
+from serving.tracing.terminal import say
 
 _IDLE = 0.5
 """Load average below which the machine is taken for idle."""
@@ -74,7 +75,7 @@ def bench_session(
             failed.append(name)
         write_whole(output, page(store))
     write_whole(output, page(store))
-    console.print(f"Wrote {output}", highlight=False)
+    say(console, f"Wrote {output}")
     if failed:
         raise BenchmarkError(
             f"not measured: {', '.join(failed)}; try again with --resume, which keeps the others"

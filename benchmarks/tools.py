@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, NoReturn
 
 import typer
 
-from benchmarks import perf_analyzer
+from benchmarks import kserve_client, perf_analyzer
 from benchmarks.checkout import BUNDLED
 from benchmarks.local_triton import install as triton
 from benchmarks.local_triton.launch import Ports, triton_start
@@ -30,16 +31,26 @@ class Program(StrEnum):
 
     PERF_ANALYZER = "perf-analyzer"
     TRITON = "triton"
+    KSERVE_CLIENT = "kserve-client"
+
+
+_SOURCES: dict[Program, ModuleType] = {
+    Program.PERF_ANALYZER: perf_analyzer,
+    Program.TRITON: triton,
+    Program.KSERVE_CLIENT: kserve_client,
+}
 
 
 def install(
-    program: Annotated[Program, typer.Argument(help="Triton takes about 500 MB.")],
+    program: Annotated[
+        Program, typer.Argument(help="Triton and KServe's client take about 500 MB each.")
+    ],
 ) -> Iterator[str]:
-    """Install a program that measures into .tools and say where it is.
+    """Install a program that measures or tests into .tools and say where it is.
 
     Where it can't run the reason is printed, which is no failure.
     """
-    source = perf_analyzer if program is Program.PERF_ANALYZER else triton
+    source = _SOURCES[program]
     yield source.unsupported() or str(source.install())
 
 

@@ -16,7 +16,9 @@ COPY benchmarks benchmarks
 # Its own numpy stays: Triton's Python backend was built for it. CuPy (for GPUs) is up to you.
 RUN PIP_BREAK_SYSTEM_PACKAGES=1 pip install --no-cache-dir --no-deps . \
     && PIP_BREAK_SYSTEM_PACKAGES=1 pip install --no-cache-dir -c constraints.txt \
-        pillow pydantic
+        pillow pydantic simplejpeg
 COPY model_repository /srv/model_repository
 WORKDIR /srv
+# For Triton's ONNX Runtime backend, where its release has telemetry: nothing of ours runs before it.
+ENV ORT_DISABLE_TELEMETRY=1
 CMD ["tritonserver", "--model-repository=/srv/model_repository"]

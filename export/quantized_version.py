@@ -68,7 +68,7 @@ def read_quantization_images(
         )
     if precision is QuantizedPrecision.FP16:
         return QuantizationImages(None, test, config)
-    held_out = read_split(directory, config, Split.CALIBRATION)
+    held_out = read_split(directory, config, Split.CALIBRATION, checkpoint.class_names)
     rows = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(0))
     return QuantizationImages(held_out.subset(rows[:CALIBRATION_IMAGES]), test, config)
 

@@ -22,6 +22,7 @@ from export.quantized_version import quantize_version, read_quantization_images,
 from export.repository import publish, staged_version
 from serving.engine.graphs import Engine, load_engine
 from serving.model.manifest import ImageSpec, Manifest
+from serving.tracing.terminal import say
 from training.checkpoint import Checkpoint, checkpoint_digest, load_finished
 from training.config import DataConfig
 from training.costs import multiply_adds
@@ -29,7 +30,6 @@ from training.data import LabelledImages, Split, read_split
 from training.data.loading import plain_batches
 from training.evaluation import FILE_NAME as EVALUATION_FILE
 from training.model import RideModel
-from training.progress import say
 
 _PARITY_IMAGES = 1_000
 
@@ -53,7 +53,9 @@ def export_session(
     checkpoint = load_finished(run)
     model = checkpoint.build_model()
     manifest = build_manifest(checkpoint, model, _evaluation(run, console))
-    test = None if data is None else read_split(data, checkpoint.config.data, Split.TEST)
+    test = None
+    if data is not None:
+        test = read_split(data, checkpoint.config.data, Split.TEST, checkpoint.class_names)
     images = None
     if quantize is not None:
         if data is None or test is None:

@@ -64,7 +64,9 @@ def solve_budget(
         raise ScoringError(
             f"--budget is a mean number of experts, between 1 and {experts}, not {mean_experts:g}"
         )
-    settings = PipelineSettings(KeptFields(1), _IMAGES, request.rows_of_a_batch, request.threads)
+    settings = PipelineSettings(
+        KeptFields(1), _IMAGES, request.rows_of_a_batch, request.threads, request.limits
+    )
     scores = _router_scores(engine, _SampleShard(tuple(shards)), settings, watch)
     best = BudgetSolution((1.0,) * (experts - 1), 1.0, len(scores))
     for thresholds in _settings(engine.manifest):

@@ -15,6 +15,7 @@ from rich.console import Console
 from scoring.errors import ScoringError, ScoringStopped
 from scoring.request import RUNTIME, RayCluster, ScoringRequest
 from serving.options import MOST_USED, argument, option, with_options
+from serving.tracing.terminal import say
 
 
 class ScoringEngine(StrEnum):
@@ -60,12 +61,13 @@ def score(
     from scoring.report import show_summary
     from scoring.session import score_session
 
+    _require_writable(json)
     request = replace(request, ray=_ray(engine, ray_address, ray_actors))
     console = Console(stderr=True)
     try:
         found = score_session(request, console)
     except ScoringStopped as stopped:
-        console.print(f"ride: {stopped}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"ride: {stopped}")
         raise typer.Exit(_STOPPED) from stopped
     _write(found, json, show_summary)
 
@@ -77,14 +79,17 @@ def compare(
     max_changed: Annotated[
         float | None,
         option(
-            "Exit with status 1 if the label changed of more than this share of the images in "
-            "both, such as 0.02.",
+            "Exit with status 1 if more than this share of the images has another label or is "
+            "missing in one run, such as 0.02.",
             MOST_USED,
             min=0,
             max=1,
             metavar="SHARE",
         ),
     ] = None,
+    ignore_missing: Annotated[
+        bool, option("Leave images that only one run has out of --max-changed.", MOST_USED)
+    ] = False,
     json: Annotated[
         str | None,
         option("Write the comparison as JSON; - for standard output.", MOST_USED, metavar="FILE"),
@@ -92,23 +97,32 @@ def compare(
 ) -> None:
     """Compare two scorings of the same images, before a new model or new thresholds go live.
 
-    Exit status 0: compared; 1: too many labels changed, or nothing could be compared.
+    Exit status 0: compared; 1: too many images changed or missing, or nothing could be compared.
 
     Example: ride compare scores/version-1 scores/version-2 --max-changed 0.02
     """
+    if ignore_missing and max_changed is None:
+        raise ScoringError("--ignore-missing belongs to --max-changed")
+    _require_writable(json)
+    from scoring.compare.gate import why_closed
     from scoring.compare.report import show_comparison
     from scoring.compare.session import compare_runs
 
     found = compare_runs(a, b)
     _write(found, json, show_comparison)
-    changed = found["labels"]["changed_share"]
-    if max_changed is not None and changed > max_changed:
-        typer.echo(
-            f"ride: {changed:.2%} of the labels changed, and --max-changed allows "
-            f"{max_changed:.2%}",
-            err=True,
-        )
+    if max_changed is None:
+        return
+    if closed := why_closed(found, max_changed, ignore_missing=ignore_missing):
+        typer.echo(f"ride: {closed}", err=True)
         raise typer.Exit(1)
+
+
+def _require_writable(json: str | None) -> None:
+    """Find out before the work, not after it."""
+    from serving.files import require_writable
+
+    if json is not None and json != "-":
+        require_writable(Path(json))
 
 
 def _write(

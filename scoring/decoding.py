@@ -7,20 +7,20 @@ from numpy.typing import NDArray
 
 from scoring.blocks import Block
 from scoring.reader import Chunk
-from scoring.records import LIMITS, Fault, FaultKind
+from scoring.records import Fault, FaultKind
 from serving.errors import ImageTooLarge, InvalidRequest
-from serving.images.decode import decode_image
+from serving.images.decode import ImageLimits, decode_image
 from serving.model.manifest import ImageSpec, Manifest
 from serving.model.routing import RoutingRule, RoutingState
 
 
-def decode_chunk(chunk: Chunk, manifest: Manifest, rule: RoutingRule) -> Block:
+def decode_chunk(chunk: Chunk, manifest: Manifest, rule: RoutingRule, limits: ImageLimits) -> Block:
     """The images that can be decoded, before stage 1; any other is a fault of the chunk's part."""
     spec = manifest.image
     pixels = np.empty((len(chunk.images), spec.height, spec.width, 3), dtype=np.uint8)
     rows: list[int] = []
     for row, image in enumerate(chunk.images, start=chunk.first):
-        decoded = image if isinstance(image, Fault) else _decoded(image, spec)
+        decoded = image if isinstance(image, Fault) else _decoded(image, spec, limits)
         if isinstance(decoded, Fault):
             chunk.part.faults[row] = decoded
             continue
@@ -34,11 +34,11 @@ def decode_chunk(chunk: Chunk, manifest: Manifest, rule: RoutingRule) -> Block:
     )
 
 
-def _decoded(image: bytes, spec: ImageSpec) -> NDArray[np.uint8] | Fault:
+def _decoded(image: bytes, spec: ImageSpec, limits: ImageLimits) -> NDArray[np.uint8] | Fault:
     if not image:
         return Fault(FaultKind.EMPTY, "the image has no bytes")
     try:
-        return decode_image(image, spec, LIMITS)
+        return decode_image(image, spec, limits)
     except ImageTooLarge as error:
         return Fault(FaultKind.TOO_LARGE, str(error))
     except InvalidRequest as error:

@@ -1,37 +1,39 @@
 """The output folder of a run: what run it is, which parts are done, and that nobody else writes.
 
-`_run.json` is written first and says what the run is. `_journal.jsonl` gets a line after each
-part's file is in its place. A part is done if it has a line and its file has the size that the line
-says; any other is scored anew and replaced, so a run may end anywhere. Readers of Parquet folders
-pass over names that begin with _ or a dot.
+`_run.json` is written before any part and says what the run is. `_journal.jsonl` gets a line after
+each part's file is in its place. A part is done if it has a line and its file has the size that the
+line says; any other is scored anew and replaced, so a run may end anywhere.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from scoring.errors import OutputError
+from scoring.errors import InputError, OutputError
+from scoring.inputs.identity import InputFiles
+from scoring.layout import (
+    INPUTS_FILE,
+    JOURNAL_FILE,
+    LOCK_FILE,
+    PARTS_FOLDER,
+    RUN_FILE,
+    SUMMARY_FILE,
+    holds_others,
+    is_temporary,
+    written_files,
+)
 from scoring.parts import PartKey
 from scoring.summary import RowCounts
 from serving.files import replacing
-
-RUN_FILE = "_run.json"
-JOURNAL_FILE = "_journal.jsonl"
-SUMMARY_FILE = "_summary.json"
-_LOCK_FILE = ".lock"
-_PART = re.compile(r"part-\d{5,}-\d{5,}\.parquet")
-_TEMPORARY = re.compile(r"\.(part-|_run\.json|_journal\.jsonl|_summary\.json).*")
-_OURS = (RUN_FILE, JOURNAL_FILE, SUMMARY_FILE, _LOCK_FILE)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / _LOCK_FILE).open("wb")
+        file = (folder / LOCK_FILE).open("wb")
     except OSError as error:
         raise OutputError(f"{folder} can't be written: {error.strerror}") from error
     with file:
@@ -86,8 +88,7 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     try:
         found = json.loads((folder / RUN_FILE).read_bytes())
     except FileNotFoundError:
-        foreign = [path.name for path in folder.iterdir() if not _is_ours(path.name)]
-        if foreign or any(_PART.fullmatch(path.name) for path in folder.iterdir()):
+        if holds_others(folder):
             raise OutputError(
                 f"{folder} is not empty and holds no {RUN_FILE}: name another folder"
             ) from None
@@ -102,6 +103,27 @@ def read_run(folder: Path) -> dict[str, Any] | None:
 def write_run(folder: Path, run: Mapping[str, Any]) -> None:
     """Say what run this is, before anything else is written."""
     _write_json(folder / RUN_FILE, run)
+
+
+def write_inputs(folder: Path, files: InputFiles) -> None:
+    """Keep by what the inputs are known again, before there is a run."""
+    path = folder / INPUTS_FILE
+    try:
+        files.write(path)
+    except OSError as error:
+        raise OutputError(f"{path} can't be written: {error.strerror}") from error
+
+
+def read_inputs(folder: Path) -> InputFiles:
+    """By what the inputs of the run in the folder are known again.
+
+    Raises:
+        OutputError: if that can't be read.
+    """
+    try:
+        return InputFiles.read(folder / INPUTS_FILE)
+    except InputError as error:
+        raise OutputError(f"{error}; --overwrite begins again") from error
 
 
 def write_summary(folder: Path, found: Mapping[str, Any]) -> None:
@@ -120,20 +142,21 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
 
 def clear(folder: Path) -> None:
     """Remove what a run has written, its `_run.json` last."""
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == RUN_FILE):
-        if _is_ours(path.name) and path.name != _LOCK_FILE:
-            path.unlink()
+    for path in sorted(written_files(folder), key=lambda path: path.name == RUN_FILE):
+        path.unlink()
+    with suppress(OSError):  # somebody's files are in there too
+        (folder / PARTS_FOLDER).rmdir()
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove files that a run was writing when it was killed."""
     for path in folder.iterdir():
-        if _TEMPORARY.fullmatch(path.name):
+        if is_temporary(path):
             path.unlink(missing_ok=True)  # a worker that still runs may rename it
 
 
-def done_parts(folder: Path) -> dict[PartKey, DonePart]:
-    """The parts that are done."""
+def done_parts(folder: Path, parts: Path) -> dict[PartKey, DonePart]:
+    """The parts that are done, of a run whose parts are in a folder `parts`."""
     found: dict[PartKey, DonePart] = {}
     try:
         lines = (folder / JOURNAL_FILE).read_bytes().split(b"\n")
@@ -145,17 +168,22 @@ def done_parts(folder: Path) -> dict[PartKey, DonePart]:
         except ValueError:
             continue  # torn when the run was killed: its part is scored anew
         found[part.key] = part
-    return {key: part for key, part in found.items() if _size(folder / key.file_name) == part.bytes}
+    return {key: part for key, part in found.items() if _size(parts / key.file_name) == part.bytes}
 
 
 class Journal:
-    """Adds parts to the journal. Use as a context manager."""
+    """Adds parts to the journal, which have a folder while it is entered."""
 
     def __init__(self, folder: Path) -> None:
+        self._parts = folder / PARTS_FOLDER
         self._path = folder / JOURNAL_FILE
 
     def __enter__(self) -> Journal:
-        self._file = self._path.open("ab")
+        try:
+            self._parts.mkdir(exist_ok=True)
+            self._file = self._path.open("ab")
+        except OSError as error:
+            raise OutputError(f"{error.filename} can't be written: {error.strerror}") from error
         # A line that was torn must not make the next one unreadable too.
         if self._file.tell() and not self._path.read_bytes().endswith(b"\n"):
             self._file.write(b"\n")
@@ -186,10 +214,6 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
             file.write((json.dumps(values, indent=2) + "\n").encode())
     except OSError as error:
         raise OutputError(f"{path} can't be written: {error.strerror}") from error
-
-
-def _is_ours(name: str) -> bool:
-    return name in _OURS or bool(_PART.fullmatch(name) or _TEMPORARY.fullmatch(name))
 
 
 def _size(path: Path) -> int | None:

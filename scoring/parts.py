@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scoring.layout import part_name
 from scoring.records import Fault, Record, TrueLabel
 from scoring.request import KeptFields
 from serving.model.routing import Float, Routed
@@ -26,8 +27,8 @@ class PartKey:
 
     @property
     def file_name(self) -> str:
-        """Of the part in the output folder; names sort as the inputs do."""
-        return f"part-{self.shard:07}-{self.number:05}.parquet"
+        """Of its file; names sort as the inputs do."""
+        return part_name(self.shard, self.number)
 
     @property
     def code(self) -> int:

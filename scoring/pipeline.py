@@ -21,8 +21,10 @@ from scoring.blocks import Block, BlockQueue
 from scoring.decoding import decode_chunk
 from scoring.parts import Part, PartKey
 from scoring.reader import Chunk, ShardTask, read_chunks
+from scoring.records import LIMITS
 from scoring.request import KeptFields
 from serving.engine.graphs import Engine, host
+from serving.images.decode import ImageLimits
 from serving.model.routing import RoutingRule
 
 _MOST_WAITING_BYTES = 32 * 2**20
@@ -39,19 +41,21 @@ _POLL_S = 0.2
 
 @dataclass(frozen=True)
 class PipelineSettings:
-    """How to work; none of it changes an answer.
+    """How to work; none of it changes an answer that there is.
 
     Attributes:
         kept: what is kept of each answer.
         part_rows: rows of a part.
         batch_size: rows of a full batch.
         workers: threads that decode and infer.
+        limits: which images are decoded.
     """
 
     kept: KeptFields
     part_rows: int
     batch_size: int
     workers: int
+    limits: ImageLimits = LIMITS
 
 
 @dataclass(frozen=True)
@@ -254,7 +258,8 @@ class Pipeline:
         return stage, lambda: self._infer(stage, Block.concatenate(blocks))
 
     def _decode(self, chunk: Chunk) -> None:
-        block = decode_chunk(chunk, self._engine.manifest, self._rule)
+        limits = self._settings.limits
+        block = decode_chunk(chunk, self._engine.manifest, self._rule, limits)
         with self._changed:
             if len(block):
                 self._stages[0].put(block)

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from serving.tracing.terminal import escaped
+
 _MOST_LABELS = 10
 
 
@@ -18,7 +20,9 @@ def show_summary(found: Mapping[str, Any], console: Console) -> None:
     table.add_column()
     table.add_column(justify="right")
     for name, value in _rows(found).items():
-        table.add_row(Text(name), Text(value))  # Text, because brackets in a name are no markup
+        table.add_row(
+            Text(escaped(name)), Text(value)
+        )  # Text, because brackets in a name are no markup
     console.print(table)
 
 
@@ -26,6 +30,8 @@ def _rows(found: Mapping[str, Any]) -> dict[str, str]:
     rows = {"images": f"{found['images']:,}"}
     for kind, count in found["errors"].items():
         rows[f"without an answer: {kind}"] = f"{count:,}"
+    for kind, count in found.get("left_out", {}).items():  # summaries of earlier versions have none
+        rows[f"left out: {kind}"] = f"{count:,}"
     rows["images/s"] = _number(found["images_per_second"], ",.0f")
     rows["mean experts"] = _number(found["mean_experts"], ".2f")
     rows["compute avoided"] = _number(found["compute_avoided"], ".1%")

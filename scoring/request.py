@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from scoring.errors import OutputError, ScoringError
+from scoring.records import LIMITS
+from serving.engine.cores import usable_cores
 from serving.engine.provider import Provider
+from serving.images.accepted import USUAL, AcceptedFormats
+from serving.images.decode import ImageLimits
 from serving.options import MOST_USED, argument, option
 
 if TYPE_CHECKING:  # slow to import, and --help is not
@@ -113,8 +116,8 @@ class ScoringRequest:
     inputs: Annotated[
         tuple[str, ...],
         argument(
-            "Folders and globs of images, Parquet files with encoded images, WebDataset tar files, "
-            "CSV files or text lists of paths; paths, or URLs of fsspec (s3://, gs://, https://).",
+            "Folders and globs of images, Parquet files of images or paths, WebDataset tar files, "
+            "CSV, TSV or text lists of paths; paths, or URLs of fsspec (s3://, gs://, https://).",
             kind=list[str],
             read=tuple,
             metavar="INPUT",
@@ -136,8 +139,9 @@ class ScoringRequest:
     column: Annotated[
         str | None,
         option(
-            "Column of the images in Parquet, of the paths in CSV; ending of the images in tar "
-            "files. Found by itself where there is one.",
+            "Column of the images or paths in Parquet (or a field: sample.img), of the paths in "
+            "CSV and TSV, there also by its number from 1; ending of the images in tar files. "
+            "Found by itself where there is one.",
             _INPUTS,
         ),
     ] = None
@@ -150,6 +154,7 @@ class ScoringRequest:
             metavar="COLUMN",
         ),
     ] = None
+    accepted: AcceptedFormats = USUAL
     routing: Routing = Routing()
     part_rows: Annotated[
         int, option("Rows of a part; what a kill loses is a few of them.", _OUTPUT, min=1)
@@ -158,7 +163,12 @@ class ScoringRequest:
         Provider.CPU
     )
     workers: Annotated[
-        int, option("Threads that decode and infer; 0 takes one a core.", RUNTIME, min=0)
+        int,
+        option(
+            "Threads that decode and infer; 0 takes one for each core that it may use.",
+            RUNTIME,
+            min=0,
+        ),
     ] = 0
     batch_size: Annotated[
         int | None, option("Images that a graph runs on at once.", RUNTIME, min=1, max=4096)
@@ -172,11 +182,14 @@ class ScoringRequest:
     ray: RayCluster | None = None
 
     @property
+    def limits(self) -> ImageLimits:
+        """Which images are decoded."""
+        return replace(LIMITS, formats=self.accepted.formats)
+
+    @property
     def threads(self) -> int:
         """Workers, resolved."""
-        if hasattr(os, "sched_getaffinity"):
-            return self.workers or len(os.sched_getaffinity(0))
-        return self.workers or os.cpu_count() or 1
+        return self.workers or usable_cores()
 
     @property
     def rows_of_a_batch(self) -> int:

@@ -13,12 +13,30 @@ from scoring import journal
 from scoring.budget import solve_budget
 from scoring.errors import OutputError
 from scoring.inputs.opening import Inputs
+from scoring.layout import LAYOUT, RUN_FILE
 from scoring.request import ScoringRequest
+from scoring.run_differences import require_same_files, require_same_settings
 from scoring.writer import SCHEMA_VERSION
 from serving.engine.graphs import Engine
+from serving.images.formats import BY_DEFAULT
 from serving.model.manifest import Manifest
 from serving.model.routing import RoutingRule
 from serving.model.shot_groups import GROUPS, shot_groups
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How the inputs of a run were named when it began, from which their ids are made.
+
+    Attributes:
+        folder: where the command ran.
+        arguments: what was typed.
+        listing: as of `Inputs`, which the same words give again.
+    """
+
+    folder: str
+    arguments: tuple[str, ...]
+    listing: str
 
 
 @dataclass(frozen=True)
@@ -29,11 +47,13 @@ class ScoringRun:
         rule: how far images go.
         part_rows: rows of a part.
         about: what every part says of the run, in plain JSON types.
+        wording: how its inputs were named.
     """
 
     rule: RoutingRule
     part_rows: int
     about: Mapping[str, Any]
+    wording: Wording
 
 
 def begin_or_resume(
@@ -64,7 +84,11 @@ def begin_or_resume(
     if found is None:
         found = _begin(request, engine, inputs, asked, watch)
     else:
-        _require_same(request.output, found, asked, resume=request.resume)
+        require_same_settings(request.output, found, asked)
+        begun = journal.read_inputs(request.output)
+        require_same_files(request.output, begun, inputs.files, resume=request.resume)
+        if request.resume:  # from now on, what was written anew is what the run is about
+            journal.write_inputs(request.output, inputs.files)
     about = {key: found.get(key) for key in ("schema_version", "ride_version", "model", "rule")}
     try:
         rule = found["rule"]
@@ -73,9 +97,11 @@ def begin_or_resume(
             thresholds=tuple(map(float, rule["thresholds"])),
             max_experts=int(rule["max_experts"]),
         )
+        named = found["inputs"]
+        wording = Wording(str(named["folder"]), tuple(named["arguments"]), str(named["listing"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise OutputError(f"{request.output / journal.RUN_FILE} holds no run") from error
-    return ScoringRun(kept, part_rows, about)
+        raise OutputError(f"{request.output / RUN_FILE} holds no run") from error
+    return ScoringRun(kept, part_rows, about, wording)
 
 
 def _begin(
@@ -91,6 +117,7 @@ def _begin(
         rule = replace(rule, thresholds=solved.thresholds)
         run["budget"] = {"mean_experts": solved.mean_experts, "images": solved.images}
     run["rule"] = {"thresholds": list(rule.thresholds), "max_experts": rule.max_experts}
+    journal.write_inputs(request.output, inputs.files)
     journal.write_run(request.output, run)
     return run
 
@@ -102,6 +129,7 @@ def _asked(
     request.routing.rule(engine)  # raises before anything is written
     return {
         "schema_version": SCHEMA_VERSION,
+        "layout": LAYOUT,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "ride_version": version("ride-server"),
         "model": model_identity(engine),
@@ -112,14 +140,22 @@ def _asked(
             "part_rows": part_rows,
             "column": request.column,
             "labels": request.labels,
+            **_formats(request),
         },
         "inputs": {
+            "folder": str(Path.cwd()),
             "arguments": list(request.inputs),
             "images": inputs.images,
+            "lists": [each.about() for each in inputs.lists],
             "listing": inputs.listing,
-            "stamps": inputs.stamps,
         },
     }
+
+
+def _formats(request: ScoringRequest) -> dict[str, Any]:
+    """Nothing for the usual ones, so that runs go on that began before others could be chosen."""
+    keys = sorted(request.accepted.formats)
+    return {} if keys == sorted(BY_DEFAULT) else {"formats": keys}
 
 
 def model_identity(engine: Engine) -> dict[str, Any]:
@@ -138,32 +174,3 @@ def _shot_groups(manifest: Manifest) -> dict[str, list[str]]:
     for name, place in places:
         groups[GROUPS[place]].append(name)
     return groups
-
-
-def _require_same(
-    folder: Path, found: Mapping[str, Any], asked: Mapping[str, Any], *, resume: bool
-) -> None:
-    """Raise OutputError unless the folder's run would give the very rows that are asked for."""
-    what = {
-        "schema_version": "another version of ride",
-        "model": "another model",
-        "routing": "other thresholds or budgets",
-        "settings": "other columns or settings",
-    }
-    for key, other in what.items():
-        if found.get(key) != asked[key]:
-            raise OutputError(
-                f"{folder} holds a run with {other}: name another folder, or write over it by "
-                "--overwrite"
-            )
-    inputs = found.get("inputs")
-    if not isinstance(inputs, dict) or inputs.get("listing") != asked["inputs"]["listing"]:
-        raise OutputError(
-            f"{folder} holds a run over other inputs (or some were added or removed): name another "
-            "folder, or write over it by --overwrite"
-        )
-    if inputs.get("stamps") != asked["inputs"]["stamps"] and not resume:
-        raise OutputError(
-            f"the inputs of the run in {folder} were written anew since it began: --resume goes on "
-            "if they hold the same images, --overwrite begins again"
-        )

@@ -50,7 +50,11 @@ class ThreadScorer:
         """As of every `Scorer`."""
         request = self._request
         settings = PipelineSettings(
-            request.kept, self._run.part_rows, request.rows_of_a_batch, request.threads
+            request.kept,
+            self._run.part_rows,
+            request.rows_of_a_batch,
+            request.threads,
+            request.limits,
         )
         pipeline = Pipeline(
             self._engine, self._run.rule, settings, lambda part: keep(self._write(part))

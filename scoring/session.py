@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, chdir, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 
 from scoring import journal
-from scoring.errors import InputError, ScoringStopped
+from scoring.errors import InputError, OutputError, ScoringStopped
 from scoring.inputs.opening import Inputs, open_inputs
 from scoring.journal import DonePart, Journal
+from scoring.layout import PARTS_FOLDER
 from scoring.pipeline import ScoringProgress
 from scoring.progress import scoring_progress
 from scoring.reader import ShardTask
@@ -20,8 +23,10 @@ from scoring.run_manifest import ScoringRun, begin_or_resume
 from scoring.scorer import Scorer, ThreadScorer
 from scoring.summary import RowCounts, summarize
 from serving.engine.graphs import Engine, load_engine
+from serving.images.formats import suffixes
 from serving.interrupt import InterruptFlag
 from serving.model.top_k import check_top_k
+from serving.tracing.terminal import say
 
 _MOST_PART_BYTES = 32 * 2**20
 
@@ -36,9 +41,13 @@ def score_session(request: ScoringRequest, console: Console) -> dict[str, Any]:
     engine = load_engine(request.repository, provider=request.provider)
     check_top_k(engine.manifest, request.kept.top_k)
     part_rows = _part_rows(request, engine)
-    inputs = open_inputs(request.inputs, request.column, request.labels, part_rows)
+    inputs = _opened(request, part_rows)
     if inputs.repeated:
-        _say(console, f"{inputs.repeated:,} files are named more than once, and scored once")
+        say(console, f"{inputs.repeated:,} files are named more than once, and scored once")
+    for each in inputs.lists:
+        say(console, str(each))
+    if inputs.scored_parts:
+        say(console, f"left out: {inputs.scored_parts:,} files that ride score wrote itself")
     with journal.locked(request.output), InterruptFlag() as interrupt:
         journal.remove_leftovers(request.output)
 
@@ -46,7 +55,51 @@ def score_session(request: ScoringRequest, console: Console) -> dict[str, Any]:
             return interrupt.requested
 
         run = begin_or_resume(request, engine, inputs, part_rows, stop)
-        return _Scoring(request, engine, inputs, run, console).finish(stop)
+        with _as_it_began(request, inputs, run) as (worded, named):
+            return _Scoring(worded, engine, named, run, console).finish(stop)
+
+
+def _opened(request: ScoringRequest, part_rows: int) -> Inputs:
+    endings = suffixes(request.limits.formats)
+    return open_inputs(request.inputs, request.column, request.labels, part_rows, endings)
+
+
+@contextmanager
+def _as_it_began(
+    request: ScoringRequest, inputs: Inputs, run: ScoringRun
+) -> Iterator[tuple[ScoringRequest, Inputs]]:
+    """The request and inputs in the words that the run began with, so that all its ids are alike.
+
+    Where these are others than now, the command works in the folder where they were typed.
+
+    Raises:
+        OutputError: if they don't give the inputs any more.
+    """
+    words = run.wording
+    if words.listing == inputs.listing:
+        yield request, inputs
+        return
+    worded = replace(
+        request,
+        inputs=words.arguments,
+        output=request.output.absolute(),
+        repository=request.repository.absolute(),
+    )
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(chdir(words.folder))
+            named = _opened(worded, run.part_rows)
+        except (OSError, InputError) as error:
+            raise OutputError(
+                f"{request.output} holds a run that was begun in {words.folder}, where its inputs "
+                f"{' '.join(words.arguments)} are not found any more: {error}"
+            ) from error
+        if named.listing != words.listing:
+            raise OutputError(
+                f"the inputs of the run in {request.output} hold other numbers of images than when "
+                "it began: name another folder, or write over it by --overwrite"
+            )
+        yield worded, named
 
 
 def _part_rows(request: ScoringRequest, engine: Engine) -> int:
@@ -70,7 +123,7 @@ class _Scoring:
         self._inputs = inputs
         self._run = run
         self._console = console
-        self._done = journal.done_parts(request.output)
+        self._done = journal.done_parts(request.output, request.output / PARTS_FOLDER)
 
     def finish(self, stop: Callable[[], bool]) -> dict[str, Any]:
         """Score what is left, unless it is to stop, and write the summary."""
@@ -78,7 +131,7 @@ class _Scoring:
         tasks = self._tasks()
         before = self._counts().images
         if not tasks and (found := journal.read_summary(folder)) is not None:
-            _say(self._console, f"{folder} is finished already: {before:,} images")
+            say(self._console, f"{folder} is finished already: {before:,} images")
             return found
         started = time.monotonic()
         if tasks:
@@ -95,7 +148,8 @@ class _Scoring:
             scored=counts.images - before,
             seconds=time.monotonic() - started,
         )
-        document = {"model": self._run.about["model"], "rule": self._run.about["rule"], **found}
+        about = {key: self._run.about[key] for key in ("model", "rule")}
+        document = {**about, **found, "left_out": dict(self._inputs.left_out)}
         journal.write_summary(folder, document)
         return document
 
@@ -145,7 +199,3 @@ class _Scoring:
     def _counts(self) -> RowCounts:
         counts = [part.counts for part in self._done.values()]
         return RowCounts.total(counts, self._engine.manifest.num_experts)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)  # a path may hold brackets

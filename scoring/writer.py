@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scoring.errors import OutputError
+from scoring.layout import PARTS_FOLDER
 from scoring.parts import Part
 from scoring.request import KeptFields
 from serving.files import replacing
@@ -29,7 +30,7 @@ class PartWriter:
     """Writes parts of one run.
 
     Attributes:
-        folder: where to.
+        folder: the output folder.
         manifest: of the model.
         kept: what was kept of each answer.
         labels: whether the inputs have labels.
@@ -52,10 +53,10 @@ class PartWriter:
         Raises:
             OutputError: if it can't be written; nothing of it is left then.
         """
-        path = self.folder / part.key.file_name
+        path = self.folder / PARTS_FOLDER / part.key.file_name
         table = self.table(part, truth)
         try:
-            with replacing(path) as file:
+            with replacing(path, temporary_in=self.folder) as file:
                 pq.write_table(table, file, compression=_COMPRESSION)
             return path.stat().st_size
         except OSError as error:

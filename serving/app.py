@@ -22,11 +22,14 @@ from serving.http.process import (
     serve_http,
     server_process,
 )
+from serving.images.formats import BY_DEFAULT
 from serving.settings import Settings
 
 
-def build_data_plane(repository: Path, settings: Settings) -> DataPlane:
-    """A data plane on the repository's latest model version.
+def build_data_plane(
+    repository: Path, settings: Settings, formats: tuple[str, ...] = BY_DEFAULT
+) -> DataPlane:
+    """A data plane on the repository's latest model version, which decodes these formats.
 
     Raises:
         ModelRepositoryError: if the repository can't be served.
@@ -34,7 +37,7 @@ def build_data_plane(repository: Path, settings: Settings) -> DataPlane:
         InferenceError: if a graph fails while it is warmed up.
     """
     metrics = EmbeddedMetrics()
-    return DataPlane(ModelHost(repository, settings, metrics), settings, metrics)
+    return DataPlane(ModelHost(repository, settings, metrics), settings, metrics, formats)
 
 
 def serve(repository: Path, settings: Settings, console: Console) -> None:

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
+import json as json_format
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from serving.dataplane.classification import Classification
-from serving.dataplane.dataplane import DataPlane
-from serving.errors import RideError
-from serving.images.decoders import EncodedImage
-from serving.model.parameters import DEFAULT_TOP_K, CostParameters, parse_cost_parameters
-from serving.model.top_k import check_top_k
+from serving.dataplane.local_files import Unanswered, classify_files
+from serving.images.accepted import USUAL, AcceptedFormats
+from serving.model.parameters import DEFAULT_TOP_K, parse_cost_parameters
 from serving.options import MOST_USED, argument, option, with_options
 from serving.settings import LISTEN, Settings
+from serving.tracing.terminal import escaped
 
 _ROUTING = "Routing"
-_REPOSITORY_HELP = "Model repository, as ride export writes it."
+_REPOSITORY_HELP = (
+    "Model repository, as ride export writes it; without, the folder model_repository where you "
+    "are, which a checkout has."
+)
 
 
 @with_options("RIDE_")
@@ -55,7 +54,13 @@ def serve(
 
 @with_options()
 def classify(
-    files: Annotated[list[Path], argument("Image files.", metavar="FILE")],
+    files: Annotated[
+        list[str],
+        argument(
+            "Image files, folders and globs of them; - for one image on standard input.",
+            metavar="FILE",
+        ),
+    ],
     repository: Annotated[Path, option(_REPOSITORY_HELP, MOST_USED)] = Path("model_repository"),
     top_k: Annotated[int, option("How many labels to print.", MOST_USED)] = DEFAULT_TOP_K,
     json: Annotated[
@@ -71,64 +76,52 @@ def classify(
     quality: Annotated[
         str | None, option("fast, balanced or full, where the model has these gears.", _ROUTING)
     ] = None,
+    accepted: AcceptedFormats = USUAL,
 ) -> None:
     """Classify image files without a server.
 
-    A file that can't be classified is named on standard error, the others are answered, and the
-    exit status is 1.
+    Each answer is printed as soon as it is there. Exit status 0: all files are answered; 1: some
+    are not, each with its reason on standard error, or none could be.
 
     Example: ride classify examples/*.png
+
+    Example: ride classify --json - < examples/cup-many.png
     """
     from serving.app import build_data_plane
 
     given = {"max_experts": max_experts, "threshold": threshold, "quality": quality}
     parameters = parse_cost_parameters(given)
-    plane = build_data_plane(repository, Settings(audit_share=0.0))
+    plane = build_data_plane(repository, Settings(audit_share=0.0), accepted.formats)
     try:
-        answers, failed = asyncio.run(_classify_files(plane, files, parameters, top_k))
+        coming = classify_files(plane, files, accepted.formats, parameters, top_k)
+        failed = asyncio.run(_print_answers(coming, as_json=json))
     finally:
         plane.close()
-    if json:
-        for answer in answers:
-            print(orjson.dumps(dataclasses.asdict(answer)).decode())
-    elif answers:
-        Console().print(_table(answers))
-    for error in failed:
-        print(f"ride: {error}", file=sys.stderr)
     if failed:
         raise typer.Exit(1)
 
 
-async def _classify_files(
-    plane: DataPlane, files: Sequence[Path], parameters: CostParameters, top_k: int
-) -> tuple[list[Classification], list[str]]:
-    answers: list[Classification] = []
-    failed: list[str] = []
-    with plane.admit(parameters=parameters) as admitted:
-        check_top_k(admitted.live.engine.manifest, top_k)
-        for file in files:
-            name = os.fsencode(file).decode(
-                errors="replace"
-            )  # names need not be Unicode, JSON must
-            try:
-                image = EncodedImage(_read(file, plane.settings.max_image_bytes), name)
-                answers += (await admitted.classify([image], top_k)).results
-            except OSError as error:
-                failed.append(f"{name}: {error.strerror}")
-            except RideError as error:
-                failed.append(str(error))
-    return answers, failed
+async def _print_answers(
+    coming: AsyncIterator[Classification | Unanswered], *, as_json: bool
+) -> int:
+    """Print each once it is there. Returns how many images have none."""
+    failed = 0
+    async for answer in coming:
+        if isinstance(answer, Classification):
+            print(_json(answer) if as_json else _line(answer), flush=True)
+        else:
+            failed += 1
+            print(f"ride: {escaped(answer.reason)}", file=sys.stderr, flush=True)
+    return failed
 
 
-def _read(file: Path, max_bytes: int) -> bytes:
-    with file.open("rb") as stream:
-        return stream.read(max_bytes + 1)  # one more, so that the decoder sees it is too large
+def _json(answer: Classification) -> str:
+    """In ASCII, as whatever reads it may know nothing else."""
+    return json_format.dumps(dataclasses.asdict(answer), separators=(",", ":"))
 
 
-def _table(answers: Sequence[Classification]) -> Table:
-    table = Table("file", "labels", "experts", "compute")
-    for answer in answers:
-        labels = ", ".join(f"{label.label} {label.probability:.1%}" for label in answer.labels)
-        cells = (answer.name or "", labels, str(answer.experts_used), f"{answer.compute_share:.0%}")
-        table.add_row(*map(Text, cells))  # Text, because brackets in a name are no markup
-    return table
+def _line(answer: Classification) -> str:
+    labels = ", ".join(f"{label.label} {label.probability:.1%}" for label in answer.labels)
+    experts = f"{answer.experts_used} expert" + "s" * (answer.experts_used > 1)
+    cost = f"{experts}, {answer.compute_share:.0%} of the compute"
+    return escaped(f"{answer.name}: {labels} ({cost})")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 import shlex
 import shutil
 import textwrap
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from serving.options import MOST_USED
 
+_PACKAGE = "ride-server"
 _WIDEST = 100
 _ARGUMENTS = "Arguments"
 _OTHERS = "Other"
@@ -42,6 +44,23 @@ class CommandWithHelpPage(TyperCommand):
             yield typer.style(f"{panel}:", bold=True)
             for each in options:
                 yield from _option(each, ctx, width)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"ride {importlib.metadata.version(_PACKAGE)}")
+        raise typer.Exit
+
+
+def with_version(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version, and stop.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Options of `ride` itself."""
 
 
 def _panels(options: list[Any]) -> dict[str, list[Any]]:

@@ -6,7 +6,8 @@ import signal
 from types import FrameType
 from typing import Self
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOPS = (signal.SIGINT, signal.SIGTERM)
+"""How terminals, service managers and users stop a program."""
 
 
 class InterruptFlag:
@@ -21,7 +22,7 @@ class InterruptFlag:
         self._previous: list[object] = []
 
     def __enter__(self) -> Self:
-        self._previous = [signal.signal(number, self._handle) for number in _SIGNALS]
+        self._previous = [signal.signal(number, self._handle) for number in STOPS]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -32,6 +33,6 @@ class InterruptFlag:
         self._restore()
 
     def _restore(self) -> None:
-        for number, handler in zip(_SIGNALS, self._previous, strict=False):
+        for number, handler in zip(STOPS, self._previous, strict=False):
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._previous = []

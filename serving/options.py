@@ -114,6 +114,14 @@ def with_options(env_prefix: str | None = None) -> Callable[[Command], Command]:
     return expanded
 
 
+def as_typed(options: object, field: str) -> tuple[str, Any]:
+    """The flag of a field, and what to type for the value that it has; for messages."""
+    (declared,) = (each for each in _fields(type(options)) if each.name == field)
+    its = _option(declared)
+    assert its is not None, f"{field} is no option"
+    return _flag(_name(declared, its)), its.default(getattr(options, field))
+
+
 def _taken(
     parameters: Iterable[inspect.Parameter], given: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any]]:
@@ -155,13 +163,17 @@ def _name(parameter: inspect.Parameter, its: Option) -> str:
     return (its.flag or parameter.name).removeprefix("--").replace("-", "_")
 
 
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _parameter(own: inspect.Parameter, its: Option, env_prefix: str | None) -> inspect.Parameter:
     name, more, hint = _name(own, its), dict(its.typed or {}), get_args(own.annotation)[0]
     if its.argument:
         declared: Any = typer.Argument(help=its.help, **more)
     else:
         # Typer makes --name and --no-name of a truth value, unless it is told the only one.
-        names = () if its.negatable else (f"--{name.replace('_', '-')}",)
+        names = () if its.negatable else (_flag(name),)
         variable = None if env_prefix is None else f"{env_prefix}{name.upper()}"
         declared = typer.Option(
             *names, help=its.help, rich_help_panel=its.panel, envvar=variable, **more

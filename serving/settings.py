@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
+from serving.engine.cores import usable_cores
 from serving.engine.overload import FLOORS
 from serving.engine.provider import Provider
 from serving.errors import SettingsError
-from serving.options import MOST_USED, option
+from serving.options import MOST_USED, as_typed, option
 from serving.tracing.logs import LogFormat
 
 MEBIBYTE = 2**20
 _DAY_S = 86_400
 _REQUEST_TIMEOUT_S = 10.0
 _AUDIT_SHARE = 0.01
+_PATH = re.compile(r"(/[\w.~-]+)+", re.ASCII)
+_OWN_PATHS = re.compile("/(v1|v2|console|docs|metrics)(/.*)?")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?")
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}", re.ASCII)
 
 LISTEN = "Listen"
@@ -60,7 +63,9 @@ class Settings:
     workers: Annotated[
         int,
         option(
-            "Threads that infer on a CPU, and as many that decode; 0 takes one a core.", MOST_USED
+            "Threads that infer on a CPU, and as many that decode; 0 takes one for each core that "
+            "this process may use.",
+            MOST_USED,
         ),
     ] = 0
     provider: Annotated[
@@ -79,6 +84,25 @@ class Settings:
     grpc_port: Annotated[int | None, option("gRPC port; 0 takes a free one.", LISTEN, kind=int)] = (
         8001
     )
+    root_path: Annotated[
+        str,
+        option(
+            "The path below which a proxy shows this server, as /models/ride; whether the proxy "
+            "takes it off its requests or not.",
+            LISTEN,
+        ),
+    ] = ""
+    cors_origins: Annotated[
+        tuple[str, ...],
+        option(
+            "An origin whose web pages may call this server, as https://shop.example; * for "
+            "every one. Once for each.",
+            LISTEN,
+            flag="--cors-origin",
+            kind=list[str],
+            read=tuple,
+        ),
+    ] = ()
     model_control: Annotated[
         ModelControl,
         option(
@@ -178,23 +202,26 @@ class Settings:
 
     def __post_init__(self) -> None:
         self._check_numbers()
+        self._check_addresses()
         if self.degrade_to is not None and self.degrade_to not in FLOORS:
             raise SettingsError(
-                f"degrade_to must be one of {', '.join(FLOORS)}, not {self.degrade_to!r}"
+                f"--degrade-to must be one of {', '.join(FLOORS)}, not {self.degrade_to!r}"
             )
         if self.triton:
             self._check_triton()
         elif self.request_timeout_s != _REQUEST_TIMEOUT_S:
-            raise SettingsError("request_timeout_s is for Triton servers, and --triton names none")
+            raise SettingsError(
+                "--request-timeout-ms is for Triton servers, and --triton names none"
+            )
 
     def _check_numbers(self) -> None:
-        for port in (self.port, self.grpc_port):
+        for name, port in (("port", self.port), ("grpc_port", self.grpc_port)):
             if port is not None and not 0 <= port <= 65_535:
-                raise SettingsError(f"the port must lie between 0 and 65535, not {port}")
+                raise self._refused(name, "must lie between 0 and 65535")
         if not 0 <= self.audit_share <= 1:
-            raise SettingsError(f"audit_share must lie between 0 and 1, not {self.audit_share}")
+            raise self._refused("audit_share", "must lie between 0 and 1")
         if self.workers < 0:
-            raise SettingsError(f"workers must not be negative, and is {self.workers}")
+            raise self._refused("workers", "must not be negative")
         limits = (
             "max_body_bytes",
             "max_total_body_bytes",
@@ -206,10 +233,32 @@ class Settings:
         times = ("body_timeout_s", "poll_seconds", "latency_objective_s", "request_timeout_s")
         for name in limits + times:
             if not 0 < getattr(self, name) < math.inf:
-                raise SettingsError(f"{name} must be positive, and is {getattr(self, name)}")
+                raise self._refused(name, "must be positive")
         for name in times:
             if getattr(self, name) > _DAY_S:
-                raise SettingsError(f"{name} must be at most a day, and is {getattr(self, name)}")
+                raise self._refused(name, "must be at most a day")
+
+    def _refused(self, field: str, rule: str) -> SettingsError:
+        """Said of the flag, in its unit."""
+        flag, typed = as_typed(self, field)
+        return SettingsError(f"{flag} {rule}, not {typed}")
+
+    def _check_addresses(self) -> None:
+        if self.root_path and not _PATH.fullmatch(self.root_path):
+            raise SettingsError(
+                "--root-path must be a path such as /models/ride, without a slash at its end, "
+                f"not {self.root_path!r}"
+            )
+        if _OWN_PATHS.fullmatch(self.root_path):
+            raise SettingsError(
+                f"--root-path must not begin as this server's own paths do: {self.root_path!r}"
+            )
+        for origin in self.cors_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise SettingsError(
+                    "--cors-origin takes a scheme, a host and perhaps a port, as "
+                    f"https://shop.example, or *, not {origin!r}"
+                )
 
     def _check_triton(self) -> None:
         for address in self.triton:
@@ -232,4 +281,4 @@ class Settings:
     @property
     def threads(self) -> int:
         """Worker threads, resolved."""
-        return self.workers or os.cpu_count() or 1
+        return self.workers or usable_cores()

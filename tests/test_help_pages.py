@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import typer
 
-from ride import app
+from ride import command_line
 from serving.options import MOST_USED
 
 Ride = Callable[..., "CompletedProcess[str]"]
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = typer.main.get_command(command_line()).commands  # type: ignore[attr-defined]
 
 
 def page(call_ride: Ride, name: str, monkeypatch: pytest.MonkeyPatch, columns: int) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from serving.images.formats import ALL
 from training.choices import Dataset
 from training.config import DataConfig, LossConfig, TrainingConfig
 from training.errors import ConfigError
@@ -45,6 +46,8 @@ def _contradictions(config: TrainingConfig) -> Iterator[tuple[bool, str]]:
         "data.resize_shorter_side must not be smaller than data.image_size",
     )
     yield not 0 <= data.holdout <= 0.5, "data.holdout must lie between 0 and 0.5"
+    known = bool(data.formats) and set(data.formats) <= set(ALL)
+    yield not known, f"data.formats must be some of {', '.join(ALL)}"
     yield not 0 <= config.seed < 2**32, "seed must lie between 0 and 2^32 - 1"
     yield min(model.pixel_std) <= 0, "model.pixel_std must be above 0"
     yield model.router_top_logits < 1, "model.router_top_logits must be 1 or more"

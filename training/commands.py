@@ -34,9 +34,10 @@ def train(
 ) -> None:
     """Train a model: the experts, then the routers.
 
-    A run can be stopped at any time with Ctrl-C and goes on with --resume as if it had not been
-    stopped: bit for bit on the same CPU, on a GPU as far as its kernels repeat themselves. On
-    several GPUs: torchrun --nproc-per-node 4 -m ride train ..
+    A run can be stopped at any time with Ctrl-C or SIGTERM (exit status 130, the checkpoint is
+    saved first) and goes on with --resume as if it had not been stopped: bit for bit on the same
+    CPU, on a GPU as far as its kernels repeat themselves. On several GPUs: torchrun
+    --nproc-per-node 4 -m ride train ..
 
     Example: ride train --preset cifar100-lt --data cifar100/ --output runs/first
     """
@@ -50,10 +51,16 @@ def train(
         raise ConfigError(
             "ride train needs --data and --output; ride train --help shows an example"
         )
-    from training.train_session import train_session  # torch is slow to import, --help is not
+    # torch is slow to import, --help is not
+    from training.data.workers import losses_told
+    from training.train_session import train_session
 
     console = Console()
-    if not train_session(config, runtime, data=data, output=output, resume=resume, console=console):
+    with losses_told():
+        finished = train_session(
+            config, runtime, data=data, output=output, resume=resume, console=console
+        )
+    if not finished:
         raise typer.Exit(130)
 
 
@@ -89,23 +96,25 @@ def evaluate(
     Example: ride evaluate runs/first --data cifar100/ --report report/
     """
     # torch is slow to import, --help is not
+    from training.data.workers import losses_told
     from training.evaluate_report import ReportRequest
     from training.evaluate_session import evaluate_session
 
     wanted = None
     if report.report is not None:
         wanted = ReportRequest(report.report, report.baseline or [], report.repeat or [])
-    evaluate_session(
-        run,
-        data=data,
-        device=compute.device,
-        as_json=json,
-        predictions=predictions,
-        report=wanted,
-        workers=compute.workers,
-        save=save,
-        console=Console(stderr=json),
-    )
+    with losses_told():
+        evaluate_session(
+            run,
+            data=data,
+            device=compute.device,
+            as_json=json,
+            predictions=predictions,
+            report=wanted,
+            workers=compute.workers,
+            save=save,
+            console=Console(stderr=json),
+        )
 
 
 @with_options()
@@ -134,18 +143,20 @@ def route(
     Example: ride route runs/first --data cifar100/ --mean-experts 1.5
     """
     # torch is slow to import, --help is not
+    from training.data.workers import losses_told
     from training.route.candidates import Budget
     from training.route.session import route_session
 
-    route_session(
-        run,
-        data=data,
-        router=choice.router,
-        budget=Budget(choice.mean_experts, choice.max_accuracy_drop),
-        prior_adjustment=choice.prior_adjustment,
-        with_comparison=compare,
-        save=save,
-        workers=compute.workers,
-        device=compute.device,
-        console=Console(),
-    )
+    with losses_told():
+        route_session(
+            run,
+            data=data,
+            router=choice.router,
+            budget=Budget(choice.mean_experts, choice.max_accuracy_drop),
+            prior_adjustment=choice.prior_adjustment,
+            with_comparison=compare,
+            save=save,
+            workers=compute.workers,
+            device=compute.device,
+            console=Console(),
+        )

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from serving.images.formats import BY_DEFAULT
 from training.choices import (
     BaseLoss,
     Dataset,
@@ -42,7 +43,8 @@ class DataConfig:
     `imbalance_factor` makes a balanced CIFAR long-tailed: class k keeps
     n_k = int(n_max * imbalance_factor^(-k/(C-1))) images; None keeps every image. `holdout` is the
     share of each class that is kept out of training to choose thresholds on, for data sets that
-    leave no other images for it.
+    leave no other images for it. `formats` are those of `serving.images.formats` that are decoded,
+    and whose endings count in class folders.
     """
 
     __pydantic_config__ = _STRICT
@@ -52,6 +54,7 @@ class DataConfig:
     image_size: int = 32
     resize_shorter_side: int = 32
     holdout: float = 0.0
+    formats: tuple[str, ...] = BY_DEFAULT
 
 
 @dataclass(frozen=True)

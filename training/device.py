@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from serving.engine.cores import usable_cores
 from training.choices import Precision
 from training.errors import ConfigError
 from training.processes import local_device_index
@@ -72,6 +73,8 @@ class FullBatches:
 def choose_device(device: str, precision: Precision, *, compiled: bool = False) -> ComputeDevice:
     """Resolve `auto` for the device (CUDA if there is one) and the precision.
 
+    On a CPU, PyTorch takes no more threads than this process may use from then on.
+
     Raises:
         ConfigError: if the device is unknown or not there.
     """
@@ -85,6 +88,8 @@ def choose_device(device: str, precision: Precision, *, compiled: bool = False) 
         raise ConfigError(f"device {device!r} is not supported; use auto, cpu, cuda or cuda:N")
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device {device!r} is not on this machine")
+    # PyTorch knows nothing of quotas, and what the user has set (OMP_NUM_THREADS) may be less.
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
     if precision is Precision.AUTO:
         precision = Precision.BF16 if _has_fast_bf16(resolved) else Precision.FP32
     return ComputeDevice(resolved, precision, compiled)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from serving.model.curves import Curve, CurvePoint
 from serving.model.routing import Routed, RoutingRule
+from serving.tracing.terminal import say
 from training.checkpoint import Checkpoint, load_finished
 from training.costs import multiply_adds
 from training.data import Split, read_split
@@ -21,7 +22,6 @@ from training.data.loading import plain_batches
 from training.errors import CheckpointError, ConfigError
 from training.evaluation import Answers, Result, all_experts, result, route_cached
 from training.outputs import collect_outputs, router_scores
-from training.progress import say
 from training.report import ReportContents, RunResults, refuse_foreign, write_report
 from training.route.candidates import Budget, compare_all, fit_candidate, kinds_for
 from training.route.data import collect_routing_data
@@ -153,7 +153,7 @@ def _measure(run: ReportedRun, data: Path, device: torch.device, workers: int) -
     config = checkpoint.config
     model = checkpoint.build_model()
     costs = multiply_adds(model, config.data.image_size)
-    images = read_split(data, config.data, Split.TEST)
+    images = read_split(data, config.data, Split.TEST, checkpoint.class_names)
     batches = plain_batches(images, config.data, device, BATCH_SIZE, workers=workers)
     outputs = collect_outputs(model, batches, device)
     corrections = checkpoint.prefix_corrections().numpy()
@@ -201,7 +201,7 @@ def _curves(run: ReportedRun, data: Path, device: str, workers: int, console: Co
     if checkpoint.config.model.num_experts == 1:
         return _Curves(missing="a model of one expert has nothing to route")
     try:
-        images = route_images(data, checkpoint.config, workers=workers)
+        images = route_images(data, checkpoint.config, checkpoint.class_names, workers=workers)
     except ConfigError as error:
         say(console, f"The report has no accuracy-compute curves: {error}")
         return _Curves(missing=str(error))

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from serving.files import require_writable
 from training.checkpoint import checkpoint_digest, load_finished
 from training.choices import Precision
 from training.data import Split, read_split
@@ -41,11 +42,14 @@ def evaluate_session(
 
     Raises:
         TrainingError: for flags, data or a checkpoint that a user can mend.
+        OSError: if `predictions` can't be written.
     """
+    if predictions is not None:
+        require_writable(predictions)
     checkpoint = load_finished(run)
     plan = None if report is None else plan_report(run, report)
     compute = choose_device(device, Precision.FP32)
-    images = read_split(data, checkpoint.config.data, Split.TEST)
+    images = read_split(data, checkpoint.config.data, Split.TEST, checkpoint.class_names)
     batches = plain_batches(
         images, checkpoint.config.data, compute.device, BATCH_SIZE, workers=workers
     )

@@ -18,16 +18,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from serving.tracing.terminal import say
 from training.checkpoint import Position, Stage
 from training.curve_files import CurveFile
 from training.loop import StepReport
 
 _LOG_EVERY_STEPS = 10
-
-
-def say(console: Console, text: str) -> None:
-    """Print it as it is: a path may hold brackets, and a command is copied in one piece."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class SilentReporter:

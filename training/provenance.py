@@ -51,19 +51,22 @@ def _commit() -> str:
     """
     if told := os.environ.get("SOURCE_COMMIT"):
         return told
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        done = subprocess.run(
-            command,
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            check=False,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        commit = _git("describe", "--always", "--abbrev=12")
+        changes = _git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return done.stdout.strip() or "unknown"
+    return f"{commit}-dirty" if changes else commit
+
+
+def _git(*arguments: str) -> str:
+    """What git says; without optional locks it writes nothing, as `describe --dirty` does."""
+    command = ["git", "--no-optional-locks", *arguments]
+    folder = Path(__file__).parent
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, check=True, text=True, timeout=10
+    )
+    return done.stdout.strip()
 
 
 def file_digest(path: Path) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from serving.engine.cores import usable_cores
 from serving.options import MOST_USED, option
 from training.checks import MAX_EXPERTS, check_config
 from training.choices import (
@@ -28,6 +29,9 @@ DEFAULT_DROP = 0.3
 
 DEVICE_HELP = "auto, cpu, cuda or cuda:N."
 RUNTIME = "Runtime"
+_LOADERS = min(2, usable_cores())
+"""PyTorch warns of more than there are cores: they would wait for each other."""
+
 _METHOD = "Method"
 _START = "Where to start"
 _REPORT = "Report"
@@ -128,7 +132,7 @@ class Runtime:
     ] = False
     workers: Annotated[
         int, option("Processes that decode images of large data sets.", RUNTIME, min=0)
-    ] = 2
+    ] = _LOADERS
     on_unreadable: Annotated[
         OnUnreadable, option("What an image that can't be read does.", RUNTIME, flag="--unreadable")
     ] = OnUnreadable.STOP
@@ -144,7 +148,7 @@ class Compute:
     device: Annotated[str, option(DEVICE_HELP, RUNTIME)] = "auto"
     workers: Annotated[
         int, option("Processes that decode images of large data sets.", RUNTIME, min=0)
-    ] = 2
+    ] = _LOADERS
 
 
 @dataclass(frozen=True)

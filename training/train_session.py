@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from serving.interrupt import InterruptFlag
+from serving.tracing.terminal import say
 from training.backbones.pretrained import load_pretrained, read_weights
 from training.backbones.registry import require_cut
 from training.checkpoint import (
@@ -21,13 +22,13 @@ from training.checkpoint import (
 )
 from training.config import TrainingConfig
 from training.data import LabelledImages, Split, read_split
+from training.data.class_names import require_order
 from training.data.loading import make_loader
 from training.device import ComputeDevice, choose_device
 from training.errors import CheckpointError, ConfigError
 from training.loop import Reporter, TrainingRun, fresh_model, new_checkpoint
-from training.model import RideModel
 from training.processes import Processes, joined_processes
-from training.progress import ConsoleReporter, SilentReporter, say
+from training.progress import ConsoleReporter, SilentReporter
 from training.provenance import file_digest, provenance
 from training.requests import Runtime
 
@@ -55,10 +56,11 @@ def train_session(
         compute = choose_device(runtime.device, config.precision, compiled=runtime.compiled)
         require_cut(config.model)
         teacher, config = _teacher(runtime.teacher, config)
-        images = read_split(data, config.data, Split.TRAIN)
+        known = () if checkpoint is None else checkpoint.class_names
+        images = read_split(data, config.data, Split.TRAIN, known)
         checkpoint = checkpoint or _started(config, images, compute, runtime.weights, console)
         if teacher is not None:
-            _require_same_classes(teacher, checkpoint.config.model.num_classes)
+            _require_same_classes(teacher, images)
         loader = make_loader(
             images,
             config.augmentation,
@@ -72,6 +74,7 @@ def train_session(
         if processes.is_main:
             _create(output)
             say(console, _headline(checkpoint, len(images), compute, processes))
+            say(console, f"Images: {images.description}")
         with _reporter(output, console, processes) as reporter:
             finished = TrainingRun(
                 checkpoint,
@@ -82,7 +85,7 @@ def train_session(
                 checkpoint_every_s=60 * runtime.checkpoint_minutes,
                 reporter=reporter,
                 interrupt=interrupt,
-                teacher=teacher,
+                teacher=None if teacher is None else teacher.build_model(),
                 processes=processes,
             ).run()
         if processes.is_main:
@@ -117,8 +120,8 @@ def _for_classes(config: TrainingConfig, classes: int) -> TrainingConfig:
     return replace(config, model=replace(config.model, num_classes=classes, router_top_logits=top))
 
 
-def _teacher(run: Path | None, config: TrainingConfig) -> tuple[RideModel | None, TrainingConfig]:
-    """The teacher's model; a resumed run insists on the teacher that it was started with."""
+def _teacher(run: Path | None, config: TrainingConfig) -> tuple[Checkpoint | None, TrainingConfig]:
+    """The teacher's checkpoint; a resumed run insists on the teacher that it was started with."""
     wanted = config.loss.teacher_sha256
     if run is None:
         if wanted or config.loss.distillation_weight:
@@ -130,14 +133,15 @@ def _teacher(run: Path | None, config: TrainingConfig) -> tuple[RideModel | None
     digest = checkpoint_digest(run)
     if wanted not in (None, digest):
         raise ConfigError(f"{run} is not the teacher that this run was started with")
-    return teacher.build_model(), replace(config, loss=replace(config.loss, teacher_sha256=digest))
+    return teacher, replace(config, loss=replace(config.loss, teacher_sha256=digest))
 
 
-def _require_same_classes(teacher: RideModel, classes: int) -> None:
+def _require_same_classes(teacher: Checkpoint, images: LabelledImages) -> None:
     """Told once the data, which the classes are of, is known."""
-    known = teacher.config.num_classes
+    known, classes = len(teacher.class_names), len(images.class_names)
     if known != classes:
         raise ConfigError(f"the teacher knows {known} classes, and the data has {classes}")
+    require_order(images.class_names, teacher.class_names, "the data", ", the teacher")
 
 
 def _reporter(

@@ -6,3 +6,5 @@
 - `comparison`, `agreement`, `report`: the loop, its counts for each engine, and how they are shown
 - `session`: the whole of it; `commands`: its flags
 """
+
+import serving  # noqa: F401, switches ONNX Runtime's telemetry off

@@ -40,9 +40,6 @@ def verify(request: VerificationRequest) -> None:
     from verify.session import verify_session  # slow to import, --help is not
 
     request = replace(request, command=shlex.join(["ride", *sys.argv[1:]]))
-    try:
-        found = verify_session(request, Console())
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+    found = verify_session(request, Console())
     if found.differences:
         raise typer.Exit(1)

@@ -12,7 +12,7 @@ from scoring.records import LIMITS
 from serving.errors import InvalidRequest
 from serving.images.decode import decode_image
 from serving.model.manifest import ImageSpec
-from verify.escaping import escaped
+from serving.tracing.terminal import escaped
 from verify.images import NamedImage
 from verify.responses import Rejection
 

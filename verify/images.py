@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Protocol
 
 from scoring.errors import InputError
-from scoring.inputs.locations import IMAGE_SUFFIXES, expand, read_image
+from scoring.inputs.locations import expand, read_image
 from scoring.records import Fault, Shard
+from serving.images.folders import Search
+from serving.images.formats import IMAGE_SUFFIXES
+from serving.tracing.terminal import escaped
 from verify.errors import VerificationError
-from verify.escaping import escaped
+
+_PARQUET = (".parquet", ".pq")
 
 
 @dataclass(frozen=True)
@@ -39,28 +43,34 @@ def open_images(path: Path, column: str | None = None) -> ImageSource:
     """The images of a folder and the folders in it, of a Parquet file, or one image file.
 
     Args:
-        path: a file ending in `.parquet` is Parquet, any other file an image. Of a folder, files
-            ending in .jpg, .jpeg, .png and .webp, in the order of their paths.
+        path: a file ending in .parquet or .pq is Parquet, any other file an image. Of a folder,
+            files that end as images do, in the order of their paths.
         column: the one with the images, where a Parquet file has several.
 
     Raises:
         VerificationError: if there are no images.
+        InputError: if a folder can't be listed.
     """
-    if path.suffix.lower() == ".parquet" and path.is_file():
+    if path.suffix.lower() in _PARQUET and path.is_file():
         return _parquet_rows(path, column)
     if column is not None:
         raise VerificationError(f"--column belongs to a Parquet file, which {path} is not")
     if path.is_dir():
-        files = sorted(file for file in expand(str(path)) if file.lower().endswith(IMAGE_SUFFIXES))
-        if not files:
-            raise VerificationError(
-                f"no file below {path} ends in {', '.join(IMAGE_SUFFIXES)} "
-                "(a Parquet file must be named itself)"
-            )
-        return _ImageFiles(path, tuple(files))
+        return _ImageFiles(path, tuple(_files_below(path)))
     if path.is_file():
         return _ImageFiles(path.parent, (str(path),))
     raise VerificationError(f"there is no folder or file {path}")
+
+
+def _files_below(folder: Path) -> list[str]:
+    search = Search(IMAGE_SUFFIXES)
+    files = sorted(expand(str(folder), search))
+    if not files:
+        raise VerificationError(
+            f"no file below {folder} ends in {', '.join(IMAGE_SUFFIXES)} "
+            f"(a Parquet file must be named itself){search.told()}"
+        )
+    return files
 
 
 @dataclass(frozen=True)
@@ -86,8 +96,8 @@ class _ParquetRows:
 
     def __iter__(self) -> Iterator[NamedImage]:
         records = chain.from_iterable(shard.read() for shard in self.shards)
-        for row, record in enumerate(records):
-            yield _named(f"row {row}", record.image)
+        for record in records:
+            yield _named(f"row {record.id.rpartition('#')[2]}", record.image)
 
 
 def _parquet_rows(path: Path, column: str | None) -> _ParquetRows:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from serving.tracing.terminal import say
 from verify.agreement import EngineAgreement, Examples, RejectedImage
 from verify.request import REFERENCE
 
@@ -77,17 +78,20 @@ class VerificationReport:
             table.add_column(narrow, justify="left" if column == "engine" else "right")
         for row in summary.rows:
             table.add_row(*map(Text, row))  # Text, because brackets in a name are no markup
-        _say(console, f"{summary.title}\n")
+        say(console, summary.title)
+        console.print()
         console.print(table)
         for section in lists:
-            _say(console, f"\n{section.title}")
+            console.print()
+            say(console, section.title)
             for image, *cells in section.rows:
-                _say(console, f"  {image}")
+                say(console, f"  {image}")
                 for column, cell in zip(section.columns[1:], cells, strict=True):
-                    _say(console, f"    {column}: {cell}")
+                    say(console, f"    {column}: {cell}")
             if section.more:
-                _say(console, f"  and {section.more:,} more")
-        _say(console, f"\n{self.verdict}")
+                say(console, f"  and {section.more:,} more")
+        console.print()
+        say(console, self.verdict)
 
     def to_markdown(self) -> str:
         """A page of the same, with the circumstances."""
@@ -163,10 +167,6 @@ def _summary(agreement: EngineAgreement) -> tuple[str, ...]:
         f"{agreement.ties.count:,}",
         f"{agreement.differences.count:,}",
     )
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _line(cells: Sequence[str]) -> str:

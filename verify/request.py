@@ -26,8 +26,8 @@ class VerificationRequest:
     images: Annotated[
         Path,
         argument(
-            "Folder of JPEG, PNG and WebP files, searched with all folders in it; one image file; "
-            "or a Parquet file with encoded images."
+            "Folder of JPEG, PNG, WebP and AVIF files, searched with all folders in it; one image "
+            "file; or a Parquet file with encoded images or paths of them, as ride score reads it."
         ),
     ]
     repository: Annotated[
@@ -63,7 +63,9 @@ class VerificationRequest:
     ] = None
     column: Annotated[
         str | None,
-        option("Column of the Parquet file. (default: the only one with images)", _OTHER),
+        option(
+            "Column of the Parquet file, as sample.img. (default: the only one with images)", _OTHER
+        ),
     ] = None
     tolerance: Annotated[
         float, option("Most that the probability of a class may differ.", _OTHER, min=0, max=1)

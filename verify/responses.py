@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from serving.model.routing import Float, Routed
-from verify.escaping import escaped
+from serving.tracing.terminal import escaped
 
 
 @dataclass(frozen=True)

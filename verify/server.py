@@ -17,9 +17,9 @@ from tritonclient.utils import InferenceServerException
 from serving.dataplane.catalogue import ModelDescription
 from serving.dataplane.tensors import Datatype, TensorSpec
 from serving.errors import BackendFault
+from serving.tracing.terminal import escaped
 from serving.triton.answers import read_outputs
 from verify.errors import VerificationError
-from verify.escaping import escaped
 from verify.responses import Prediction, Rejection, Response, predictions_of
 
 InputRow: TypeAlias = NDArray[np.uint8] | bytes

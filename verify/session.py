@@ -16,11 +16,11 @@ from serving.dataplane.catalogue import Catalogue, ModelDescription
 from serving.engine.graphs import Engine, load_engine
 from serving.files import replacing
 from serving.model.manifest import MODEL_NAME, SELF_ROUTING_MODEL_NAME
+from serving.tracing.terminal import escaped
 from verify.agreement import EngineAgreement
 from verify.comparison import EngineComparison
 from verify.decoding import decoded_batches
 from verify.engines import ClassifyPixels, ComparedEngine, LocalEngine, RemoteModel
-from verify.escaping import escaped
 from verify.images import ImageSource, open_images
 from verify.report import Setup, VerificationReport
 from verify.request import REFERENCE, VerificationRequest

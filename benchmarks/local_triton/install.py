@@ -12,7 +12,14 @@ from benchmarks.environments import ORT, environment
 from benchmarks.errors import ToolMissing
 
 PYTRITON = "nvidia-pytriton==0.7.0"
-REQUIREMENTS = (PYTRITON, ORT, "numpy==1.26.4", "pillow==13.0.0", "pydantic==2.14.4")
+REQUIREMENTS = (
+    PYTRITON,
+    ORT,
+    "numpy==1.26.4",
+    "pillow==13.0.0",
+    "pydantic==2.14.4",
+    "simplejpeg==1.9.0",
+)
 """Triton's Python stubs read tensors wrong with numpy 2."""
 
 _LEAST_GLIBC = (2, 35)

@@ -26,6 +26,7 @@ from benchmarks.images import SampleImages
 from benchmarks.perf_analyzer import Protocol
 from benchmarks.ports import free_ports
 from benchmarks.program import Start, last_line
+from serving.engine.cores import usable_cores
 
 REPOSITORY_VARIABLE = "RIDE_BENCH_REPOSITORY"
 _START_TIMEOUT_S = 120
@@ -156,8 +157,8 @@ def running(spec: ServerSpec, repository: Path, tools: Path = TOOLS) -> Iterator
 
 def _launch_context(python: Path, repository: Path, folder: Path) -> LaunchContext:
     http, grpc, metrics = free_ports(3)
-    cores = len(os.sched_getaffinity(0))
-    return LaunchContext(python, repository.resolve(), folder, http, grpc, metrics, cores)
+    models, cores = repository.resolve(), usable_cores()
+    return LaunchContext(python, models, folder, http, grpc, metrics, cores)
 
 
 def _launched(start: Start, context: LaunchContext) -> subprocess.Popen[bytes]:

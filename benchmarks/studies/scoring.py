@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from benchmarks.raw import open_session
 from benchmarks.turns import in_turns, median
 from scoring.request import KeptFields, RayCluster, Routing, ScoringRequest
 from scoring.session import score_session
+from serving.engine.cores import usable_cores
 from serving.images.decode import ImageLimits, decode_image
 from serving.model.manifest import Manifest
 from serving.model.manifest_json import load_manifest
@@ -39,7 +39,7 @@ GOALS = {"raw": 0.9, "all experts": 1.6}
 RAY_GOAL = 0.8
 MOST_RESIDENT_MIB = 600
 _BATCH = 64
-_CORES = len(os.sched_getaffinity(0))
+_CORES = usable_cores()
 _OWN_ROUTING = Routing()
 """The model's."""
 
@@ -228,7 +228,7 @@ def _memory_lines(images: Path, repeat: int) -> Iterator[str]:
             took = time.monotonic() - started
         if process.returncode:
             raise BenchmarkError(f"ride score ended with status {process.returncode}")
-        parts = len(list(output.glob("part-*.parquet")))
+        parts = len(list(output.glob("parts/part-*.parquet")))
         shutil.rmtree(output)
     yield f"{repeat} times {images.name}: {took:.0f} s, {parts} parts"
     # What starts is not yet what runs.

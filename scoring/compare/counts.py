@@ -77,6 +77,16 @@ class ComparisonCounts:
     right: dict[int, ContingencyTable] = field(default_factory=dict)
     labels_differ: int = 0
 
+    @property
+    def changes(self) -> Pairs:
+        """Images of both by their two labels, where these differ."""
+        return Counter({pair: n for pair, n in self.labels.items() if pair[0] != pair[1]})
+
+    @property
+    def changed(self) -> int:
+        """Images of both whose labels differ."""
+        return self.changes.total()
+
     def add(self, rows: PairedRows) -> None:
         """Count some rows of both runs."""
         self.common += len(rows.a)

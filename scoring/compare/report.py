@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from serving.model.shot_groups import GROUPS
+from serving.tracing.terminal import escaped
 
 _MOST_CHANGES = 10
 
@@ -44,7 +45,7 @@ def _print(
     for header in headers:
         table.add_column(header, justify="left" if header in {"", "was", "is"} else "right")
     for row in rows:
-        table.add_row(*map(Text, row))  # Text, because brackets in a name are no markup
+        table.add_row(*(Text(escaped(cell)) for cell in row))  # Text: brackets are no markup
     console.print(table)
 
 
@@ -52,11 +53,14 @@ def _images(found: Mapping[str, Any]) -> Iterable[Sequence[str]]:
     images, labels, errors = found["images"], found["labels"], found["errors"]
     common = images["common"]
     yield ("in both", f"{common:,}", "")
-    for side in ("a", "b"):
+    yield ("label changed", f"{labels['changed']:,}", f"{labels['changed_share']:.2%}")
+    for side, other in (("a", "B"), ("b", "A")):
         if count := images[f"only_in_{side}"]:
             example = images[f"examples_only_in_{side}"][0]
-            yield (f"only in {side.upper()}, such as {example}", f"{count:,}", "")
-    yield ("label changed", f"{labels['changed']:,}", f"{labels['changed_share']:.2%}")
+            yield (f"missing in {other}, such as {example}", f"{count:,}", "")
+    if images["only_in_a"] or images["only_in_b"]:
+        share = images["changed_or_missing_share"]
+        yield ("label changed or missing", f"{images['changed_or_missing']:,}", f"{share:.2%}")
     for what, kinds in (("new", errors["appeared"]), ("gone", errors["went_away"])):
         for kind, count in kinds.items():
             yield (f"error {what}: {kind}", f"{count:,}", f"{count / common:.2%}")

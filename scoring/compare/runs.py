@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from scoring import journal
 from scoring.errors import InputError, one_line
+from scoring.layout import parts_folder
 from scoring.writer import SCHEMA_VERSION
 
 BLOCK_ROWS = 16_384
@@ -118,7 +119,8 @@ def open_run(folder: Path) -> ScoredRun:
     """Look into an output folder of `ride score`.
 
     Raises:
-        InputError: if it holds no run, an unfinished or damaged one, or one of another version.
+        InputError: if it holds no run, an unfinished or damaged one, or one in other columns.
+        OutputError: if a later version of ride wrote it.
     """
     about = journal.read_run(folder) if folder.is_dir() else None
     if about is None:
@@ -128,14 +130,15 @@ def open_run(folder: Path) -> ScoredRun:
             f"{folder} was written by ride {about.get('ride_version')} in other columns: score "
             "these images again with this version"
         )
-    found, done = journal.read_summary(folder), journal.done_parts(folder)
+    parts = parts_folder(folder, about)
+    found, done = journal.read_summary(folder), journal.done_parts(folder, parts)
     images = sum(part.counts.images for part in done.values())
     if found is None or found.get("images") != images:
         raise InputError(
             f"the run in {folder} is not finished: {images:,} images are there; the same command "
             "of ride score goes on"
         )
-    return ScoredRun(folder, about, [folder / key.file_name for key in sorted(done)], images)
+    return ScoredRun(folder, about, [parts / key.file_name for key in sorted(done)], images)
 
 
 def _block(batch: pa.RecordBatch, codes: StringCodes) -> pa.RecordBatch:

@@ -42,13 +42,7 @@ def compare_runs(folder_a: Path, folder_b: Path) -> dict[str, Any]:
     return {
         "a": _about(a),
         "b": _about(b),
-        "images": {
-            "common": counts.common,
-            "only_in_a": counts.only_a,
-            "only_in_b": counts.only_b,
-            "examples_only_in_a": counts.examples_a,
-            "examples_only_in_b": counts.examples_b,
-        },
+        "images": _images(counts),
         "labels": _labels(counts, names),
         "agreement": _agreement(counts, names, {**b.shot_groups, **a.shot_groups}),
         "errors": _errors(counts, names),
@@ -63,12 +57,25 @@ def _about(run: ScoredRun) -> dict[str, Any]:
     return {"folder": str(run.folder), "images": run.images, **about}
 
 
-def _labels(counts: ComparisonCounts, names: Sequence[str | None]) -> dict[str, Any]:
-    changes = Counter({pair: n for pair, n in counts.labels.items() if pair[0] != pair[1]})
-    changed = changes.total()
+def _images(counts: ComparisonCounts) -> dict[str, Any]:
+    missing = counts.only_a + counts.only_b
+    changed = counts.changed + missing
     return {
-        "changed": changed,
-        "changed_share": changed / counts.common,
+        "common": counts.common,
+        "only_in_a": counts.only_a,
+        "only_in_b": counts.only_b,
+        "examples_only_in_a": counts.examples_a,
+        "examples_only_in_b": counts.examples_b,
+        "changed_or_missing": changed,
+        "changed_or_missing_share": changed / (counts.common + missing),
+    }
+
+
+def _labels(counts: ComparisonCounts, names: Sequence[str | None]) -> dict[str, Any]:
+    changes = counts.changes
+    return {
+        "changed": counts.changed,
+        "changed_share": counts.changed / counts.common,
         "changes": len(changes),
         "most_frequent": [
             {"was": names[was], "is": names[is_], "images": n}

@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scoring.inputs.list_layout import ReadList
 from scoring.inputs.locations import is_url, join, read_image
-from scoring.records import Fault, FaultKind, Record, TrueLabel
+from scoring.records import Fault, FaultKind, Record, Shard, TrueLabel
 
 _LOCAL_THREADS = 4
 _REMOTE_THREADS = 16
@@ -46,14 +47,14 @@ class FileShard:
     Attributes:
         paths: large_binary [N].
         labels: any Arrow type [N], or None.
-        list_name: the list that names the files and the first one's row there; None for files
-            that were named by themselves.
+        listed: the list that names the files and the first one's row there; None for files that
+            were named by themselves.
         label_from_folder: whether the folder that holds a file is its label.
     """
 
     paths: Any
     labels: Any = None
-    list_name: tuple[str, int] | None = None
+    listed: tuple[ReadList, int] | None = None
     label_from_folder: bool = False
 
     @property
@@ -79,10 +80,13 @@ class FileShard:
         return repeat(None, len(paths))
 
     def _location(self, path: str) -> str:
-        return path if self.list_name is None else join(self.list_name[0], path)
+        return path if self.listed is None else join(self.listed[0].location, path)
 
     def _id(self, path: str, row: int) -> str:
-        return path if self.list_name is None else f"{self.list_name[0]}#{self.list_name[1] + row}"
+        if self.listed is None:
+            return path
+        of, first = self.listed
+        return f"{of.location}#{first + row}"
 
     def __getstate__(self) -> dict[str, Any]:
         # A slice would be pickled with all that it is a slice of.
@@ -98,7 +102,7 @@ def file_shards(
     rows: int,
     *,
     labels: pa.Array | None = None,
-    list_location: str | None = None,
+    of: ReadList | None = None,
     label_from_folder: bool = False,
 ) -> list[FileShard]:
     """Files in shards of so many; see `FileShard`."""
@@ -106,11 +110,17 @@ def file_shards(
         FileShard(
             paths.slice(start, rows),
             None if labels is None else labels.slice(start, rows),
-            None if list_location is None else (list_location, start),
+            None if of is None else (of, start),
             label_from_folder,
         )
         for start in range(0, len(paths), rows)
     ]
+
+
+def lists_behind(shards: Iterable[Shard]) -> tuple[ReadList, ...]:
+    """The lists that shards were made of, each once."""
+    listed = (shard.listed for shard in shards if isinstance(shard, FileShard))
+    return tuple(dict.fromkeys(each[0] for each in listed if each is not None))
 
 
 def read_ahead(locations: Sequence[str | None]) -> Iterator[bytes | Fault]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -14,9 +15,9 @@ from typing import IO, Any
 
 from scoring.errors import InputError, one_line
 from scoring.records import LIMITS, Fault, FaultKind
+from serving.images.folders import Search, files_of, left_out_by_name
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-"""Of the formats that serving/images/files.py reads."""
+_THIS_MACHINE = ("file://", "local://")
 
 _PAUSES_S = (0.2, 1.0)
 """Before a file behind a URL is tried again."""
@@ -31,6 +32,15 @@ def _is_web(location: str) -> bool:
     return location.startswith(("http://", "https://"))
 
 
+def local_path(location: str) -> str | None:
+    """The path of a file on this machine, also of a file:// URL; None for any other."""
+    if not is_url(location):
+        return location
+    if location.startswith(("file://", "local://")):
+        return _file_system(location)[1]
+    return None
+
+
 def join(folder_of: str, location: str) -> str:
     """A location that a file names: relative to the folder of that file, if it is relative."""
     if is_url(location) or (not is_url(folder_of) and Path(location).is_absolute()):
@@ -39,50 +49,35 @@ def join(folder_of: str, location: str) -> str:
     return f"{folder}/{location}" if folder else location
 
 
-def expand(location: str) -> Iterator[str]:
+def expand(location: str, search: Search) -> Iterator[str]:
     """The files that a location names: one file, those below a folder, or those of a glob.
 
-    In the order of the file system; sort them.
+    In no order; sort them. A file that is named itself is given whatever its ending.
 
     Raises:
         InputError: if there is no such thing, or it can't be listed.
     """
     if is_url(location):
-        yield from _expand_url(location)
-    elif os.path.isdir(location):  # noqa: PTH112 a path need not be Unicode
-        yield from _files_below(location)
-    elif os.path.exists(location):  # noqa: PTH110
+        yield from _expand_url(location, search)
+        return
+    try:
+        yield from files_of(location, search)
+    except OSError as error:
+        raise InputError(error.strerror) from error
+
+
+def _expand_url(location: str, search: Search) -> Iterator[str]:
+    if _is_web(location):  # a web server lists nothing, and an address may hold a ? or *
         yield location
-    elif glob.has_magic(location):
-        yield from (file for file in glob.iglob(location, recursive=True) if _is_file(file))  # noqa: PTH207
-    else:
-        raise InputError(f"there is no folder, file or glob {location}")
-
-
-def _files_below(folder: str) -> Iterator[str]:
-    def stop(error: OSError) -> None:  # else a folder that can't be read would be passed over
-        raise InputError(f"{error.filename} can't be listed: {error.strerror}") from error
-
-    for directory, _, names in os.walk(folder, onerror=stop):
-        for name in names:
-            file = os.path.join(directory, name)  # noqa: PTH118 a million Path objects are slow
-            if _is_file(file):
-                yield file
-
-
-def _is_file(path: str) -> bool:
-    return os.path.isfile(path)  # noqa: PTH113
-
-
-def _expand_url(location: str) -> Iterator[str]:
+        return
     system, path = _file_system(location)
     try:
-        if _is_web(location):  # a web server lists nothing, and an address may hold a ? or *
-            yield location
+        if location.startswith(_THIS_MACHINE):  # which has links
+            yield from map(system.unstrip_protocol, expand(path, search))
         elif glob.has_magic(path):
-            yield from map(system.unstrip_protocol, system.glob(path))
+            yield from map(system.unstrip_protocol, _remote_glob(system, path, search))
         elif system.isdir(path):
-            yield from map(system.unstrip_protocol, system.find(path))
+            yield from map(system.unstrip_protocol, _remote_files(system, path, search))
         elif system.exists(path):
             yield location
         else:
@@ -90,7 +85,39 @@ def _expand_url(location: str) -> Iterator[str]:
     except InputError:
         raise
     except Exception as error:  # every file system has its own
-        raise _input_error(location, error) from error
+        raise input_error(location, error) from error
+
+
+def _remote_files(system: Any, folder: str, search: Search) -> Iterator[str]:
+    """As `files_below`, of a file system that has no links."""
+    found = system.find(folder)
+    return (path for path in found if _takes(search, path, folder, by_glob=False))
+
+
+def _remote_glob(system: Any, pattern: str, search: Search) -> Iterator[str]:
+    """As `files_of_glob`, of a file system that has no links."""
+    above = re.split("[*?[]", pattern, maxsplit=1)[0].rpartition("/")[0]
+    found = system.glob(pattern, detail=True)
+    folders = [path for path, info in found.items() if info["type"] == "directory"]
+    files = found.keys() - folders
+    by_glob = not pattern.endswith("**")
+    yield from (path for path in files if _takes(search, path, above, by_glob=by_glob))
+    searched = None
+    for folder in sorted(folders, key=lambda path: f"{path}/"):
+        if searched is None or not folder.startswith(f"{searched}/"):
+            searched = folder
+            inside = (path for path in system.find(folder) if path not in files)
+            yield from (path for path in inside if _takes(search, path, above, by_glob=False))
+
+
+def _takes(search: Search, path: str, above: str, *, by_glob: bool) -> bool:
+    """Whether a file is wanted, for its name and those of the folders that it lies in."""
+    kinds = map(left_out_by_name, path[len(above) :].split("/"))
+    kind = next(filter(None, kinds), None)
+    if kind is None:
+        return search.takes(path, by_glob=by_glob)
+    search.left_out[kind] += 1
+    return False
 
 
 def stamp(location: str) -> str:
@@ -108,7 +135,7 @@ def stamp(location: str) -> str:
     except InputError:
         raise
     except Exception as error:  # every file system has its own
-        raise _input_error(location, error) from error
+        raise input_error(location, error) from error
     return f"{info.get('size')} {info.get('ETag') or info.get('etag') or info.get('mtime') or ''}"
 
 
@@ -130,7 +157,27 @@ def open_file(location: str) -> IO[bytes]:
     except InputError:
         raise
     except Exception as error:  # every file system has its own
-        raise _input_error(location, error) from error
+        raise input_error(location, error) from error
+
+
+def may_exist(location: str) -> bool:
+    """Whether there is such a file, or none can say.
+
+    Raises:
+        InputError: if a package for the file system is not installed.
+    """
+    try:
+        if not is_url(location):
+            os.stat(location)  # noqa: PTH116
+            return True
+        with _open(location):
+            return True
+    except _UnknownFileSystem:
+        return False
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 every file system has its own
+        return not _is_missing(error) if is_url(location) else isinstance(error, PermissionError)
 
 
 def read_image(location: str) -> bytes | Fault:
@@ -181,10 +228,15 @@ def _open_regular(path: str) -> IO[bytes]:
 
 
 def _sends_parts(file: IO[bytes]) -> bool:
-    """Whether a web server sends the end of a file without what is before it."""
+    """Whether a web server sends the end of a file without what is before it.
+
+    The file stands at its start again.
+    """
     try:
         file.seek(-1, os.SEEK_END)
-        return len(file.read(1)) == 1
+        sent = len(file.read(1)) == 1
+        file.seek(0)
+        return sent
     except (OSError, ValueError):  # fsspec's for a server that doesn't
         return False
 
@@ -192,9 +244,13 @@ def _sends_parts(file: IO[bytes]) -> bool:
 def _downloaded(file: IO[bytes]) -> IO[bytes]:
     """The content in a temporary file: from a web server that sends no parts of files."""
     copy = tempfile.TemporaryFile()  # noqa: SIM115 the caller closes it
-    with file:
-        shutil.copyfileobj(file, copy, 2**20)
-    copy.seek(0)
+    try:
+        with file:
+            shutil.copyfileobj(file, copy, 2**20)
+        copy.seek(0)
+    except BaseException:
+        copy.close()
+        raise
     return copy
 
 
@@ -218,7 +274,7 @@ def _file_system(location: str) -> tuple[Any, str]:
     return system, system._strip_protocol(location)  # noqa: SLF001 fsspec has no public name for it
 
 
-def _input_error(location: str, error: Exception) -> InputError:
+def input_error(location: str, error: Exception) -> InputError:
     """The error for an input that can't be opened or listed."""
     if _is_missing(error):
         return InputError(f"there is no file {location}")

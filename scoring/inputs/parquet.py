@@ -1,34 +1,46 @@
-"""Encoded images in a column of a Parquet file, read a few rows at a time."""
+"""Parquet files, read a few rows at a time: encoded images in a column, or paths of image files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import repeat
-from typing import Any
+from itertools import compress, islice
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from columns.footer import BIT_BY_BIT, check_names, counts_of_values
+from columns.images import MOST_IN_LISTS, ImageCell, image_batches, image_cells
+from columns.schema import Column, is_text
 from scoring.errors import InputError, one_line
-from scoring.inputs.locations import is_url, open_file
+from scoring.inputs.image_files import read_ahead
+from scoring.inputs.locations import is_url, join, open_file
+from scoring.inputs.parquet_columns import ParquetColumns, find_columns
 from scoring.records import LIMITS, Fault, FaultKind, Record
 
 _MOST_ROWS_READ = 64
 _MOST_BYTES_READ = 8 * 2**20
 """Of encoded images that are read at once, as far as the file's own averages tell."""
 
-_READ_AHEAD_BYTES = 2**20
+_SMALL_BYTES = 1024
+"""Of a row without an image, on average."""
+
+_MOST_ROWS = 2**31 - 1
+"""Of a row group, as other readers have it."""
 
 
 @dataclass(frozen=True)
-class Columns:
-    """The columns that are read: encoded images, and labels if they are wanted."""
+class RowGroup:
+    """One of a file: its number, its first row, and how many images it has.
 
-    image: str
-    label: str | None = None
+    Rows whose column is a list have any number of images; one that has none counts as one.
+    """
+
+    number: int
+    first_row: int
+    images: int
 
 
 @dataclass(frozen=True)
@@ -38,67 +50,70 @@ class ParquetShard:
     Attributes:
         location: path or URL of the file.
         columns: what is read of it.
-        groups: of each row group, its number, its first row and how many rows it has.
+        groups: in the file's order.
     """
 
     location: str
-    columns: Columns
-    groups: tuple[tuple[int, int, int], ...]
+    columns: ParquetColumns
+    groups: tuple[RowGroup, ...]
 
     @property
     def rows(self) -> int:
-        """Of all its row groups."""
-        return sum(rows for _, _, rows in self.groups)
+        """The images of all its row groups."""
+        return sum(group.images for group in self.groups)
 
     def read(self, skip: int = 0) -> Iterator[Record]:
-        """Read the rows. Of a row group that is damaged, those that can't be read are faults.
+        """Read the images. Of a row group that is damaged, rows that can't be read are faults.
 
         Raises:
             InputError: if the file can't be opened, or a URL can't be read any more.
         """
         with open_parquet(self.location) as file:
-            for group, first, rows in self.groups:
-                if skip < rows:
-                    yield from self._read_group(file, group, first, rows, skip)
-                skip = max(0, skip - rows)
+            for group in self.groups:
+                if skip < group.images:
+                    yield from self._read_group(file, group, skip)
+                skip = max(0, skip - group.images)
 
-    def _read_group(
-        self, file: pq.ParquetFile, group: int, first: int, rows: int, skip: int
-    ) -> Iterator[Record]:
-        row = 0
+    def _read_group(self, file: pq.ParquetFile, group: RowGroup, skip: int) -> Iterator[Record]:
+        """As many images as the file says that there are, whatever is in it."""
+        row, done = group.first_row, 0
+        reason = "it has fewer rows than it says"
         try:
-            for batch in self._batches(file, group):
-                left = batch.slice(max(0, skip - row))
-                yield from self._records(left, first + row + len(batch) - len(left))
+            for batch in image_batches(
+                file, group.number, self.columns.all, _MOST_ROWS_READ, _MOST_BYTES_READ
+            ):
+                coming = image_cells(batch, self.columns.image)
+                while cells := list(islice(coming, min(_MOST_ROWS_READ, group.images - done))):
+                    yield from self._records(batch, cells[max(0, skip - done) :], row)
+                    done += len(cells)
                 row += len(batch)
         except (pa.ArrowException, OSError) as error:
             if is_url(self.location):  # most likely the network; the same command goes on
-                raise _damaged(self.location, error) from error
-            fault = Fault(FaultKind.UNREADABLE, f"the Parquet file is damaged: {one_line(error)}")
-            for missing in range(max(row, skip), rows):
-                yield Record(f"{self.location}#{first + missing}", None, fault)
+                raise _damaged(self.location, one_line(error)) from error
+            reason = one_line(error)
+        fault = Fault(FaultKind.UNREADABLE, f"the Parquet file is damaged: {reason}")
+        last = max(row, group.first_row + file.metadata.row_group(group.number).num_rows - 1)
+        for missing in range(max(done, skip), group.images):
+            place, more = row + missing - done, row + missing - done - last
+            yield Record(f"{self.location}#{f'{last}+{more}' if more > 0 else place}", None, fault)
 
-    def _batches(self, file: pq.ParquetFile, group: int) -> Iterator[pa.RecordBatch]:
-        about = file.metadata.row_group(group)
-        each = max(1, about.total_byte_size // max(1, about.num_rows))
-        size = min(_MOST_ROWS_READ, max(1, _MOST_BYTES_READ // each))
-        names = [name for name in (self.columns.image, self.columns.label) if name is not None]
-        yield from file.iter_batches(size, row_groups=[group], columns=names)
+    def _records(
+        self, batch: pa.RecordBatch, cells: Sequence[ImageCell], first: int
+    ) -> Iterator[Record]:
+        labels = self.columns.labels(batch)
+        images = self._images(cells)
+        for cell, image in zip(cells, images, strict=True):
+            place = ".".join(map(str, (first + cell.row, *cell.places)))
+            yield Record(f"{self.location}#{place}", cell.path, image, labels[cell.row])
 
-    def _records(self, batch: pa.RecordBatch, first: int) -> Iterator[Record]:
-        images = batch.column(self.columns.image)
-        paths: Iterable[str | None] = repeat(None, len(batch))
-        if pa.types.is_struct(images.type):
-            index = images.type.get_field_index("path")
-            if index >= 0 and _is_text(images.type.field(index).type):
-                paths = _values(pc.struct_field(images, "path"))
-            images = pc.struct_field(images, "bytes")
-        label = self.columns.label
-        labels = repeat(None, len(batch)) if label is None else _values(batch.column(label))
-        rows = zip(images.to_pylist(), paths, labels, strict=True)
-        for row, (image, path, its_label) in enumerate(rows, start=first):
-            data = (image or b"")[: LIMITS.max_bytes + 1]
-            yield Record(f"{self.location}#{row}", path, data, its_label)
+    def _images(self, cells: Sequence[ImageCell]) -> Iterator[bytes | Fault]:
+        """Of each cell its bytes, else its file's; files are read ahead."""
+        named = self.columns.image.holds_text
+        in_file = [named or bool(cell.path and not cell.has_data) for cell in cells]
+        paths = [cell.path for cell in compress(cells, in_file)]
+        coming = read_ahead([path and join(self.location, path) for path in paths])
+        for cell, elsewhere in zip(cells, in_file, strict=True):
+            yield next(coming) if elsewhere else cell.data(LIMITS.max_bytes + 1) or b""
 
 
 @contextmanager
@@ -110,94 +125,80 @@ def open_parquet(location: str) -> Iterator[pq.ParquetFile]:
     """
     with open_file(location) as source:
         try:
-            # Without these settings it would read whole row groups at once.
-            file = pq.ParquetFile(source, buffer_size=_READ_AHEAD_BYTES, pre_buffer=False)
+            file = pq.ParquetFile(source, **BIT_BY_BIT)
+            check_names(file.schema_arrow)
         except Exception as error:  # Arrow's errors, and those of whatever is behind a URL
-            raise _damaged(location, error) from error
+            raise _damaged(location, one_line(error)) from error
         yield file
 
 
 def parquet_shards(
     location: str, column: str | None, label: str | None, rows: int
 ) -> list[ParquetShard]:
-    """A file in shards of whole row groups that have at least so many rows together.
+    """A file in shards of whole row groups that have at least so many images together.
 
     Raises:
         InputError: if it can't be read, or has no such columns.
     """
     with open_parquet(location) as file:
         columns = find_columns(file.schema_arrow, location, column, label)
-        counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        groups = _row_groups(file, columns.image, location)
+        if groups and not is_url(location) and _may_name_files(file, columns.image):
+            _require_files(file, columns.image, location)
     shards: list[ParquetShard] = []
-    groups: list[tuple[int, int, int]] = []
+    waiting: list[RowGroup] = []
+    images = 0
+    for group in groups:
+        waiting.append(group)
+        images += group.images
+        if images and (images >= rows or group is groups[-1]):
+            shards.append(ParquetShard(location, columns, tuple(waiting)))
+            waiting, images = [], 0
+    return shards
+
+
+def _row_groups(file: pq.ParquetFile, column: Column, location: str) -> list[RowGroup]:
+    rows = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+    counts = counts_of_values(file, column) if column.in_list else rows
+    groups: list[RowGroup] = []
     first = 0
-    for group, count in enumerate(counts):
-        groups.append((group, first, count))
-        first += count
-        if sum(each for _, _, each in groups) >= rows or group == len(counts) - 1:
-            shards.append(ParquetShard(location, columns, tuple(groups)))
-            groups = []
-    return [shard for shard in shards if shard.rows]
+    for number, (its_rows, images) in enumerate(zip(rows, counts, strict=True)):
+        if column.in_list and images > MOST_IN_LISTS:
+            raise InputError(
+                f"row group {number} of {location} has {images:,} images in lists, and at most "
+                f"{MOST_IN_LISTS:,} are read: write it with smaller row groups"
+            )
+        if images < 0 or not 0 <= its_rows <= _MOST_ROWS:
+            raise _damaged(location, f"row group {number} has {its_rows:,} rows")
+        groups.append(RowGroup(number, first, images))
+        first += its_rows
+    return groups
 
 
-def find_columns(
-    schema: pa.Schema, location: str, column: str | None, label: str | None = None
-) -> Columns:
-    """The column of encoded images (bytes, or structs with a field `bytes`), and that of labels.
+def _may_name_files(file: pq.ParquetFile, column: Column) -> bool:
+    """Whether its first rows are paths, or so small that this is soon seen."""
+    about = file.metadata.row_group(0)
+    small = about.total_byte_size <= _SMALL_BYTES * about.num_rows
+    return column.holds_text or (small and is_text(column.field_type("path")))
 
-    Raises:
-        InputError: unless there is exactly one of this name, or exactly one and no name.
-    """
-    found: list[str] = [field.name for field in schema if _holds_bytes(field.type)]
-    chosen = [each for each in found if column in (None, each)]
-    if len(chosen) != 1:
+
+def _require_files(file: pq.ParquetFile, column: Column, location: str) -> None:
+    """Raise InputError if the first rows name files of this machine, and none is there."""
+    try:
+        batch = next(image_batches(file, 0, [column], _MOST_ROWS_READ, _MOST_BYTES_READ))
+    except (StopIteration, pa.ArrowException, OSError):  # told when its rows are read
+        return
+    cells = list(islice(image_cells(batch, column), _MOST_ROWS_READ))
+    paths = [cell.path for cell in cells if cell.path and not cell.has_data]
+    files = [join(location, path) for path in paths]
+    there = (is_url(each) or os.path.exists(each) for each in files)  # noqa: PTH110
+    if files and not any(cell.has_data for cell in cells) and not any(there):
         raise InputError(
-            f"{location} has {len(found)} columns of encoded images (bytes, or structs with a "
-            f"field 'bytes'), {', '.join(map(repr, found)) or 'so there is nothing to read'}"
-            f"{'; name one of them by --column' if found else ''}"
+            f"none of the first {len(files)} files that {location} names is there: {paths[0]!r} "
+            f"would be {files[0]!r}; relative paths start at its folder"
         )
-    if label is not None:
-        _check_labels(schema, location, label)
-    return Columns(chosen[0], label)
 
 
-def _damaged(location: str, error: Exception) -> InputError:
+def _damaged(location: str, reason: str) -> InputError:
     """The error for a file that is no Parquet, or is damaged."""
-    return InputError(f"{location} is not a readable Parquet file: {one_line(error)}")
-
-
-def _check_labels(schema: pa.Schema, location: str, label: str) -> None:
-    if schema.get_field_index(label) < 0:
-        columns = ", ".join(map(repr, schema.names))
-        raise InputError(f"{location} has no column {label!r} for --labels; it has {columns}")
-    kind = schema.field(label).type
-    values = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not (pa.types.is_integer(values) or _is_text(values)):
-        raise InputError(
-            f"column {label!r} of {location} holds {kind}: labels are names or numbers of classes"
-        )
-
-
-def _values(column: pa.Array) -> list[Any]:
-    """A column's values; text that is no Unicode is mended, for files may hold any bytes."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if not _is_text(column.type):
-        return list(column.to_pylist())
-    texts = column.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
-    return [None if text is None else text.decode(errors="replace") for text in texts]
-
-
-def _holds_bytes(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        index = kind.get_field_index("bytes")
-        return index >= 0 and _is_binary(kind.field(index).type)
-    return _is_binary(kind)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    return InputError(f"{location} is not a readable Parquet file: {reason}")

@@ -1,30 +1,34 @@
-"""WebDataset tar shards: files of one name and several endings are one sample."""
+"""WebDataset tar shards: files of one name and several endings are one sample.
+
+A sample may have several images, and each of them is a row.
+"""
 
 from __future__ import annotations
 
-import tarfile
+import io
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from tarfile import TarInfo
+from typing import IO, Any, cast
 
 from scoring.errors import InputError, one_line
-from scoring.inputs.locations import IMAGE_SUFFIXES, is_url, open_file
+from scoring.inputs.locations import is_url, open_file
+from scoring.inputs.tar_archive import DAMAGE, TarReader
+from scoring.inputs.unique_names import UniqueNames
 from scoring.records import LIMITS, Fault, FaultKind, Record
+from serving.images.formats import IMAGE_SUFFIXES
 
 _MAX_LABEL_BYTES = 4096
-_NO_IMAGE = Fault(
-    FaultKind.MISSING, f"the sample has no member that ends in {', '.join(IMAGE_SUFFIXES)}"
-)
+_MOST_LABELS = 1024
+"""Of a sample, which wait for their images."""
 
+_MOST_WAITING = 64
+_MOST_WAITING_BYTES = 64 * 2**20
+"""Images of a sample, which wait for their labels."""
 
-@dataclass
-class _Sample:
-    """The members of one name, up to its first dot, as far as they are read."""
-
-    key: str
-    member: str = ""
-    image: bytes | Fault = _NO_IMAGE
-    label: str | None = None
+_APPLE_DOUBLE = b"\0\5\x16\7"
+"""How files `._name` begin in which macOS's tar keeps what it knows of the file `name`."""
 
 
 @dataclass(frozen=True)
@@ -43,61 +47,149 @@ class TarShard:
     rows: int | None = field(default=None, init=False)
 
     def read(self, skip: int = 0) -> Iterator[Record]:
-        """Read the samples. Where the file is damaged, one fault stands for all that follows.
+        """Read the images. Where the file is damaged, one fault stands for all that follows.
 
         Raises:
             InputError: if the file can't be opened, or a URL can't be read any more.
         """
-        count = 0
-        try:
-            for sample in self._samples(skip):
-                if count >= skip:
-                    yield self._record(sample)
-                count += 1
-        except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-            reason = one_line(error)
-            if is_url(self.location):  # most likely the network; the same command goes on
-                raise InputError(f"{self.location} can't be read any more: {reason}") from error
-            if count >= skip:
-                damaged = f"the tar file is damaged after {count} samples: {reason}"
-                yield Record(f"{self.location}#", None, Fault(FaultKind.UNREADABLE, damaged))
+        rows = _Rows(self, skip)
+        with _opened(self.location) as file:
+            try:
+                yield from rows.of(TarReader(file))
+            except DAMAGE as error:
+                yield from rows.of_damage(error)
 
-    def _record(self, sample: _Sample) -> Record:
-        name = sample.member or sample.key
-        return Record(f"{self.location}#{name}", name, sample.image, sample.label)
 
-    def _samples(self, skip: int) -> Iterator[_Sample]:
-        """Samples in order; of the first `skip`, nothing but the key is read."""
-        sample: _Sample | None = None
-        count = 0
-        with open_file(self.location) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
-            for member in tar:
-                tar.members.clear()  # type: ignore[attr-defined] # it would keep all of them
-                if not member.isreg():
-                    continue
-                key, ending = _split(member.name)
-                if sample is None or sample.key != key:
-                    if sample is not None:
-                        yield sample
-                        count += 1
-                    sample = _Sample(key)
-                if count >= skip:
-                    self._take(sample, tar, member, ending)
-        if sample is not None:
-            yield sample
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """An image of a sample; `part` is its ending without the format: `left` of `a.left.png`."""
 
-    def _take(
-        self, sample: _Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, ending: str
-    ) -> None:
-        wanted = (self.image,) if self.image else tuple(each[1:] for each in IMAGE_SUFFIXES)
-        last = ending.rpartition(".")[2].lower()
-        content = tar.extractfile(member)
-        assert content is not None  # of a regular file
-        if sample.image is _NO_IMAGE and (ending in wanted or last in wanted):
-            sample.member = member.name
-            sample.image = content.read(LIMITS.max_bytes + 1)
-        elif self.label is not None and ending == self.label:
-            sample.label = content.read(_MAX_LABEL_BYTES).decode(errors="replace").strip()
+    member: str
+    part: str
+    content: bytes | Fault
+    weight: int
+
+
+@dataclass
+class _Sample:
+    """The members of one key as far as they are read.
+
+    Attributes:
+        key: their name up to its first dot.
+        has_image: whether an image was among them.
+        waiting: images that have no row yet, and `weight`, their bytes.
+        labels: by the part of the images that they belong to; `""` for all others.
+    """
+
+    key: str
+    has_image: bool = False
+    waiting: deque[_Image] = field(default_factory=deque)
+    weight: int = 0
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further image may wait."""
+        return len(self.waiting) > _MOST_WAITING or self.weight > _MOST_WAITING_BYTES
+
+    def add_image(self, image: _Image) -> None:
+        self.has_image = True
+        self.waiting.append(image)
+        self.weight += image.weight
+
+    def next_image(self) -> tuple[_Image, str | None]:
+        """The image that waits longest, and its label."""
+        image = self.waiting.popleft()
+        self.weight -= image.weight
+        return image, self.labels.get(image.part, self.labels.get(""))
+
+    def add_label(self, part: str, label: str) -> None:
+        self.labels[part] = label
+        if len(self.labels) > _MOST_LABELS:
+            del self.labels[next(each for each in self.labels if each)]
+
+
+class _Rows:
+    """The rows of a shard behind the first `skip`, of which no images are read."""
+
+    def __init__(self, shard: TarShard, skip: int) -> None:
+        self._shard = shard
+        self._skip = skip
+        self._row = 0
+        self._names = UniqueNames()
+        self._sample: _Sample | None = None
+        self._images = (shard.image,) if shard.image else tuple(s[1:] for s in IMAGE_SUFFIXES)
+
+    def of(self, archive: TarReader) -> Iterator[Record]:
+        """The rows of all samples, in order."""
+        for member in archive:
+            key, ending = _split(member.name)
+            part = self._part_of_image(ending)
+            of_label = self._part_of_label(ending) if part is None else None
+            if part is None and of_label is None and not member.isreg():
+                continue
+            if _is_apple_double(archive, member):
+                continue
+            if self._sample is None or self._sample.key != key:
+                yield from self._rest()
+                self._sample = _Sample(key)
+            if part is not None:
+                self._sample.add_image(self._image(archive, member, part))
+                while self._sample.waiting and (self._shard.label is None or self._sample.is_full):
+                    yield from self._next_row(self._sample)
+            elif of_label is not None and isinstance(label := archive.read(member), bytes):
+                text = label[:_MAX_LABEL_BYTES].decode(errors="replace").strip()
+                self._sample.add_label(of_label, text)
+        yield from self._rest()
+
+    def of_damage(self, error: BaseException) -> Iterator[Record]:
+        """The row that stands for what can't be read, after those of what was."""
+        if self._sample is not None and self._sample.has_image:
+            yield from self._rest()
+        damaged = f"the tar file is damaged after {self._row} images: {one_line(error)}"
+        yield from self._new_row("", None, Fault(FaultKind.UNREADABLE, damaged))
+
+    def _image(self, archive: TarReader, member: TarInfo, part: str) -> _Image:
+        waiting = 0 if self._sample is None else len(self._sample.waiting)
+        content = b"" if self._row + waiting < self._skip else archive.read(member)
+        weight = min(member.size, LIMITS.max_bytes) if member.isreg() else LIMITS.max_bytes
+        return _Image(member.name, part, content, weight)
+
+    def _rest(self) -> Iterator[Record]:
+        """The rows that are left of the sample."""
+        sample = self._sample
+        if sample is None:
+            return
+        while sample.waiting:
+            yield from self._next_row(sample)
+        if not sample.has_image:
+            endings = ", ".join(f".{ending}" for ending in self._images)
+            missing = Fault(FaultKind.MISSING, f"the sample has no member that ends in {endings}")
+            yield from self._new_row(sample.key, sample.key, missing, sample.labels.get(""))
+
+    def _next_row(self, sample: _Sample) -> Iterator[Record]:
+        image, label = sample.next_image()
+        yield from self._new_row(image.member, image.member, image.content, label)
+
+    def _new_row(
+        self, name: str, path: str | None, image: bytes | Fault, label: str | None = None
+    ) -> Iterator[Record]:
+        unique = self._names.unique(name, self._row)
+        if self._row >= self._skip:
+            yield Record(f"{self._shard.location}#{unique}", path, image, label)
+        self._row += 1
+
+    def _part_of_image(self, ending: str) -> str | None:
+        """What is before the format in the ending of an image; None for other files."""
+        part, _, last = ending.rpartition(".")
+        return part if ending in self._images or last.lower() in self._images else None
+
+    def _part_of_label(self, ending: str) -> str | None:
+        """The part of the images whose label it is; None where it is no label."""
+        label = self._shard.label
+        if label is None or not f".{ending}".endswith(f".{label}"):
+            return None
+        return ending[: -len(label)].rstrip(".")
 
 
 def tar_shards(location: str, image: str | None, label: str | None, _: int) -> list[TarShard]:
@@ -107,15 +199,66 @@ def tar_shards(location: str, image: str | None, label: str | None, _: int) -> l
         InputError: if it can't be read, or does not begin as a tar file does.
     """
     try:
-        with open_file(location) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
-            tar.next()
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        with _opened(location) as file:
+            TarReader(file)
+    except DAMAGE as error:
         raise InputError(f"{location} is not a readable tar file: {one_line(error)}") from error
     return [TarShard(location, image, label)]
 
 
+def _opened(location: str) -> IO[bytes]:
+    file = open_file(location)
+    return (
+        cast("IO[bytes]", io.BufferedReader(_Remote(file, location))) if is_url(location) else file
+    )
+
+
+class _Remote(io.RawIOBase):
+    """A file behind a URL, whose failures end the run: they are no damage of the archive."""
+
+    def __init__(self, file: IO[bytes], location: str) -> None:
+        self._file = file
+        self._location = location
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._file.read(len(buffer))
+        except Exception as error:  # every file system has its own
+            reason = one_line(error) or type(error).__name__
+            raise InputError(f"{self._location} can't be read any more: {reason}") from error
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _is_apple_double(archive: TarReader, member: TarInfo) -> bool:
+    if not member.name.rpartition("/")[2].startswith("._"):
+        return False
+    content = archive.read(member)
+    return isinstance(content, bytes) and content.startswith(_APPLE_DOUBLE)
+
+
 def _split(name: str) -> tuple[str, str]:
-    """The key of a member, up to the first dot of its file's name, and what follows that dot."""
-    path = PurePosixPath(name)
-    stem, _, ending = path.name.partition(".")
-    return str(path.parent / stem), ending
+    """The key of a member, up to the first dot of its file's name, and what follows that dot.
+
+    A dot that a hidden file's name begins with is part of the key.
+    """
+    folder, slash, file = name.removeprefix("./").rpartition("/")
+    dot = file.find(".", 1 if file.count(".") > 1 else 0)
+    stem, ending = (file, "") if dot < 0 else (file[:dot], file[dot + 1 :])
+    return f"{folder}{slash}{stem}", ending

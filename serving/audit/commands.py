@@ -12,6 +12,7 @@ from rich.table import Table
 from serving.audit.proposals import Proposal
 from serving.errors import AuditError
 from serving.options import MOST_USED, option, with_options
+from serving.tracing.terminal import say
 
 
 @with_options()
@@ -70,7 +71,8 @@ def calibrate(
     Console().print(_table([proposals.in_force(), *chosen], manifest.multiply_adds.all_experts))
     if write:
         number = write_version(repository, samples.version, manifest, chosen[0])
-        print(f"Wrote version {number} of {repository}; servers that follow it take it up.")
+        what = f"Wrote version {number} of {repository}"
+        say(Console(), f"{what}; servers that follow it take it up.")
 
 
 def _table(proposals: Sequence[Proposal], all_experts: int) -> Table:

@@ -67,6 +67,9 @@ class Classified:
 class AdmittedImages(Protocol):
     """A request for images that will be answered."""
 
+    def ask_for(self, parameters: CostParameters) -> None:
+        """Have it cost what they say; raises what is wrong with them."""
+
     async def classify(self, images: Sequence[EncodedImage], top_k: int) -> Classified:
         """Answer all images, with so many labels each, or raise what names the first bad one."""
 
@@ -76,8 +79,8 @@ class ImagePlane(Protocol):
 
     settings: Settings
 
-    def admit(self, *, parameters: CostParameters) -> AbstractContextManager[AdmittedImages]:
-        """Take in a request before its images are read.
+    def admit(self) -> AbstractContextManager[AdmittedImages]:
+        """Take in a request before anything of it is read.
 
         Raises:
             RideError: if it would be refused whatever its images are.

@@ -34,12 +34,12 @@ from serving.engine.overload import Allowed
 from serving.errors import InvalidRequest, Overloaded
 from serving.images.decode import ImageLimits
 from serving.images.decoders import EncodedImage, ImageDecoders
+from serving.images.formats import BY_DEFAULT
 from serving.images.waiting_room import WaitingRoom
 from serving.metrics.registry import Registry
 from serving.metrics.statistics import Stopwatch
 from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME
 from serving.model.parameters import (
-    NO_PARAMETERS,
     CostParameters,
     parse_cost_parameters,
     without_reserved,
@@ -54,7 +54,13 @@ from serving.tracing.request_context import note_answer
 class DataPlane:
     """Answers requests with whichever version is live, and tells what there is."""
 
-    def __init__(self, host: ModelHost, settings: Settings, metrics: EmbeddedMetrics) -> None:
+    def __init__(
+        self,
+        host: ModelHost,
+        settings: Settings,
+        metrics: EmbeddedMetrics,
+        formats: tuple[str, ...] = BY_DEFAULT,
+    ) -> None:
         self.host = host
         self.settings = settings
         self.metrics = metrics
@@ -64,7 +70,7 @@ class DataPlane:
             max_input_bytes=settings.max_body_bytes,
             max_total_bytes=settings.max_total_body_bytes,
         )
-        limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+        limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, formats)
         self.decoders = ImageDecoders(limits, settings.threads)
         self.room = WaitingRoom(settings.max_images_per_request, settings.max_waiting_images)
         observe_gauges(
@@ -85,25 +91,22 @@ class DataPlane:
         self,
         model: str = IMAGE_MODEL_NAME,
         version: str | None = None,
-        parameters: CostParameters = NO_PARAMETERS,
     ) -> Iterator[AdmittedRequest]:
         """Take in a request, for the length of a `with` block, before it is read.
 
-        Its `parameters` may also come later, with its tensors.
+        It counts as a failure of its model if the block raises, else as answered once it was.
 
         Raises:
             ModelNotFound: if there is no such model, not in that version, or it was unloaded.
-            InvalidRequest: for a name that takes no requests, or if a parameter is out of range or
-                contradicts another.
+            InvalidRequest: for a name that takes no requests.
             Overloaded: if no answer would come in time.
         """
-        with self.host.live as live:
+        with self.host.live as live, Stopwatch(live.statistics, model) as stopwatch:
             description = live.catalogue.find_for_requests(model, version)
-            rule = live.rule(parameters)
             wait_s = self._wait(live)
             if live.overload.refuses(wait_s):
                 self._weigh(live, wait_s)
-            yield AdmittedRequest(self, live, description, rule)
+            yield AdmittedRequest(self, live, description, stopwatch, live.own_rule)
 
     def weigh(self, live: LiveModel) -> int:
         """Tell overload control of a request whose work is there: each is told once.
@@ -216,6 +219,7 @@ class AdmittedRequest:
 
     Attributes:
         model: what is asked, as clients see it.
+        stopwatch: told of what is done for it.
         rule: what the request asks for; the model's own rule where it says nothing.
         urgency: its place in the queues.
     """
@@ -223,8 +227,17 @@ class AdmittedRequest:
     plane: DataPlane
     live: LiveModel
     model: ModelDescription
+    stopwatch: Stopwatch
     rule: RoutingRule
     urgency: Urgency = ORDINARY
+
+    def ask_for(self, parameters: CostParameters) -> None:
+        """Have it cost what they say.
+
+        Raises:
+            InvalidRequest: if one is out of range or contradicts another.
+        """
+        self.rule = self.live.rule(parameters)
 
     async def classify(self, images: Sequence[EncodedImage], top_k: int) -> Classified:
         """Classify encoded images; all of them, or an error that names the first bad one.
@@ -253,7 +266,7 @@ class AdmittedRequest:
         pieces = pieces_of(request.outputs, self.plane.shared_memory)
         parameters = without_reserved(request.parameters)
         self.urgency = take_urgency(parameters, time_left_s)
-        self.rule = self.live.rule(parse_cost_parameters(parameters))
+        self.ask_for(parse_cost_parameters(parameters))
         async with loaded(request.data, self.plane.shared_memory) as data:
             answer = await self._answer(data)
         names = self.live.engine.manifest.class_names
@@ -268,32 +281,28 @@ class AdmittedRequest:
     async def _answer_images(self, images: Sequence[EncodedImage]) -> Answer:
         """All of them, or an error that names the first bad one."""
         plane = self.plane
-        with self._stopwatch() as stopwatch, plane.room.admit(len(images)):
+        self.stopwatch.begin()
+        with plane.room.admit(len(images)):
             allowed = self._allowed()
             pixels = await plane.decoders.decode(images, self.live.engine.manifest.image)
-            plane.metrics.stages.observe_decoding(stopwatch.decoded())
-            return await self._routed(pixels, allowed, stopwatch)
+            plane.metrics.stages.observe_decoding(self.stopwatch.decoded())
+            return await self._routed(pixels, allowed)
 
     async def _answer_pixels(self, images: NDArray[np.uint8]) -> Answer:
         """Of prepared images, uint8 [N, H, W, 3]."""
-        with self._stopwatch() as stopwatch:
-            self.live.engine.check(images)
-            with self.plane.room.admit(len(images)):
-                return await self._routed(images, self._allowed(), stopwatch)
+        self.stopwatch.begin()
+        self.live.engine.check(images)
+        with self.plane.room.admit(len(images)):
+            return await self._routed(images, self._allowed())
 
     def _allowed(self) -> Allowed:
         """What load leaves of the rule."""
         return self.live.ladder.apply(self.rule, self.plane.weigh(self.live))
 
-    async def _routed(
-        self, images: NDArray[np.uint8], allowed: Allowed, stopwatch: Stopwatch
-    ) -> Answer:
+    async def _routed(self, images: NDArray[np.uint8], allowed: Allowed) -> Answer:
         live = self.live
         scheduled = await live.scheduler.route(images, allowed.rule, self.urgency)
         live.observe_answers(images, scheduled.routed, allowed)
         note_answer(scheduled.routed.experts_used, degraded=allowed.degraded)
-        stopwatch.answered(len(images), scheduled.queue_seconds)
+        self.stopwatch.answered(len(images), scheduled.queue_seconds)
         return Answer(scheduled.routed, allowed.degraded)
-
-    def _stopwatch(self) -> Stopwatch:
-        return Stopwatch(self.live.statistics, self.model.name)

@@ -30,7 +30,7 @@ EXTENSIONS = (
 )
 PLATFORM = "ride_onnxruntime"
 
-_OUTPUTS = ("probabilities", "experts_used", "router_scores")
+OUTPUTS = ("probabilities", "experts_used", "router_scores")
 _CLASSIFIED = "probabilities"
 
 
@@ -106,8 +106,8 @@ def wanted_output(
     """
     if not isinstance(name, str) or not name:
         raise InvalidRequest("every output must have a name")
-    if name not in _OUTPUTS:
-        raise InvalidRequest(f"there is no output {name[:100]!r}; there are: {', '.join(_OUTPUTS)}")
+    if name not in OUTPUTS:
+        raise InvalidRequest(f"there is no output {name[:100]!r}; there are: {', '.join(OUTPUTS)}")
     if type(classes) is not int or classes < 0:
         raise InvalidRequest("classification must be a whole number of classes, not negative")
     if classes and name != _CLASSIFIED:
@@ -117,7 +117,7 @@ def wanted_output(
 
 def all_outputs(*, binary: bool) -> tuple[WantedOutput, ...]:
     """What a request gets that names no outputs."""
-    return tuple(WantedOutput(name, binary) for name in _OUTPUTS)
+    return tuple(WantedOutput(name, binary) for name in OUTPUTS)
 
 
 def distinct(outputs: Iterable[WantedOutput]) -> tuple[WantedOutput, ...]:

@@ -20,7 +20,6 @@ from serving.engine.reports import BatchReport
 from serving.engine.scheduler import Scheduler
 from serving.engine.stage_costs import measure_costs
 from serving.metrics.drift import DriftWatch, expected_go_on
-from serving.metrics.statistics import Statistics
 from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME
 from serving.model.parameters import CostParameters
 from serving.model.repository import graph_models
@@ -36,8 +35,8 @@ class LiveModel:
         self.engine = engine
         self.catalogue = Catalogue(engine)
         self.metrics = metrics
-        self.statistics = Statistics(
-            (MODEL_NAME, IMAGE_MODEL_NAME, *graph_models(manifest.num_experts)), str(engine.version)
+        self.statistics = metrics.statistics.of(
+            engine.version, (MODEL_NAME, IMAGE_MODEL_NAME, *graph_models(manifest.num_experts))
         )
         self.ladder = GearLadder.of(manifest, settings.degrade_to)
         self.overload = OverloadControl(len(self.ladder.thresholds), settings.latency_objective_s)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class ModelHost:
         self._metrics = metrics
         self._loading = asyncio.Lock()
         self._failed: tuple[int, str] | None = None
+        self._listeners: list[Callable[[], None]] = []
         self._live: LiveModel | None = load_live_model(repository, None, settings, metrics)
         metrics.answers.serve({self._live.engine.version: self._live.engine.manifest})
 
@@ -58,6 +60,10 @@ class ModelHost:
         if self._live is None:
             raise ModelNotFound("the model was unloaded; load it again to use it")
         return self._live
+
+    def when_changed(self, call: Callable[[], None]) -> None:
+        """Have this called whenever another version, or none, has come to be served."""
+        self._listeners.append(call)
 
     async def load(self) -> None:
         """Load the latest version anew, whether or not it is served already (the load call).
@@ -81,6 +87,7 @@ class ModelHost:
             if self._live is not None:
                 self._retire(self._live)
                 self._live = None
+                self._tell()
 
     async def index(self) -> list[VersionState]:
         """Every version in the repository, newest last."""
@@ -128,7 +135,12 @@ class ModelHost:
         self._metrics.answers.serve({new.engine.version: new.engine.manifest})
         if old is not None:
             self._retire(old)
+        self._tell()
         logger.info("serving version %s after %.1f s", new.version, time.perf_counter() - start)
+
+    def _tell(self) -> None:
+        for call in self._listeners:
+            call()
 
     def _retire(self, live: LiveModel) -> None:
         loop = asyncio.get_running_loop()

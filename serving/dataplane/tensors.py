@@ -57,6 +57,8 @@ class TensorSpec:
         """
         if datatype != self.datatype:
             raise InvalidRequest(f"the input {self.name!r} must have the datatype {self.datatype}")
+        if self.datatype is Datatype.BYTES and len(shape) == 2 and shape[1] == 1:
+            shape = shape[:1]  # MLServer's codecs write every list as a column
         if len(shape) != len(self.shape):
             raise InvalidRequest(f"{self._wanted}, and it has {len(shape)} dimensions")
         sizes = tuple(size for size in shape if type(size) is int and size > 0)

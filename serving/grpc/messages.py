@@ -80,7 +80,12 @@ def _data(tensor: Any, raw: Any, spec: TensorSpec, shape: tuple[int, ...]) -> Ar
     if len(raw) > 1:
         raise InvalidRequest(f"there are {len(raw)} raw contents for one input")
     if raw:
+        if tensor.HasField("contents"):
+            raise InvalidRequest(f"the input {spec.name!r} has raw contents and typed ones")
         return decode_raw(raw[0], spec, shape)
+    field = "bytes_contents" if spec.datatype is Datatype.BYTES else "uint_contents"
+    if others := {found.name for found, _ in tensor.contents.ListFields()} - {field}:
+        raise InvalidRequest(f"the input {spec.name!r} has its data in {field}, not {min(others)}")
     if spec.datatype is Datatype.BYTES:
         elements = tensor.contents.bytes_contents
         packed = b"".join(len(each).to_bytes(4, "little") + each for each in elements)

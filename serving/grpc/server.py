@@ -1,7 +1,7 @@
 """gRPC: translates between messages and the data plane, and nothing else.
 
-The Open Inference Protocol as Triton speaks it (package `inference`), and the standard health
-service.
+The Open Inference Protocol as Triton speaks it (package `inference`), and the standard services of
+health and reflection.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from typing import Any
 
 import grpc
 from google.protobuf.json_format import ParseDict
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
+from grpc_health.v1 import health_pb2_grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving.dataplane.dataplane import DataPlane
 from serving.dataplane.inference import SERVER_NAME
 from serving.errors import ModelNotFound, SettingsError
-from serving.grpc.answering import SERVICE, Refused, answered, headers_of, recorded
+from serving.grpc.answering import AnsweringServer, Refused, headers_of, readable, recorded
+from serving.grpc.health import HealthServicer
 from serving.grpc.messages import (
     config_message,
     infer_message,
     metadata_message,
     parse_infer_message,
 )
-from serving.grpc.ordered_stream import Stopped, in_order
+from serving.grpc.ordered_stream import in_order
+from serving.grpc.reflection import add_reflection
 from serving.grpc.shared_memory import SharedMemoryServicer
 from serving.metrics.request_recorder import RequestRecorder
 
@@ -57,15 +58,18 @@ async def grpc_listening(
             ("grpc.max_receive_message_length", settings.max_body_bytes),
             ("grpc.max_send_message_length", _LARGEST_OF_OURS),
             ("grpc.so_reuseport", 0),
+            # However often clients ask whether we are there, none loses its calls over it.
+            ("grpc.http2.max_ping_strikes", 0),
         ],
     )
-    servicer = InferenceServicer(plane, recorder)
-    generic = _GenericHandlers(server)
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, generic)
-    checks = health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checks, generic)
-    for name in ("", SERVICE):
-        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+    stop, health = asyncio.Event(), HealthServicer(plane)
+    answering, servicer = (
+        AnsweringServer(server, recorder),
+        InferenceServicer(plane, recorder, stop),
+    )
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, answering)
+    health_pb2_grpc.add_HealthServicer_to_server(health, answering)
+    add_reflection(answering, stop)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
         port = server.add_insecure_port(f"{host}:{settings.grpc_port}")
@@ -77,22 +81,21 @@ async def grpc_listening(
     try:
         yield port
     finally:
-        await checks.enter_graceful_shutdown()
-        servicer.end_streams()
+        # Streams could stay open for ever: no more is read of them, and what was read is answered.
+        stop.set()
+        health.end()
         await server.stop(grace_s)
 
 
 class InferenceServicer(SharedMemoryServicer):
     """The calls that tritonclient and perf_analyzer make; others are UNIMPLEMENTED."""
 
-    def __init__(self, plane: DataPlane, recorder: RequestRecorder) -> None:
-        super().__init__(plane.shared_memory, recorder)
+    def __init__(self, plane: DataPlane, recorder: RequestRecorder, stop: asyncio.Event) -> None:
+        """Once `stop` is set, streams are read no further."""
+        super().__init__(plane.shared_memory)
         self._plane = plane
-        self._stop = asyncio.Event()
-
-    def end_streams(self) -> None:
-        """Read no more from streams, which could stay open for ever, and answer what was read."""
-        self._stop.set()
+        self._recorder = recorder
+        self._stop = stop
 
     async def ServerLive(self, _: Any, __: Any) -> Any:
         """The server runs."""
@@ -118,41 +121,34 @@ class InferenceServicer(SharedMemoryServicer):
             extensions=self._plane.extensions,
         )
 
-    @answered
     async def ModelMetadata(self, request: Any, _: Any) -> Any:
         """Inputs and outputs of a model."""
         return metadata_message(self._plane.find(request.name, request.version))
 
-    @answered
     async def ModelConfig(self, request: Any, _: Any) -> Any:
         """A model's configuration."""
         return config_message(self._plane.find(request.name, request.version))
 
-    @answered
     async def ModelStatistics(self, request: Any, _: Any) -> Any:
-        """What a model, or every model, has done since it was loaded."""
+        """What a model, or every model, has done."""
         statistics = self._plane.statistics(request.name, request.version)
         return ParseDict(statistics, service_pb2.ModelStatisticsResponse())
 
-    @answered
     async def RepositoryIndex(self, request: Any, _: Any) -> Any:
         """The models in the repository, by version."""
         models = await self._plane.index(ready=request.ready)
         return ParseDict({"models": models}, service_pb2.RepositoryIndexResponse())
 
-    @answered
     async def RepositoryModelLoad(self, request: Any, _: Any) -> Any:
         """Load the latest version, in place of the one that is served."""
         await self._plane.load_model(request.model_name, request.parameters)
         return service_pb2.RepositoryModelLoadResponse()
 
-    @answered
     async def RepositoryModelUnload(self, request: Any, _: Any) -> Any:
         """Serve the model no more."""
         await self._plane.unload_model(request.model_name)
         return service_pb2.RepositoryModelUnloadResponse()
 
-    @answered
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         """Classify images."""
         return await self._inferred(request, context.time_remaining())
@@ -163,41 +159,24 @@ class InferenceServicer(SharedMemoryServicer):
         answers = in_order(
             requests, partial(self._streamed, headers), _MOST_OF_A_STREAM, self._stop
         )
-        try:
-            async with aclosing(answers):
-                async for answer in answers:
-                    await context.write(answer)
-        except Stopped:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+        async with aclosing(answers):
+            async for answer in answers:
+                await context.write(answer)
 
     async def _streamed(self, headers: Mapping[str, str], request: Any) -> Any:
         """An error is an answer like any other: the stream goes on."""
         try:
-            with self.recorder.record("grpc", "ModelStreamInfer", headers) as record:
+            with self._recorder.record("grpc", "ModelStreamInfer", headers) as record:
                 response = await recorded(record, self._inferred(request))
+            error = ""
         except Refused as refused:
-            return service_pb2.ModelStreamInferResponse(
-                error_message=refused.sentence,
-                infer_response=service_pb2.ModelInferResponse(id=request.id),
-            )
+            response = service_pb2.ModelInferResponse(id=getattr(request, "id", ""))
+            error = refused.sentence
         response.parameters[_FINAL].bool_param = True
-        return service_pb2.ModelStreamInferResponse(infer_response=response)
+        return service_pb2.ModelStreamInferResponse(error_message=error, infer_response=response)
 
     async def _inferred(self, request: Any, time_left_s: float | None = None) -> Any:
+        readable(request)
         with self._plane.admit(request.model_name, request.model_version) as admitted:
             parsed = parse_infer_message(request, admitted.model.input)
             return infer_message(await admitted.infer(parsed, time_left_s))
-
-
-class _GenericHandlers:
-    """Takes handlers from generated code, and leaves out that they are for registered methods.
-
-    With every request grpc.aio waits anew for a call of each registered method, 23 here; generic
-    handlers find the method by its name instead.
-    """
-
-    def __init__(self, server: Any) -> None:
-        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
-
-    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
-        """Called by generated code beside the generic form."""

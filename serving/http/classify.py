@@ -19,6 +19,7 @@ from serving.dataplane.classification import Classified, ImagePlane
 from serving.http.fast_lane import Endpoint
 from serving.http.hang_up import cancelled_by_hang_up
 from serving.images.decoders import EncodedImage
+from serving.images.formats import chosen
 from serving.model.manifest import MODEL_NAME
 from serving.model.parameters import ClassifyParameters, parse_classify_parameters
 
@@ -83,11 +84,13 @@ class ClassifyRoute:
     async def classify(self, request: Request) -> Response:
         """Classify one image (the raw body) or several (multipart files).
 
+        The content type of a raw body does not matter: the file itself tells what it is.
         Answers, for each image, the most probable labels, how many experts it took, the routers'
         scores, and the share of the full ensemble's multiply-adds that was spent on it.
         """
-        parameters = parse_classify_parameters(request.query_params)
-        with self._plane.admit(parameters=parameters) as admitted:
+        with self._plane.admit() as admitted:
+            parameters = parse_classify_parameters(request.query_params)
+            admitted.ask_for(parameters)
             images = await _encoded_images(request, self._max_images)
             async with cancelled_by_hang_up(request):
                 classified = await admitted.classify(images, parameters.top_k)
@@ -155,19 +158,21 @@ def _documented(parameters: type[BaseModel]) -> list[dict[str, Any]]:
     ]
 
 
+_FILE = {"type": "string", "format": "binary"}
+_TYPES = [each.media_type for each in chosen()]
 _REQUEST: dict[str, Any] = {
     "parameters": _documented(ClassifyParameters),
     "requestBody": {
         "required": True,
         "content": {
-            "image/*": {"schema": {"type": "string", "format": "binary"}},
+            **{media_type: {"schema": _FILE} for media_type in _TYPES},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "properties": {
-                        "file": {"type": "array", "items": {"type": "string", "format": "binary"}}
-                    },
-                }
+                    "required": ["file"],
+                    "properties": {"file": {"type": "array", "minItems": 1, "items": _FILE}},
+                },
+                "encoding": {"file": {"contentType": ", ".join(_TYPES)}},
             },
         },
     },

@@ -1,4 +1,4 @@
-"""gzip and deflate of infer bodies (Triton's HTTP clients offer both)."""
+"""gzip and deflate of bodies (Triton's HTTP clients offer both)."""
 
 from __future__ import annotations
 
@@ -12,24 +12,35 @@ ACCEPTED = ", ".join(CODINGS)
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 """For zlib: gzip's format, and zlib's own, which HTTP calls deflate (RFC 9110, section 8.4.1.2)."""
 
+MOST_EXPANSION = 1_032
+"""Bytes that one byte of either coding can become at most (zlib's technical notes)."""
+
 _FAST = 1
 """Level of compression: answers are small, and the server's time is what counts."""
 
 
-def decompress(body: bytes, coding: str | None, max_bytes: int) -> bytes:
-    """Undo a request's Content-Encoding.
+def named_coding(header: str) -> str | None:
+    """The coding in a request's Content-Encoding; None where the body is plain.
 
     Raises:
         UnsupportedEncoding: if it is neither gzip nor deflate.
+    """
+    name = header.strip().lower()
+    if name in {"", "identity"}:
+        return None
+    if name not in CODINGS:
+        raise UnsupportedEncoding(f"the body's encoding {header[:100]!r} is not one of {ACCEPTED}")
+    return name
+
+
+def decompress(body: bytes, coding: str, max_bytes: int) -> bytes:
+    """Undo a coding.
+
+    Raises:
         InvalidRequest: if the body is damaged.
         RequestTooLarge: if it would become larger than `max_bytes`.
     """
-    if coding is None or coding.strip().lower() in ("", "identity"):
-        return body
-    window_bits = _WINDOW_BITS.get(coding.strip().lower())
-    if window_bits is None:
-        raise UnsupportedEncoding(f"the body's encoding {coding[:100]!r} is not one of {ACCEPTED}")
-    inflater = zlib.decompressobj(window_bits)
+    inflater = zlib.decompressobj(_WINDOW_BITS[coding])
     try:
         content = inflater.decompress(body, max_bytes + 1)
     except zlib.error as error:

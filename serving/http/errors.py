@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -64,7 +65,7 @@ def error_response(error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
         return _error(400, describe(error.errors()[0]))
     if isinstance(error, HTTPException):
-        return _error(error.status_code, str(error.detail), dict(error.headers or {}))
+        return _error(error.status_code, str(error.detail), _with_head(error.headers or {}))
     if isinstance(error, ClientDisconnect):
         # Hanging up is no fault of the server's: not for its log, nor for the count of 5xx.
         return Response(status_code=_CLIENT_GONE)
@@ -88,6 +89,11 @@ def handle_errors(app: FastAPI) -> None:
 
 def _unknown_error() -> Response:
     return _error(500, "the server failed on this request; its log says why")
+
+
+def _with_head(headers: Mapping[str, str]) -> dict[str, str]:
+    """HEAD is allowed where GET is (`serving.http.paths`), and no route knows."""
+    return {name: "GET, HEAD" if value == "GET" else value for name, value in headers.items()}
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:

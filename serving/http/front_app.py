@@ -6,7 +6,6 @@ from starlette.types import ASGIApp
 
 from serving.dataplane.classification import ImagePlane
 from serving.http.classify import ClassifyRoute
-from serving.http.fast_lane import FastLane
 from serving.http.framework import bounded, framework
 from serving.metrics.request_recorder import RequestRecorder
 
@@ -15,4 +14,4 @@ def create_front_app(plane: ImagePlane, recorder: RequestRecorder) -> ASGIApp:
     """The application, with its limits; requests are recorded."""
     classify = ClassifyRoute(plane)
     app = framework(plane, classify.router())
-    return bounded(FastLane(app, classify), plane.settings, recorder)
+    return bounded(app, plane, recorder, classify)

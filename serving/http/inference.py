@@ -11,10 +11,11 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from serving.dataplane.dataplane import DataPlane
-from serving.dataplane.inference import InferRequest
-from serving.http.compression import accepted_coding, compress, decompress
+from serving.dataplane.inference import OUTPUTS
+from serving.http.compression import accepted_coding, compress
 from serving.http.fast_lane import Endpoint
 from serving.http.hang_up import cancelled_by_hang_up
+from serving.http.protocol_bodies import CLIENT_MODELS, InferResponseBody
 from serving.http.protocol_json import HEADER_LENGTH, InferBody, infer_body, parse_infer_request
 
 _PATHS = {
@@ -40,7 +41,9 @@ class InferRoute:
                 self.infer,
                 methods=["POST"],
                 tags=["Open Inference Protocol"],
-                openapi_extra={"parameters": _in_path(*names), **_REQUEST},
+                response_model=InferResponseBody,
+                responses=_RESPONSES,
+                openapi_extra={"parameters": [*_in_path(*names), _LENGTH], **_REQUEST},
             )
         return router
 
@@ -64,16 +67,11 @@ class InferRoute:
         name, version = request.path_params["model"], request.path_params.get("version")
         with self._plane.admit(name, version) as admitted:
             body = await request.body()
-            coding = request.headers.get("content-encoding")
-
-            def parse() -> InferRequest:
-                plain = decompress(body, coding, self._plane.settings.max_body_bytes)
-                return parse_infer_request(
-                    plain, admitted.model.input, request.headers.get(HEADER_LENGTH)
-                )
-
-            quick = coding is None and len(body) <= _QUICK_BODY_BYTES
-            parsed = parse() if quick else await run_in_threadpool(parse)
+            given = body, admitted.model.input, request.headers.get(HEADER_LENGTH)
+            if len(body) <= _QUICK_BODY_BYTES:
+                parsed = parse_infer_request(*given)
+            else:
+                parsed = await run_in_threadpool(parse_infer_request, *given)
             async with cancelled_by_hang_up(request):
                 answer = infer_body(await admitted.infer(parsed))
         return _infer_response(answer, request.headers.get("accept-encoding"))
@@ -94,11 +92,29 @@ def _infer_response(body: InferBody, accept_encoding: str | None) -> Response:
 
 def _in_path(*names: str) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "schema": _PATH_SCHEMAS[name]}
         for name in names
     ]
 
 
+_PATH_SCHEMAS: dict[str, dict[str, Any]] = {
+    "model": {"type": "string", "enum": list(CLIENT_MODELS)},
+    "version": {"type": "string"},
+}
+_LENGTH: dict[str, Any] = {
+    "name": HEADER_LENGTH,
+    "in": "header",
+    "description": "Bytes of JSON that raw data follow; 0 for raw data alone.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+_RAW = {"schema": {"type": "string", "format": "binary"}}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"application/octet-stream": _RAW},
+        "headers": {HEADER_LENGTH: {"schema": {"type": "string", "pattern": "^[0-9]+$"}}},
+    }
+}
+_PARAMETERS = {"type": ["object", "null"]}
 _REQUEST: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -108,13 +124,42 @@ _REQUEST: dict[str, Any] = {
                     "type": "object",
                     "required": ["inputs"],
                     "properties": {
-                        "id": {"type": "string"},
-                        "parameters": {"type": "object"},
-                        "inputs": {"type": "array", "items": {"type": "object"}},
-                        "outputs": {"type": "array", "items": {"type": "object"}},
+                        "id": {"type": ["string", "null"]},
+                        "parameters": _PARAMETERS,
+                        "inputs": {
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": 1,
+                            "items": {
+                                "type": "object",
+                                "required": ["name", "datatype", "shape"],
+                                "properties": {
+                                    "name": {"enum": ["image", "image_bytes"]},
+                                    "datatype": {"enum": ["UINT8", "BYTES"]},
+                                    "shape": {
+                                        "type": "array",
+                                        "items": {"type": "integer", "minimum": 1},
+                                    },
+                                    "parameters": _PARAMETERS,
+                                    "data": {"type": ["array", "null"]},
+                                },
+                            },
+                        },
+                        "outputs": {
+                            "type": ["array", "null"],
+                            "items": {
+                                "type": "object",
+                                "required": ["name"],
+                                "properties": {
+                                    "name": {"enum": list(OUTPUTS)},
+                                    "parameters": _PARAMETERS,
+                                },
+                            },
+                        },
                     },
                 }
-            }
+            },
+            "application/octet-stream": _RAW,
         },
     }
 }

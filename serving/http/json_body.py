@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
@@ -13,6 +13,12 @@ from serving.model.parameters import describe
 Body = TypeVar("Body", bound=BaseModel)
 
 _LARGEST_BYTES = 64 * 1024
+
+
+def documented(kind: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
+    """The body as OpenAPI describes it, for a route's `openapi_extra`."""
+    content = {"application/json": {"schema": kind.model_json_schema()}}
+    return {"requestBody": {"required": required, "content": content}}
 
 
 async def json_body(request: Request, kind: type[Body]) -> Body:

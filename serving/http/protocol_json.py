@@ -7,17 +7,14 @@ long the JSON is. Knows no web framework.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
 
-from serving.dataplane.catalogue import ModelDescription
 from serving.dataplane.inference import (
-    PLATFORM,
-    SERVER_NAME,
     InferRequest,
     InferResponse,
     OutputTensor,
@@ -44,33 +41,6 @@ class InferBody:
     header_length: int | None = None
 
 
-def server_metadata(version: str, extensions: Sequence[str]) -> dict[str, Any]:
-    """`GET /v2`."""
-    return {"name": SERVER_NAME, "version": version, "extensions": list(extensions)}
-
-
-def model_metadata(model: ModelDescription) -> dict[str, Any]:
-    """`GET /v2/models/{model}`."""
-    return {
-        "name": model.name,
-        "versions": [model.version],
-        "platform": PLATFORM,
-        "inputs": [_described(spec) for spec in model.inputs],
-        "outputs": [_described(output) for output in model.outputs],
-    }
-
-
-def model_config(model: ModelDescription) -> dict[str, Any]:
-    """`GET /v2/models/{model}/config`: rows are a dimension like any other."""
-    return {
-        "name": model.name,
-        "platform": PLATFORM,
-        "max_batch_size": 0,
-        "input": [_configured(spec) for spec in model.inputs],
-        "output": [_configured(output) for output in model.outputs],
-    }
-
-
 def parse_infer_request(
     body: bytes, spec: TensorSpec, header_length: str | None = None
 ) -> InferRequest:
@@ -90,7 +60,7 @@ def parse_infer_request(
     identity = document.get("id")
     if identity is not None and not isinstance(identity, str):
         raise InvalidRequest("id must be a text")
-    parameters = dict(_object(document.get("parameters", {}), "parameters"))
+    parameters = _parameters(document, "parameters")
     binary = _flag(parameters.pop(_BINARY_OUTPUT, False), _BINARY_OUTPUT)
     return InferRequest(
         _input(document.get("inputs"), spec, memoryview(body)[length:]),
@@ -118,14 +88,6 @@ def infer_body(response: InferResponse) -> InferBody:
     ]
     head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     return InferBody(b"".join((head, *raw)), len(head)) if raw else InferBody(head)
-
-
-def _described(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
-
-
-def _configured(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "data_type": spec.datatype.config_name, "dims": list(spec.shape)}
 
 
 def _output(tensor: OutputTensor, raw_size: int | None) -> dict[str, Any]:
@@ -186,6 +148,14 @@ def _object(value: object, name: str) -> Mapping[str, Any]:
     return value
 
 
+def _parameters(of: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Those that are given: many clients write null for what they leave out."""
+    given = of.get("parameters")
+    if given is None:
+        return {}
+    return {key: value for key, value in _object(given, name).items() if value is not None}
+
+
 def _flag(value: object, name: str) -> bool:
     if not isinstance(value, bool):
         raise InvalidRequest(f"{name} must be true or false")
@@ -202,16 +172,21 @@ def _input(inputs: object, spec: TensorSpec, raw: memoryview) -> Array | StoredI
     if not isinstance(shape, list):
         raise InvalidRequest("shape must be a list of whole numbers")
     sizes = spec.check(tensor.get("datatype"), shape)
-    parameters = _object(tensor.get("parameters", {}), "the input's parameters")
+    parameters = _parameters(tensor, "the input's parameters")
     size, place = parameters.get("binary_data_size"), parse_place(parameters)
+    has_data = tensor.get("data") is not None
     if place is not None:
-        if "data" in tensor or size is not None or len(raw):
+        if has_data or size is not None or len(raw):
             raise InvalidRequest(f"the input {spec.name!r} lies in shared memory, and is sent too")
         return StoredInput(place, spec, sizes)
     if size is None:
         if len(raw):
             raise InvalidRequest(f"{len(raw)} bytes follow the JSON, and no input claims them")
         return _json_data(tensor, spec, sizes)
+    if has_data:
+        raise InvalidRequest(
+            f"the input {spec.name!r} has data and binary_data_size: one is enough"
+        )
     if type(size) is not int or size != len(raw):
         raise InvalidRequest(
             f"binary_data_size must be the number of bytes that follow the JSON, {len(raw)}"
@@ -220,14 +195,35 @@ def _input(inputs: object, spec: TensorSpec, raw: memoryview) -> Array | StoredI
 
 
 def _json_data(tensor: Mapping[str, Any], spec: TensorSpec, shape: tuple[int, ...]) -> Array:
-    if spec.datatype is Datatype.BYTES:
-        raise InvalidRequest(
-            f"the input {spec.name!r} must come as binary data, because JSON can't hold it "
-            f"(see the header {HEADER_LENGTH})"
-        )
-    if "data" not in tensor:
+    if tensor.get("data") is None:
         raise InvalidRequest(f"the input {spec.name!r} has neither data nor binary_data_size")
+    if spec.datatype is Datatype.BYTES:
+        return _texts(tensor["data"], shape)
     return _pixels(tensor["data"], shape)
+
+
+def _texts(data: object, shape: tuple[int, ...]) -> Array:
+    """BYTES as JSON holds them; what image files become of base64 is seen when they are decoded."""
+    if not isinstance(data, list):
+        raise InvalidRequest("data must be a list")
+    elements = np.array(data, dtype=object).ravel()
+    if elements.size != np.prod(shape, dtype=object):
+        raise InvalidRequest(
+            f"data holds {elements.size} elements, and shape {list(shape)} "
+            f"has {np.prod(shape, dtype=object)}"
+        )
+    array = np.empty(elements.size, dtype=object)
+    array[:] = [_text(element).encode() for element in elements]
+    return array.reshape(shape)
+
+
+def _text(element: object) -> str:
+    """A text, or what TensorFlow Serving's clients write for one of base64: {"b64": ".."}."""
+    if isinstance(element, dict) and list(element) == ["b64"]:
+        element = element["b64"]
+    if not isinstance(element, str):
+        raise InvalidRequest('data must hold texts of base64, or objects {"b64": ".."}')
+    return element
 
 
 def _pixels(data: object, shape: tuple[int, ...]) -> Array:
@@ -259,7 +255,7 @@ def _wanted_outputs(value: object, *, binary: bool) -> tuple[WantedOutput, ...]:
 
 
 def _wanted_output(output: Mapping[str, Any], *, binary: bool) -> WantedOutput:
-    parameters = _object(output.get("parameters", {}), "an output's parameters")
+    parameters = _parameters(output, "an output's parameters")
     return wanted_output(
         output.get("name"),
         binary=_flag(parameters.get("binary_data", binary), "binary_data"),

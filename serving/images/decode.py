@@ -9,7 +9,6 @@ other decoders gain only what Pillow spends in Python; `benchmarks/studies/decod
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +16,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from serving.errors import ImageTooLarge, InvalidImage, RideError, SettingsError
-from serving.images.files import ACCEPTED, ImageFile, animated, damaged, format_of, read_image_file
-from serving.images.rgb import MAX_ASPECT_RATIO, MOST_PIXELS, check_size, to_rgb, upright
+from serving.images.containers.image_file import ImageFile, animated, damaged
+from serving.images.files import read_image_file
+from serving.images.formats import BY_DEFAULT, accepted, chosen, format_of
+from serving.images.rgb import (
+    MAX_ASPECT_RATIO,
+    MOST_PIXELS,
+    check_size,
+    exif_of,
+    opened,
+    to_rgb,
+    upright,
+    whole,
+)
 from serving.model.manifest import ImageSpec
 
 DRAFT_FACTOR = 3
@@ -34,23 +44,26 @@ _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamplin
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """The largest image that is decoded.
+    """Which images are decoded, and how large they may be.
 
     Attributes:
         max_bytes: of the encoded image.
         max_pixels: width times height, as the file's header states it, also of a JPEG that is
             decoded at a smaller scale (a progressive one is held whole all the same). Decoding
             takes up to 20 bytes of memory a pixel.
+        formats: keys of `serving.images.formats`.
 
     Raises:
-        SettingsError: if a limit is not positive, or `max_pixels` is above 89,478,485 (beyond
-            which Pillow takes every image for an attack).
+        SettingsError: if a limit is not positive, there is no such format, or `max_pixels` is
+            above 89,478,485 (beyond which Pillow takes every image for an attack).
     """
 
     max_bytes: int = 16 * 2**20
     max_pixels: int = 50_000_000
+    formats: tuple[str, ...] = BY_DEFAULT
 
     def __post_init__(self) -> None:
+        chosen(self.formats)
         if self.max_bytes < 1:
             raise SettingsError("the largest number of bytes of an image must be positive")
         if not 1 <= self.max_pixels <= MOST_PIXELS:
@@ -61,15 +74,17 @@ class ImageLimits:
 
 
 def decode_image(data: bytes, spec: ImageSpec, limits: ImageLimits) -> NDArray[np.uint8]:
-    """Decode one JPEG, PNG or WebP image and prepare it as in training.
+    """Decode one image file and prepare it as in training.
 
     The Exif orientation is applied. Transparency is composited over white, as a page would show
     it; a transparent colour in a PNG of 2, 4 or 16 bits a sample is taken for opaque. Samples of
-    16 bits keep their high byte. Greyscale, palette and CMYK become RGB. Then comes the evaluation
-    transform: resize so that the shorter side has `spec.resize_shorter_side` pixels, cut out the
-    centre; an image that has both sizes already comes out bit for bit. All this equals what
-    torchvision does to a Pillow image bit for bit, but for a JPEG so large that it is decoded at a
-    smaller scale (`DRAFT_FACTOR`), as Pillow's `Image.draft` does it.
+    16 bits keep the high byte of what means something in them (`serving.images.samples`).
+    Greyscale, palette and CMYK become RGB. A JPEG without its end marker is decoded if all its
+    pixels are there. Then comes the evaluation transform: resize so that the shorter side has
+    `spec.resize_shorter_side` pixels, cut out the centre; an image that has both sizes already
+    comes out bit for bit. All this equals what torchvision does to a Pillow image bit for bit, but
+    for a JPEG so large that it is decoded at a smaller scale (`DRAFT_FACTOR`), as Pillow's
+    `Image.draft` does it.
 
     Returns:
         RGB, uint8 [spec.height, spec.width, 3], C-contiguous.
@@ -81,20 +96,20 @@ def decode_image(data: bytes, spec: ImageSpec, limits: ImageLimits) -> NDArray[n
     """
     _check_bytes(data, limits)
     try:
-        file = read_image_file(data)
+        file = read_image_file(data, limits.formats)
         _check_pixels(file, spec, limits)
         image = _decode(file, spec)
     except RideError:
         raise
     except Exception as error:
         # Hostile bytes make Pillow raise nearly anything; to the client it is all the same.
-        raise damaged(format_of(data)) from error
+        raise damaged(format_of(data, limits.formats).name) from error
     return np.array(_centre(_resize(image, spec), spec))
 
 
 def _check_bytes(data: bytes, limits: ImageLimits) -> None:
     if not data:
-        raise InvalidImage(f"the image is empty; send {ACCEPTED}")
+        raise InvalidImage(f"the image is empty; send {accepted(limits.formats)}")
     if len(data) > limits.max_bytes:
         raise ImageTooLarge(
             f"the image has {len(data)} bytes and at most {limits.max_bytes} are accepted; "
@@ -113,30 +128,22 @@ def _check_pixels(file: ImageFile, spec: ImageSpec, limits: ImageLimits) -> None
 
 def _decode(file: ImageFile, spec: ImageSpec) -> Image.Image:
     """Decode to RGB, upright; what was decoded at a smaller scale is resized as well."""
+    if file.animated:
+        raise animated(file.format)
+    if file.rows:
+        return whole(file)
     size = (file.width, file.height)
-    if file.rgb_rows:
-        image = Image.frombytes("RGB", size, file.rgb_rows, "zip", "RGB")
-        return upright(image, file.exif)
-    image = _opened(file)
-    # For WebP it is Pillow that finds the Exif block; in the others it is cut out.
-    exif = file.exif or image.info.get("exif", b"")
+    image = opened(file)
+    if getattr(image, "n_frames", 1) > 1:
+        raise animated(file.format)
     resized = _resized(size, spec)
     draft = image.draft(None, (DRAFT_FACTOR * resized[0], DRAFT_FACTOR * resized[1]))
     image.load()
-    rgb = to_rgb(image)
+    rgb = to_rgb(image, file.significant)
     if draft is not None and image.size != size:
         # The box leaves out what was added to make up whole pixels of the smaller scale.
         rgb = rgb.resize(resized, _RESAMPLING[spec.interpolation], box=draft[1])
-    return upright(rgb, exif)
-
-
-def _opened(file: ImageFile) -> Image.Image:
-    image = Image.open(io.BytesIO(file.data), formats=(file.format,))
-    if image.size != (file.width, file.height):
-        raise damaged(file.format)
-    if getattr(image, "n_frames", 1) > 1:
-        raise animated(file.format)
-    return image
+    return upright(rgb, exif_of(file, image))
 
 
 def _resize(image: Image.Image, spec: ImageSpec) -> Image.Image:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import RideError
+from serving.images.base64_text import image_file
 from serving.images.decode import ImageLimits, decode_image
 from serving.model.manifest import ImageSpec
 from serving.tracing.request_context import note_step
@@ -22,7 +23,7 @@ _MEMORY = 0.05
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An encoded image (JPEG, PNG, ..) and the name that the client gave it, if any."""
+    """An encoded image (JPEG, PNG, .., or such a file in base64) and the client's name for it."""
 
     data: bytes
     name: str | None = None
@@ -78,7 +79,7 @@ class ImageDecoders:
     def _decode(self, image: EncodedImage, spec: ImageSpec) -> NDArray[np.uint8]:
         start = time.perf_counter()
         try:
-            pixels = decode_image(image.data, spec, self._limits)
+            pixels = decode_image(image_file(image.data), spec, self._limits)
         except RideError as error:
             if image.name is None:
                 raise

@@ -7,14 +7,17 @@ palettes, CMYK and 16-bit samples.
 from __future__ import annotations
 
 import io
-import struct
-from contextlib import suppress
+from collections.abc import Sequence
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import AvifImagePlugin, Image, features
 
 from serving.errors import ImageTooLarge, InvalidImage, RideError
-from serving.images.files import ACCEPTED_FORMATS, FORMAT_NAMES, orientation
+from serving.images.containers.exif import orientation
+from serving.images.containers.image_file import ImageFile, damaged
+from serving.images.containers.jpeg import require_all_pixels
+from serving.images.files import read_image_file
+from serving.images.formats import BY_DEFAULT, accepted, format_of
+from serving.images.samples import decode_rows, narrowed
 
 MOST_PIXELS = 89_478_485
 """From here on Pillow takes every image for an attack."""
@@ -33,28 +36,61 @@ _TURNS = {
 }
 
 
-def decode_whole(data: bytes, max_pixels: int) -> Image.Image:
-    """Decode a file as Pillow finds it, at its full size, for those who own their files.
+def decode_whole(data: bytes, max_pixels: int, formats: Sequence[str] = BY_DEFAULT) -> Image.Image:
+    """Decode a file at its full size; of an animation, the first frame.
 
-    Laxer than `serving.images.decode`, to whom every file is hostile: metadata is read, wherever
-    in the file it says how the image stands, and of an animation the first frame is taken.
+    Args:
+        data: the file.
+        max_pixels: width times height.
+        formats: keys of those that are accepted (`serving.images.formats`).
 
     Raises:
         ImageTooLarge, InvalidImage: if the bytes are no image, damaged, too large or too long.
     """
+    if not data:
+        raise InvalidImage(f"the image is empty; send {accepted(formats)}")
     try:
-        image = Image.open(io.BytesIO(data), formats=ACCEPTED_FORMATS)
-        check_size(image.size, max_pixels)
-        image.load()
-        # An Exif block that makes no sense is no reason to lose the image.
-        with suppress(OSError, SyntaxError, ValueError, struct.error):
-            ImageOps.exif_transpose(image, in_place=True)
-        return to_rgb(image)
+        file = read_image_file(data, formats)
+        check_size((file.width, file.height), max_pixels)
+        return whole(file)
     except RideError:
         raise
     except Exception as error:
-        # Damaged bytes make Pillow raise nearly anything.
-        raise InvalidImage(f"not a readable {FORMAT_NAMES} image") from error
+        # Hostile bytes make Pillow raise nearly anything; to the client it is all the same.
+        raise damaged(format_of(data, formats).name) from error
+
+
+def whole(file: ImageFile) -> Image.Image:
+    """A file whose size was checked, decoded at its full size: RGB, upright."""
+    if file.rows:
+        image = to_rgb(decode_rows(file.rows, (file.width, file.height), file.significant))
+        return upright(image, file.exif)
+    image = opened(file)
+    image.load()
+    return upright(to_rgb(image, file.significant), exif_of(file, image))
+
+
+def opened(file: ImageFile) -> Image.Image:
+    """A file as Pillow opens it, its pixels not yet decoded.
+
+    Raises:
+        InvalidImage: if Pillow sees another size, or pixels are missing.
+    """
+    if not file.ended:
+        require_all_pixels(file.data)
+    if file.format == "AVIF":
+        if not features.check("avif"):
+            raise InvalidImage("AVIF can't be decoded by the Pillow that is installed here")
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # many images are decoded side by side
+    image = Image.open(io.BytesIO(file.data), formats=(file.format,))
+    if image.size != (file.width, file.height):
+        raise damaged(file.format)
+    return image
+
+
+def exif_of(file: ImageFile, image: Image.Image) -> bytes:
+    """The Exif block; in WebP and AVIF it is Pillow that finds it, elsewhere it is cut out."""
+    return file.exif or image.info.get("exif", b"")
 
 
 def check_size(size: tuple[int, int], max_pixels: int, max_ratio: int = MAX_ASPECT_RATIO) -> None:
@@ -83,14 +119,16 @@ def upright(image: Image.Image, exif: bytes) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Composite transparency over white, keep the high byte of 16 bits, turn other modes to RGB."""
+def to_rgb(image: Image.Image, significant: int = 0) -> Image.Image:
+    """Composite transparency over white, keep 8 of 16 bits, turn other modes to RGB.
+
+    `significant` is how many bits the file says to mean something; 0 if it says nothing.
+    """
     if image.has_transparency_data:
         rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         canvas = Image.new("RGB", image.size, "white")
         canvas.paste(rgba, mask=rgba)
         return canvas
-    if image.mode == "I;16":
-        # Pillow clips here; the high byte is what it keeps of 16-bit colour.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode.startswith("I;16"):  # Pillow would clip
+        image = narrowed(image, significant)
     return image if image.mode == "RGB" else image.convert("RGB")

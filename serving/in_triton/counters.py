@@ -57,7 +57,7 @@ class Counters:
         self._costs = manifest.multiply_adds
         self._notes = _Notes()
         self._lock = threading.Lock()
-        self._triton = _TritonMetrics()
+        self._triton = TritonMetrics()
         self._triton.record(model_measurements(version, manifest))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._hand_over_regularly, daemon=True)
@@ -118,7 +118,7 @@ def _named(metric: Metric, labels: tuple[str, ...]) -> Labels:
     return dict(zip(metric.labels, labels, strict=True))
 
 
-class _TritonMetrics:
+class TritonMetrics:
     """Triton's families and metrics, each made when it is first needed."""
 
     def __init__(self) -> None:

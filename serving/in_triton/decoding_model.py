@@ -10,9 +10,12 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from serving.errors import InvalidRequest, RequestTooLarge, RideError
+from serving.images.base64_text import image_file
 from serving.images.decode import ImageLimits, decode_image
 from serving.in_triton import MAX_BATCH_SIZE
+from serving.in_triton.counters import TritonMetrics
 from serving.in_triton.requests import error_response
+from serving.metrics import definitions as define
 from serving.model.manifest import ImageSpec
 from serving.model.manifest_json import load_manifest
 
@@ -25,10 +28,15 @@ class DecodingModel:
         repository = Path(args["model_repository"]).parent  # Triton names the model's own folder
         self._spec = load_manifest(repository, int(args["model_version"])).image
         self._limits = ImageLimits()
+        self._metrics = TritonMetrics()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Decode each request's images; what is wrong with one is its own error."""
-        return [_response(request, self._spec, self._limits) for request in requests]
+        responses = [_response(request, self._spec, self._limits) for request in requests]
+        if failed := sum(response.has_error() for response in responses):
+            # What is right goes on to `ride`, which counts it.
+            self._metrics.count(define.REQUESTS, failed, "triton", "ERROR")
+        return responses
 
 
 def _response(request: Any, spec: ImageSpec, limits: ImageLimits) -> Any:
@@ -49,7 +57,7 @@ def _decoded(files: list[bytes], spec: ImageSpec, limits: ImageLimits) -> NDArra
     images = np.empty((len(files), spec.height, spec.width, 3), dtype=np.uint8)
     for row, file in enumerate(files):
         try:
-            images[row] = decode_image(file, spec, limits)
+            images[row] = decode_image(image_file(file), spec, limits)
         except RideError as error:
             raise type(error)(f"row {row}: {error}") from error
     return images

@@ -1,4 +1,4 @@
-"""Statistics of every model since it was loaded, as Triton's statistics extension has them.
+"""Statistics of every model since the server started, as Triton's statistics extension has them.
 
 The models are those that clients call, and the graphs behind them: an image that runs through a
 graph counts as one request to it, so that a client can see where time goes, stage by stage.
@@ -19,6 +19,7 @@ from serving.engine.reports import BatchReport
 from serving.model.repository import graph_model
 
 _NS = 1e9
+_VERSIONS_KEPT = 8
 
 
 @dataclass
@@ -73,8 +74,8 @@ class RequestTimes:
 class Statistics:
     """Counts for the models named at the start. Any thread may count and read."""
 
-    def __init__(self, models: Iterable[str], version: str) -> None:
-        self._version = version
+    def __init__(self, models: Iterable[str], version: int) -> None:
+        self._version = str(version)
         self._models = {name: _ModelStatistics() for name in models}
         self._lock = threading.Lock()
 
@@ -104,9 +105,10 @@ class Statistics:
             its.durations["compute_output"].add(1, 0.0)
 
     def observe_failure(self, model: str, seconds: float) -> None:
-        """Count a request that was answered with an error."""
+        """Count a request that was answered with an error; one to no model is no model's."""
         with self._lock:
-            self._models[model].durations["fail"].add(1, seconds)
+            if model in self._models:
+                self._models[model].durations["fail"].add(1, seconds)
 
     def describe(self, model: str | None = None) -> list[dict[str, Any]]:
         """Of one model, or of all: the protocol's `model_stats`.
@@ -136,19 +138,39 @@ class Statistics:
         }
 
 
+class StatisticsOfVersions:
+    """Those of each version go on when it is loaded again, of the newest that were."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, tuple[str, ...]], Statistics] = {}
+
+    def of(self, version: int, models: tuple[str, ...]) -> Statistics:
+        """Of a version that is being loaded, with the names of its models and graphs."""
+        key = version, models
+        found = self._known.pop(key, None) or Statistics(models, version)
+        self._known[key] = found
+        while len(self._known) > _VERSIONS_KEPT:
+            del self._known[next(iter(self._known))]
+        return found
+
+
 class Stopwatch:
-    """Times a request's parts, in seconds, and counts it for its model, whatever comes of it."""
+    """Times a request and counts it for its model, once, as answered or failed."""
 
     def __init__(self, statistics: Statistics, model: str) -> None:
         self._statistics = statistics
         self._model = model
         self._rows = 0
         self._decoding = 0.0
-        self._queue = 0.0
+        self._times: RequestTimes | None = None
 
     def __enter__(self) -> Self:
         self._start = time.perf_counter()
         return self
+
+    def begin(self) -> None:
+        """The request is here; how long it took to send is the client's affair."""
+        self._start = time.perf_counter()
 
     def decoded(self) -> float:
         """Seconds that decoding took."""
@@ -156,13 +178,12 @@ class Stopwatch:
         return self._decoding
 
     def answered(self, rows: int, queue_seconds: float) -> None:
-        """So many rows, the first of which waited so long."""
-        self._rows, self._queue = rows, queue_seconds
+        """So many rows, the first of which waited so long; it may yet fail to reach its client."""
+        total = time.perf_counter() - self._start
+        self._rows, self._times = rows, RequestTimes(queue_seconds, self._decoding, total)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        total = time.perf_counter() - self._start
         if kind is not None:
-            self._statistics.observe_failure(self._model, total)
-        else:
-            times = RequestTimes(self._queue, self._decoding, total)
-            self._statistics.observe_request(self._model, self._rows, times)
+            self._statistics.observe_failure(self._model, time.perf_counter() - self._start)
+        elif self._times is not None:
+            self._statistics.observe_request(self._model, self._rows, self._times)

@@ -1,6 +1,7 @@
 """Images and experts by version: of those served, and of the newest that was before.
 
-What is replaced a hundred times a day must not leave a hundred series behind.
+What is replaced a hundred times a day must not leave a hundred series behind. A version that comes
+back goes on where it was: counters never fall.
 """
 
 from __future__ import annotations
@@ -25,15 +26,19 @@ class VersionCounts:
         self._lock = threading.Lock()
         self._kept: dict[int, None] = {}
         """Those served last come last."""
+        self._sums: dict[int, list[float]] = {}
+        """What each of these counters has come to, of every version that was ever served."""
 
     def serve(self, served: Iterable[int]) -> None:
         """Tell which versions are served from now on."""
         served = set(served)
         with self._lock:
             for version in sorted(served):
+                new = version not in self._kept
                 self._kept.pop(version, None)
                 self._kept[version] = None
-                self._registry.record(version_measurements(version, _NONE))
+                if new:
+                    self._show(version)
             while len(self._kept) > len(served) + 1:
                 oldest = next(iter(self._kept))
                 del self._kept[oldest]
@@ -41,7 +46,19 @@ class VersionCounts:
                     self._registry.remove(metric, *labels)
 
     def count(self, version: int, experts_used: NDArray[np.int32]) -> None:
-        """Count answers [N]; late ones of versions that are kept no more are left out."""
+        """Count answers [N]; late ones of a version that is kept no more show once it is back."""
         with self._lock:
+            measured = version_measurements(version, experts_used)
+            before = self._sums.get(version, [0.0] * len(measured))
+            self._sums[version] = [
+                total + each.value for total, each in zip(before, measured, strict=True)
+            ]
             if version in self._kept:
-                self._registry.record(version_measurements(version, experts_used))
+                self._registry.record(measured)
+
+    def _show(self, version: int) -> None:
+        zeros = version_measurements(version, _NONE)
+        sums = self._sums.get(version, [0.0] * len(zeros))
+        self._registry.record(
+            each._replace(value=total) for each, total in zip(zeros, sums, strict=True)
+        )

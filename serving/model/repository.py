@@ -47,7 +47,10 @@ def latest_version(repository: Path) -> int:
         ModelRepositoryError: if there is no repository here, or no whole version in it.
     """
     if not repository.is_dir():
-        raise ModelRepositoryError(f"there is no model repository {repository}")
+        raise ModelRepositoryError(
+            f"there is no model repository {repository}: name the folder that ride export wrote, "
+            "or model_repository in a checkout of ride-server, which holds the bundled model"
+        )
     found = versions(repository)
     if not found:
         raise ModelRepositoryError(

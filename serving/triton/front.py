@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,14 +62,14 @@ class TritonFront:
         return ModelVersion(newest, models[newest])
 
     @contextmanager
-    def admit(self, *, parameters: CostParameters) -> Iterator[_AdmittedImages]:
-        """Take in a request before its images are read.
+    def admit(self) -> Iterator[_AdmittedImages]:
+        """Take in a request before anything of it is read.
 
         Raises:
             NoBackend: if no Triton server can be asked.
         """
         self._backends.require_one()
-        yield _AdmittedImages(self, parameters)
+        yield _AdmittedImages(self)
 
     async def classify(
         self, parameters: CostParameters, images: Sequence[EncodedImage], top_k: int
@@ -118,16 +117,20 @@ class TritonFront:
         note_answer(routed.experts_used, degraded=answer.degraded)
 
 
-@dataclass(frozen=True)
 class _AdmittedImages:
     """A request that some Triton server will answer."""
 
-    front: TritonFront
-    parameters: CostParameters
+    def __init__(self, front: TritonFront) -> None:
+        self._front = front
+        self._parameters = NO_PARAMETERS
+
+    def ask_for(self, parameters: CostParameters) -> None:
+        """Have it cost what they say; Triton knows whether the model can."""
+        self._parameters = parameters
 
     async def classify(self, images: Sequence[EncodedImage], top_k: int) -> Classified:
         """As `TritonFront.classify`."""
-        return await self.front.classify(self.parameters, images, top_k)
+        return await self._front.classify(self._parameters, images, top_k)
 
 
 class _PreparedImages:

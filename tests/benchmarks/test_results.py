@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.studies.results import ROWS, Row, results, results_table
-from ride import app
+from ride import command_line
 from ride import main as ride
 from training.checkpoint import Position, Stage, save_checkpoint
 from training.checks import check_config
@@ -51,7 +51,7 @@ def test_the_command_of_a_row_is_one(
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.route], ids=lambda row: row.name)
 def test_thresholds_are_chosen_by_flags_of_ride_route(row: Row) -> None:
-    commands = typer.main.get_command(app)
+    commands = typer.main.get_command(command_line())
     assert isinstance(commands, typer.core.TyperGroup)
     arguments = ["RUN", "--data", "DATA", *row.route]
     assert commands.commands["route"].make_context("route", arguments).params["run"] == Path("RUN")

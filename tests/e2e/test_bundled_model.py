@@ -77,7 +77,7 @@ def test_scoring_reproduces_evaluate(
         assert found["accuracy"][group] == share, group
     assert found["mean_experts"] == routed["mean_experts"]
     assert found["mean_multiply_adds"] == pytest.approx(routed["mean_multiply_adds"])
-    (part,) = (tmp_path / "scores").glob("part-*.parquet")
+    (part,) = (tmp_path / "scores").glob("parts/part-*.parquet")
     rows = pq.read_table(part).to_pylist()
     assert [(row["index"], row["true_index"], row["experts_used"]) for row in rows] == [
         (image["predicted"], image["label"], image["experts_used"]) for image in evaluated.images

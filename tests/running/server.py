@@ -88,7 +88,7 @@ def running_server(
     # A connection for each request: none that the server is about to close is used again.
     limits = httpx.Limits(max_keepalive_connections=0)
     with running(command, log) as process:
-        url = _announced(process, log)
+        url = announced(process, log)
         with httpx.Client(base_url=url, timeout=WAIT_S, limits=limits) as client:
             response = client.get("/v2/health/ready")
             assert response.is_success is ready, f"is ready: {not ready}\n{log.read_text()}"
@@ -96,7 +96,7 @@ def running_server(
     assert telltale not in log.read_text(), log.read_text()
 
 
-def _announced(process: Process, log: Path) -> str:
+def announced(process: Process, log: Path) -> str:
     """Where it says that it listens."""
 
     def found() -> re.Match[str] | None:

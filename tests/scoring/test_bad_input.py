@@ -20,6 +20,7 @@ from scoring.inputs.locations import expand, read_image
 from scoring.journal import locked
 from scoring.records import Fault, FaultKind
 from scoring.request import KeptFields
+from serving.images.folders import Search
 from tests.training.misfortunes import full_disk
 
 Score = Callable[..., pa.Table]
@@ -101,12 +102,8 @@ def test_inputs_that_cannot_be_scored_are_named(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and nothing else PAR1")
-    (tmp_path / "ragged.csv").write_text("path,y\na,b\nc,d,e,f\n")
     (tmp_path / "broken.tar").write_bytes(b"no tar" * 1000)
-    (tmp_path / "two.csv").write_text("left,right\na,b\n")
     (tmp_path / "empty.txt").write_text("\n\n")
-    (tmp_path / "latin.txt").write_bytes(b"\xe4.png\n")
-    (tmp_path / "list.txt").write_text("a.png\n")
     texts = write(tmp_path / "texts.parquet", label=["a"])
     pair = write(tmp_path / "pair.parquet", left=[b"a"], right=[b"b"])
     floats = write(tmp_path / "floats.parquet", photo=[b"a"], y=[0.5])
@@ -120,19 +117,21 @@ def test_inputs_that_cannot_be_scored_are_named(
         (rowless, {}, "nothing to score"),
         (tmp_path / "broken.tar", {}, "broken.tar is not a readable tar file: "),
         (tmp_path / "broken.parquet", {}, "is not a readable Parquet file"),
-        (texts, {}, "has 0 columns of encoded images .* nothing to read"),
-        (pair, {}, "has 2 columns .* 'left', 'right'; name one of them by --column"),
-        (picture_parquet, {"column": "gone"}, "has 1 columns .* 'photo'; name one of them"),
-        (picture_parquet, {"labels": "gone"}, "has no column 'gone' for --labels; .* 'class'"),
+        (texts, {}, "has no column of encoded images .* it has 'label'"),
+        (pair, {}, "has 2 columns of encoded images: 'left' .*; name one of them by --column"),
+        (
+            picture_parquet,
+            {"column": "gone"},
+            "has no column 'gone'; it has 'photo' .binary., 'class'",
+        ),
+        (
+            picture_parquet,
+            {"labels": "gone"},
+            "no column 'gone' for --labels, .* it has .* 'class'",
+        ),
         (floats, {"labels": "y"}, "column 'y' of .* holds double: labels are names or numbers"),
         (picture_folder, {"labels": "y"}, "image files have no column 'y': --labels folder"),
-        (picture_folder, {"column": "y"}, "--column belongs to Parquet, CSV and tar files"),
-        (tmp_path / "ragged.csv", {}, "is not a readable CSV file: .*Expected 2 columns"),
-        (tmp_path / "two.csv", {}, "has none of the columns path, .* it has left, right"),
-        (tmp_path / "two.csv", {"column": "x"}, "has no column 'x'; it has left, right"),
-        (tmp_path / "two.csv", {"column": "left", "labels": "y"}, "no column 'y' for --labels"),
-        (tmp_path / "list.txt", {"labels": "y"}, "is a list without columns"),
-        (tmp_path / "latin.txt", {}, "it is not UTF-8"),
+        (picture_folder, {"column": "y"}, "--column belongs to Parquet, CSV, TSV and tar files"),
         ("nothing://there", {}, "nothing:// is no file system that fsspec knows"),
         ("memory://gone", {}, "there is no folder, file or glob memory://gone"),
         ("http://127.0.0.1:9/a.parquet", {}, "http://127.0.0.1:9/a.parquet can't be read: "),
@@ -153,7 +152,7 @@ def test_a_full_disk_leaves_whole_parts(
     score: Score, tmp_path: Path, picture_parquet: Path
 ) -> None:
     expected = score(picture_parquet, output=tmp_path / "undisturbed", part_rows=20)
-    largest = max(part.stat().st_size for part in (tmp_path / "undisturbed").glob("part-*"))
+    largest = max(part.stat().st_size for part in (tmp_path / "undisturbed").glob("parts/part-*"))
     with full_disk(largest - 1), pytest.raises(OutputError, match="File too large; what is there"):
         score(picture_parquet, part_rows=20)
     assert not list((tmp_path / "out").glob(".part*"))
@@ -171,6 +170,23 @@ def test_an_output_that_cannot_be_written(
     (tmp_path / "damaged" / "_run.json").write_text("{")
     with pytest.raises(OutputError, match=r"_run.json can't be read"):
         score(picture_parquet, output=tmp_path / "damaged")
+
+
+@pytest.mark.parametrize("name", ["gone/summary.json", "folder", "/dev/null", "/proc/a.json"])
+def test_a_place_for_json_that_cannot_be_written_is_named_before_the_work(
+    call_ride: Ride, tmp_path: Path, picture_parquet: Path, name: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    json_file, output = tmp_path / name, tmp_path / "out"
+    for command in (
+        ("score", picture_parquet, "--output", output, "--json"),
+        ("compare", tmp_path / "neither", tmp_path / "nor", "--json"),
+        ("evaluate", tmp_path / "none", "--data", tmp_path, "--predictions"),
+    ):
+        failed = call_ride(*command, json_file)
+        assert failed.returncode == 1
+        assert failed.stderr.startswith(f"ride: {json_file}: ")
+        assert not output.exists()
 
 
 @contextmanager
@@ -197,7 +213,7 @@ def test_what_may_not_be_read_or_written(tmp_path: Path, pictures: tuple[bytes, 
             fault = read_image(str(folder / "a.png"))
             assert fault == Fault(FaultKind.UNREADABLE, "the file can't be read: Permission denied")
             with pytest.raises(InputError, match="closed can't be listed: Permission denied"):
-                list(expand(str(folder)))
+                list(expand(str(folder), Search((".png",))))
             with (
                 pytest.raises(OutputError, match="out can't be written: Permission denied"),
                 locked(folder / "out"),
@@ -213,8 +229,8 @@ def test_wishes_that_make_no_sense(call_ride: Ride, tmp_path: Path, picture_parq
         (["--budget=2", "--quality=fast"], "give one of --quality, --threshold and --budget"),
         (["--budget=2", "--max-experts=2"], "no --max-experts"),
         (["--quality=best"], "quality must be one of fast, balanced, full"),
-        (["--threshold=2"], "threshold must lie between 0 and 1"),
-        (["--top-k=101"], "top_k must lie between 1 and 100"),
+        (["--threshold=2"], "--threshold must lie between 0 and 1"),
+        (["--top-k=101"], "--top-k must lie between 1 and 100"),
     ):
         failed = call_ride("score", picture_parquet, "--output", tmp_path / "out", *flags)
         assert failed.returncode == 1, flags

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import io
 import os
 import pickle
 import tarfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,12 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from scoring.inputs.formats import input_format
 from scoring.inputs.image_files import file_shards, sorted_paths
 from scoring.inputs.opening import open_inputs
 from scoring.records import FaultKind
 from serving.engine.graphs import Engine
+from serving.images.accepted import AcceptedFormats
 from serving.model.routing import Routed
 from tests.scoring.conftest import assert_answers
 
@@ -52,6 +51,41 @@ def test_a_folder(score: Score, picture_folder: Path, expected: Routed, engine: 
     assert table["label"].to_pylist() == [labels[0] for labels in table["top_labels"].to_pylist()]
 
 
+def file_names(table: pa.Table) -> list[str]:
+    return [Path(each).name for each in table["id"].to_pylist()]
+
+
+def test_other_formats_where_they_are_allowed(
+    score: Score, tmp_path: Path, pictures: Pictures, expected: Routed
+) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    names = ("a.bmp", "b.TIF", "c.gif", "d.png", "e.avif", "f.jfif")
+    for name, picture in zip(names, pictures, strict=False):
+        kind = {"tif": "TIFF", "jfif": "JPEG"}.get(name[2:].lower(), name[2:].upper())
+        Image.open(io.BytesIO(picture)).save(folder / name, kind)
+    usual = score(folder)
+    assert file_names(usual) == ["d.png", "e.avif", "f.jfif"]
+    assert usual["error"].null_count == 3
+    formats = AcceptedFormats(("png", "bmp", "tiff", "gif"))
+    found = score(folder, accepted=formats, output=tmp_path / "others")
+    assert file_names(found) == ["a.bmp", "b.TIF", "c.gif", "d.png"]
+    assert found["error"].null_count == 4
+    best = expected.probabilities.argmax(axis=1)
+    assert [found["index"][row].as_py() for row in (0, 1, 3)] == best[[0, 1, 3]].tolist()
+
+
+def test_a_file_that_is_named_has_any_ending_and_only_allowed_formats(
+    score: Score, tmp_path: Path, pictures: Pictures
+) -> None:
+    file = tmp_path / "image.dat"
+    Image.open(io.BytesIO(pictures[0])).save(file, "TIFF")
+    (refused,) = score(file)["error"].to_pylist()
+    assert refused.startswith("the bytes are a TIFF image, which is not accepted; send a JPEG")
+    allowed = {"accepted": AcceptedFormats(("tiff",)), "output": tmp_path / "others"}
+    assert score(file, **allowed)["error"].to_pylist() == [None]
+
+
 def test_a_glob_and_files_that_are_named_twice(
     score: Score, picture_folder: Path, expected: Routed
 ) -> None:
@@ -79,27 +113,6 @@ def test_tar_shards(
     assert table["true_index"].to_pylist() == [*range(20), *range(28)]
 
 
-def test_lists_of_paths(score: Score, picture_folder: Path, expected: Routed) -> None:
-    names = [path.name for path in sorted(picture_folder.iterdir())]
-    text, csv = picture_folder / "list.txt", picture_folder / "list.csv"
-    text.write_text("\n".join([*names[:-1], str(picture_folder / names[-1])]) + "\n\n")
-    assert_answers(score(text), expected)
-    csv.write_text("number,path\n" + "".join(f"{i},{name}\n" for i, name in enumerate(names)))
-    table = score(csv, output=picture_folder / "out", labels="number")
-    assert_answers(table, expected)
-    assert table["id"].to_pylist()[:2] == [f"{csv}#0", f"{csv}#1"]
-    assert table["true_index"].to_pylist() == list(range(48))
-
-
-def test_each_line_of_a_list_is_a_row(score: Score, picture_folder: Path) -> None:
-    listed = picture_folder / "list.csv"
-    listed.write_text("file,y\n00.png,a\n,b\n00.png,\n")
-    table = score(listed, labels="y")
-    assert table["path"].to_pylist() == ["00.png", None, "00.png"]
-    assert table["index"].to_pylist()[0] == table["index"].to_pylist()[2]
-    assert table["error_kind"].to_pylist() == [None, "missing", None]
-
-
 def test_names_need_not_be_unicode(score: Score, tmp_path: Path, pictures: Pictures) -> None:
     folder = tmp_path / "names"
     folder.mkdir()
@@ -122,7 +135,7 @@ def test_text_in_files_need_not_be_unicode(
     image = pa.StructArray.from_arrays([pa.array([pictures[0]]), texts], ["bytes", "path"])
     pq.write_table(pa.table({"photo": image, "cls": texts}), tmp_path / "a.parquet")
     table = score(tmp_path / "a.tar", tmp_path / "a.parquet", labels="cls")
-    assert table["path"].to_pylist() == ["\\udcff.png", "\ufffd"]
+    assert table["path"].to_pylist() == ["\\udcff.png", "\\udcff"]
     assert table["true_index"].null_count == 2
     assert table["error"].null_count == 2
 
@@ -159,40 +172,6 @@ def test_globs_and_parquet_behind_urls(
     assert_answers(table, expected)
     table = score(f"{memory_folder}/pictures.parquet", output=tmp_path / "parquet")
     assert_answers(table, expected)
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def web(tmp_path: Path) -> Iterator[str]:
-    """A web server that sends whole files only."""
-    handler = functools.partial(_Quiet, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-def test_a_web_server(
-    score: Score,
-    web: str,
-    tmp_path: Path,
-    picture_parquet: Path,
-    picture_folder: Path,
-    pictures: Pictures,
-    expected: Routed,
-) -> None:
-    write_tar(tmp_path / "a.tar", pictures)
-    for name in (f"{picture_parquet.name}?signature=1", "a.tar"):
-        assert_answers(score(f"{web}/{name}", output=tmp_path / f"out-{name[0]}"), expected)
-    (tmp_path / "list.txt").write_text(f"{web}/pictures/00.png\n{web}/gone.png\n")
-    table = score(tmp_path / "list.txt")
-    assert table["error_kind"].to_pylist() == [None, FaultKind.MISSING]
 
 
 def test_s3(score: Score, bucket: str, expected: Routed, tmp_path: Path) -> None:

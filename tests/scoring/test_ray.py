@@ -79,7 +79,7 @@ def test_the_table_is_that_of_threads_though_a_worker_is_killed(
     output, killed = tmp_path / "ray", threading.Event()
 
     def kill() -> None:
-        while not list(output.glob("part-*")):
+        while not list(output.glob("parts/part-*")):
             time.sleep(0.01)
         workers = [pid for pid in descendants(os.getpid()) if "ShareScorer" in title(pid)]
         os.kill(workers[0], signal.SIGKILL)
@@ -93,10 +93,11 @@ def test_the_table_is_that_of_threads_though_a_worker_is_killed(
     assert table.equals(expected)
     assert table.schema.equals(expected.schema)
     assert counts_of(output) == counts_of(tmp_path / "threads")
-    names = sorted(path.name for path in output.iterdir())
-    assert names == sorted(path.name for path in (tmp_path / "threads").iterdir())
-    for path in output.glob("part-*"):
-        assert path.read_bytes() == (tmp_path / "threads" / path.name).read_bytes()
+    written = sorted(path.relative_to(output) for path in output.rglob("*"))
+    threads = tmp_path / "threads"
+    assert written == sorted(path.relative_to(threads) for path in threads.rglob("*"))
+    for path in output.glob("parts/part-*"):
+        assert path.read_bytes() == (threads / "parts" / path.name).read_bytes()
 
 
 def descendants(pid: int) -> list[int]:
@@ -120,7 +121,7 @@ def test_a_run_goes_on_with_the_other_engine(
 ) -> None:
     inputs, settings = (picture_folder, picture_parquet), {"part_rows": 6, "workers": 1}
     expected = score(*inputs, **settings)
-    parts = sorted((tmp_path / "out").glob("part-*"))
+    parts = sorted((tmp_path / "out").glob("parts/part-*"))
     assert len(parts) > 12
     (tmp_path / "out" / "_summary.json").unlink()
     for part in parts[3:10]:
@@ -165,7 +166,7 @@ def test_a_run_on_a_cluster_that_is_joined_can_be_stopped(
     command = [sys.executable, "-m", "ride", "score", str(TEST_IMAGES), "--output", str(output)]
     flags = ["--part-rows", "5", "--engine", "ray", "--ray-address", cluster]
     with subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True) as process:
-        while not list(output.glob("part-*")):
+        while not list(output.glob("parts/part-*")):
             assert process.poll() is None
             time.sleep(0.05)
         process.terminate()

@@ -16,14 +16,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 
 from scoring import journal
 from scoring.errors import OutputError
-from scoring.request import KeptFields, ScoringRequest
-from scoring.session import score_session
+from scoring.layout import JOURNAL_FILE, SUMMARY_FILE
 from tests.checkout import ROOT
-from tests.model_versions import add_version
 from tests.running.scoring import start_scoring
 from tests.scoring.conftest import rows_of
 
@@ -44,7 +41,7 @@ def ended(process: ForkServerProcess) -> int | None:
 
 
 def journal_bytes(output: Path) -> int:
-    path = output / journal.JOURNAL_FILE
+    path = output / JOURNAL_FILE
     return path.stat().st_size if path.exists() else 0
 
 
@@ -72,12 +69,12 @@ def test_killed_at_ten_random_moments_nothing_is_lost_or_twice(
             time.sleep(generator.uniform(0, 0.05))
         process.kill()
         assert ended(process) == -signal.SIGKILL
-        for part in output.glob("part-*.parquet"):
+        for part in output.glob("parts/part-*.parquet"):
             assert pq.read_metadata(part).num_rows == 5
-    assert not (output / journal.SUMMARY_FILE).exists()
+    assert not (output / SUMMARY_FILE).exists()
     assert ended(start(output, images)) == 0
     assert rows_of(output).equals(expected)
-    assert json.loads((output / journal.SUMMARY_FILE).read_bytes())["images"] == 500
+    assert json.loads((output / SUMMARY_FILE).read_bytes())["images"] == 500
     assert not list(output.glob(".part*"))
 
 
@@ -95,7 +92,7 @@ def test_a_signal_stops_a_run_that_can_go_on(tmp_path: Path, number: signal.Sign
     os.kill(process.pid, number)
     assert ended(process) == 130
     assert not list((tmp_path / "out").glob(".part*"))
-    done = journal.done_parts(tmp_path / "out")
+    done = journal.done_parts(tmp_path / "out", tmp_path / "out" / "parts")
     assert len(rows_of(tmp_path / "out")) == sum(part.counts.images for part in done.values())
     assert 0 < len(done) < 200
 
@@ -105,7 +102,7 @@ def test_a_torn_journal_and_damaged_parts_are_made_good(
 ) -> None:
     expected, output = score(picture_parquet, part_rows=10), tmp_path / "out"
     lines = (output / "_journal.jsonl").read_bytes().splitlines(keepends=True)
-    first, *_, last = sorted(output.glob("part-*.parquet"))
+    first, *_, last = sorted(output.glob("parts/part-*.parquet"))
     for damage in (
         lambda: (output / "_journal.jsonl").write_bytes(b"".join(lines)[:-30]),
         lambda: (output / "_journal.jsonl").write_bytes(b"\0\xff{]\n" + b"".join(lines[1:])),
@@ -127,48 +124,17 @@ def test_a_finished_run_is_not_repeated(
 ) -> None:
     for _ in range(2):
         run_score(picture_parquet, "--output", tmp_path / "out")
-    parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "parts").iterdir()}
     again = run_score(picture_parquet, "--output", tmp_path / "out", "--json", "-")
     assert "is finished already: 48 images" in again.stderr  # type: ignore[attr-defined]
     assert json.loads(again.stdout)["images"] == 48  # type: ignore[attr-defined]
-    (tmp_path / "out" / ".lock").touch()
-    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")}
-    assert after.items() <= parts.items()
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "parts").iterdir()}
+    assert after == parts != {}
 
 
 @pytest.fixture
 def run_score(call_ride: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., object]:
     return lambda *arguments: call_ride("score", *arguments)
-
-
-def test_a_folder_of_another_run_is_refused(
-    tmp_path: Path, score: Score, picture_parquet: Path, picture_folder: Path
-) -> None:
-    before = score(picture_parquet)
-    for problem, inputs, settings in (
-        ("other inputs", [picture_folder], {}),
-        ("other inputs", [picture_parquet, picture_parquet, TEST_IMAGES], {}),
-        ("other columns or settings", [picture_parquet], {"labels": "class"}),
-        ("other columns or settings", [picture_parquet], {"part_rows": 7}),
-    ):
-        with pytest.raises(OutputError, match=problem):
-            score(*inputs, **settings)
-    assert rows_of(tmp_path / "out").equals(before)
-    table = score(picture_folder, overwrite=True)
-    assert table["id"].to_pylist()[0] == f"{picture_folder}/00.png"
-    assert len(table) == 48
-
-
-def test_a_folder_of_another_model_is_refused(
-    tmp_path: Path, score: Score, picture_parquet: Path, repository_copy: Path
-) -> None:
-    score(picture_parquet)
-    add_version(repository_copy, 2)
-    request = ScoringRequest(
-        (str(picture_parquet),), tmp_path / "out", repository_copy, KeptFields(5)
-    )
-    with pytest.raises(OutputError, match="another model"):
-        score_session(request, Console(quiet=True))
 
 
 def test_a_run_file_that_was_altered(tmp_path: Path, score: Score, picture_parquet: Path) -> None:
@@ -182,20 +148,14 @@ def test_a_run_file_that_was_altered(tmp_path: Path, score: Score, picture_parqu
         {**run, "rule": {"thresholds": [0.5, "x"], "max_experts": 3}},
         {**run, "rule": {"thresholds": [0.5, 7], "max_experts": 3}},
         {**run, "inputs": None},
+        {**run, "inputs": {**run["inputs"], "arguments": None}},
+        {**run, "settings": []},
+        {**run, "model": None},
     ]
     for altered in damaged:
         path.write_text(json.dumps(altered))
         with pytest.raises(OutputError, match="holds"):
             score(picture_parquet)
-
-
-def test_inputs_that_were_written_anew(tmp_path: Path, score: Score, picture_parquet: Path) -> None:
-    expected = score(picture_parquet, part_rows=10)
-    sorted((tmp_path / "out").glob("part-*"))[1].unlink()
-    picture_parquet.write_bytes(picture_parquet.read_bytes())
-    with pytest.raises(OutputError, match="were written anew .* --resume goes on"):
-        score(picture_parquet, part_rows=10)
-    assert score(picture_parquet, part_rows=10, resume=True).equals(expected)
 
 
 def test_foreign_files_stay(tmp_path: Path, score: Score, picture_parquet: Path) -> None:

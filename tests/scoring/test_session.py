@@ -123,7 +123,7 @@ def test_a_resumed_budget_keeps_its_thresholds(
 ) -> None:
     before = score(picture_parquet, routing=Routing(budget=1.5), part_rows=10)
     run = json.loads((tmp_path / "out" / "_run.json").read_bytes())
-    sorted((tmp_path / "out").glob("part-*"))[2].unlink()
+    sorted((tmp_path / "out").glob("parts/part-*"))[2].unlink()
     assert score(picture_parquet, routing=Routing(budget=1.5), part_rows=10).equals(before)
     assert json.loads((tmp_path / "out" / "_run.json").read_bytes()) == run
 
@@ -141,7 +141,7 @@ def test_files_say_of_which_run_they_are(
     score: Score, tmp_path: Path, picture_folder: Path
 ) -> None:
     score(picture_folder)
-    (part,) = (tmp_path / "out").glob("part-*.parquet")
+    (part,) = (tmp_path / "out").glob("parts/part-*.parquet")
     about = json.loads(pq.read_schema(part).metadata[b"ride"])
     run = json.loads((tmp_path / "out" / "_run.json").read_bytes())
     assert about == {

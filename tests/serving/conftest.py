@@ -1,4 +1,4 @@
-"""A server with strict limits, and a threshold between the pictures."""
+"""Servers with strict limits and in front of Triton, and a threshold between the pictures."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from serving.engine.graphs import Engine
 from tests.running.server import RunningServer, running_server
+from tests.serving.triton.scripted_triton import front_of_good_triton
 
 STRICT_FLAGS = (
     "--max-body-mib=1",
@@ -37,4 +38,14 @@ def strict_server(
     """A server with limits that tests can reach: see `STRICT_FLAGS`."""
     log = tmp_path_factory.mktemp("strict_server") / "log.txt"
     with running_server(repository, log, STRICT_FLAGS) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def front(
+    engine: Engine, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """A server in front of a Triton that always answers well."""
+    log = tmp_path_factory.mktemp("front") / "log.txt"
+    with front_of_good_triton(engine.manifest, repository, log) as running:
         yield running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def altered(repository_copy: Path) -> Path:
 
 
 def test_serve_refuses_a_repository_that_is_not_there(run_ride: Ride, tmp_path: Path) -> None:
-    assert_fails(run_ride("serve", tmp_path / "nowhere"), "there is no model repository ")
+    assert_fails(run_ride("serve", tmp_path / "nowhere"), "name the folder that ride export wrote")
 
 
 def test_serve_refuses_an_altered_graph(call_ride: Ride, altered: Path) -> None:
@@ -61,9 +62,9 @@ def test_serve_in_front_of_triton_wants_a_manifest(call_ride: Ride, tmp_path: Pa
         (["--host", "no.such.host.invalid"], "can't listen on no.such.host.invalid, port 8000"),
         (["--host", "ü" * 70], "this is not a host name"),
         (["--host", "192.0.2.1"], "can't listen on 192.0.2.1, port 8000"),
-        (["--port", "70000"], "the port must lie between 0 and 65535, not 70000"),
-        (["--grpc-port", "-1"], "the port must lie between 0 and 65535, not -1"),
-        (["--body-timeout-s", "nan"], "body_timeout_s must be positive"),
+        (["--port", "70000"], "--port must lie between 0 and 65535, not 70000"),
+        (["--grpc-port", "-1"], "--grpc-port must lie between 0 and 65535, not -1"),
+        (["--body-timeout-s", "nan"], "--body-timeout-s must be positive"),
         (["--max-image-pixels", "1000000000"], "pixels"),
         (
             ["--triton", "http://triton:8001"],
@@ -71,7 +72,7 @@ def test_serve_in_front_of_triton_wants_a_manifest(call_ride: Ride, tmp_path: Pa
         ),
         (["--triton", "triton:8001", "--shared-memory"], "--shared-memory makes no sense with"),
         (["--triton", "triton:8001", "--max-image-pixels", "1000000000"], "pixels"),
-        (["--request-timeout-ms", "500"], "request_timeout_s is for Triton servers"),
+        (["--request-timeout-ms", "500"], "--request-timeout-ms is for Triton servers"),
     ],
 )
 def test_serve_refuses_settings_that_make_no_sense(
@@ -152,32 +153,109 @@ def test_classify_answers_the_good_files_and_names_the_bad(
     text = tmp_path / "text.png"
     text.write_text("no image")
     missing = tmp_path / "missing.png"
+    pattern = tmp_path / "*.jpg"
     done = run_ride(
-        "classify", "--repository", repository, "--json", text, good, missing, tmp_path, good
+        "classify", "--repository", repository, "--json", text, good, missing, pattern, good
     )
     assert done.returncode == 1
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [answer["name"] for answer in answers] == [str(good)] * 2
     complaints = done.stderr.splitlines()
-    assert [line.partition(": ")[2] for line in complaints] == [
-        f"{text}: the bytes are not an image of an accepted format; send a JPEG, PNG or WebP file",
-        f"{missing}: No such file or directory",
-        f"{tmp_path}: Is a directory",
+    assert [line.removeprefix("ride: ") for line in complaints] == [
+        f"{text}: the bytes are text, which is not accepted; send a JPEG, PNG, WebP or AVIF file",
+        f"there is no folder, file or glob {missing}",
+        f"{pattern}: no image files there",
     ]
 
 
-def test_classify_prints_a_table_for_people(
+def test_classify_decodes_the_formats_that_it_is_told(
+    run_ride: Ride, repository: Path, tmp_path: Path, good: Path
+) -> None:
+    gif = tmp_path / "moving.gif"
+    first, second = Image.open(good), Image.new("RGB", (32, 32))
+    first.save(gif, save_all=True, append_images=[second])
+    command = ("classify", "--repository", repository, "--json")
+    refused = run_ride(*command, gif)
+    assert refused.returncode == 1
+    assert "the bytes are a GIF image, which is not accepted" in refused.stderr
+    for named in (gif, tmp_path):
+        done = run_ride(*command, "--formats", "PNG, gif", named, good)
+        assert (done.returncode, done.stderr) == (0, "")
+    unknown = run_ride(*command, "--formats", "png,heic", good)
+    assert unknown.returncode == 1
+    assert "formats are some of jpeg, png, webp, avif, bmp, tiff, gif, not 'heic'" in unknown.stderr
+
+
+def test_classify_prints_a_line_for_people(
     call_ride: Ride, repository: Path, good: Path, engine: Engine
 ) -> None:
     done = call_ride("classify", "--repository", repository, "--top-k", 1, "--max-experts", 1, good)
     assert done.returncode == 0, done.stderr
-    table = "".join(line.strip() for line in done.stdout.splitlines())
-    assert "[bold]" in done.stdout
+    (line,) = done.stdout.splitlines()
+    assert line.startswith(f"{good}: ")
     costs = engine.manifest.multiply_adds
     assert f"{costs.spent(1, 0) / costs.all_experts:.0%}" in done.stdout
     best = engine.classify(np.array(Image.open(good))[np.newaxis], engine.rule(max_experts=1))
     label = engine.manifest.class_names[int(best.probabilities[0].argmax())]
-    assert label in table
+    assert label in line
+
+
+def test_classify_takes_folders_and_globs_as_score_does(
+    call_ride: Ride, repository: Path, tmp_path: Path, pictures: tuple[bytes, ...]
+) -> None:
+    names = ("b.png", "a.PNG", "deeper/c.png", "._a.png", ".hidden/a.png", "notes.txt")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(pictures[0])
+    (tmp_path / "empty").mkdir()
+    command = ("classify", "--repository", repository, "--json")
+    done = call_ride(*command, tmp_path, tmp_path / "*.png", tmp_path / "notes.txt")
+    assert done.returncode == 0, done.stderr
+    answered = [json.loads(line)["name"] for line in done.stdout.splitlines()]
+    expected = ("a.PNG", "b.png", "deeper/c.png", "b.png", "notes.txt")
+    assert answered == [str(tmp_path / name) for name in expected]
+    done = call_ride(*command, tmp_path / "empty", tmp_path / "b.png")
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    assert done.stderr == f"ride: {tmp_path / 'empty'}: no image files there\n"
+
+
+def test_classify_reads_standard_input(repository: Path, pictures: tuple[bytes, ...]) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "ride",
+        "classify",
+        "--repository",
+        str(repository),
+        "--json",
+        "-",
+    ]
+    done = subprocess.run(command, input=pictures[0], capture_output=True, check=True)
+    assert json.loads(done.stdout)["name"] == "-"
+
+
+def test_classify_answers_each_image_as_soon_as_it_can(
+    repository: Path, good: Path, pictures: tuple[bytes, ...]
+) -> None:
+    """The first answer is there while the second image, on standard input, has not come."""
+    command = [
+        sys.executable,
+        "-m",
+        "ride",
+        "classify",
+        "--repository",
+        str(repository),
+        str(good),
+        "-",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(os.fsencode(f"{good}: "))
+        process.stdin.write(pictures[0])
+        process.stdin.close()
+        assert process.stdout.readline().startswith(b"-: ")
+    assert process.returncode == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")
@@ -193,12 +271,12 @@ def test_classify_takes_files_whose_names_are_not_unicode(
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--top-k", "0"], "top_k must lie between 1 and 100, not 0"),
-        (["--top-k", "101"], "top_k must lie between 1 and 100, not 101"),
-        (["--max-experts", "4"], "max_experts must lie between 1 and 3, not 4"),
-        (["--max-experts", "0"], "'max_experts' is wrong"),
-        (["--threshold", "nan"], "'threshold' is wrong"),
-        (["--threshold", "1.5"], "'threshold' is wrong"),
+        (["--top-k", "0"], "--top-k must lie between 1 and 100, not 0"),
+        (["--top-k", "101"], "--top-k must lie between 1 and 100, not 101"),
+        (["--max-experts", "4"], "--max-experts must lie between 1 and 3, not 4"),
+        (["--max-experts", "0"], "--max-experts is wrong"),
+        (["--threshold", "nan"], "--threshold is wrong"),
+        (["--threshold", "1.5"], "--threshold is wrong"),
     ],
 )
 def test_classify_refuses_parameters_out_of_range_once(

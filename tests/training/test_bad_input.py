@@ -107,7 +107,9 @@ def test_an_unreadable_image_is_named_and_can_be_skipped(folders: Training) -> N
     damaged = last_of_first_epoch(folders)
     damaged.write_bytes(encode(0)[:40])
     stopped = folders.start(Dataset.IMAGE_FOLDER)
-    assert_one_sentence(stopped, f"{damaged}: not a readable", "--unreadable skip")
+    assert_one_sentence(
+        stopped, f"{damaged}: the PNG image is damaged or cut short", "--unreadable skip"
+    )
     position = load_checkpoint(folders.run).position
     assert position == Position(Stage.EXPERTS, 0, IMAGES // 2 - 1), "whole steps are kept"
 
@@ -130,7 +132,7 @@ def test_where_nothing_can_be_read_that_is_said(folders: Training) -> None:
     for image in folders.data.rglob("*.png"):
         image.write_bytes(b"no image")
     done = folders.start(Dataset.IMAGE_FOLDER, "--unreadable", "skip")
-    assert_one_sentence(done, str(folders.data), ".png: not a readable", "Nor can any other")
+    assert_one_sentence(done, str(folders.data), ".png: the bytes are text", "Nor can any other")
     assert not (folders.run / FILE_NAME).exists()
 
 
@@ -253,7 +255,7 @@ def test_rows_without_an_image_are_named_and_can_be_skipped(training: Training) 
     table = {"image": pa.array([None, *images[1:]], pa.binary()), "label": [0, 1, 2, 3] * EACH}
     pq.write_table(pa.table(table), training.data / "train.parquet")
     stopped = training.start(Dataset.PARQUET)
-    assert_one_sentence(stopped, "train.parquet, row 0: not a readable", "--unreadable skip")
+    assert_one_sentence(stopped, "train.parquet, row 0: the image is empty", "--unreadable skip")
     assert "1 image could not be read" in training.resume("--unreadable", "skip").stdout
 
 
@@ -276,7 +278,9 @@ def test_a_parquet_file_of_something_else_is_refused(training: Training) -> None
     path = training.data / "train.parquet"
     pq.write_table(pa.table({"text": ["a"], "label": [0]}), path)
     done = training.start(Dataset.PARQUET)
-    assert_refused(done, f"{path} has no column 'img' or 'image'; it has: text, label")
+    assert_refused(
+        done, f"{path} has no column of encoded images", "it has 'text' (string), 'label' (int64)"
+    )
 
 
 def test_code_in_a_checkpoint_is_refused_and_not_run(folders: Training, tmp_path: Path) -> None:

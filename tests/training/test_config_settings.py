@@ -69,6 +69,8 @@ def test_every_preset_makes_sense(name: str) -> None:
         ["data.image_size=4096"],
         ["data.resize_shorter_side=31"],
         ["data.holdout=0.6"],
+        ["data.formats=[]"],
+        ['data.formats=["jpeg", "heic"]'],
         ["model.pixel_std=[0.2, 0, 0.2]"],
         ["augmentation.mixup_alpha=-1"],
         ["augmentation.mixup_alpha=0.4", "loss.consistency_weight=1"],

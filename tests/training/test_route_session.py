@@ -158,7 +158,7 @@ def test_the_budget_holds_on_the_calibration_images(run: Path, cifar10_folder: P
     for budget in (1.0, 1.4):
         route(run, cifar10_folder, router=RouterKind.MARGIN, budget=Budget(mean_experts=budget))
         checkpoint = load_finished(run)
-        images = route_images(cifar10_folder, checkpoint.config).calibration
+        images = route_images(cifar10_folder, checkpoint.config, checkpoint.class_names).calibration
         labels = np.concatenate([labels.numpy() for _, labels in images.batches()])
         with np.load(run / "outputs-calibration.npz") as kept:
             first = kept["logits"][0].astype(np.float64)
@@ -280,7 +280,7 @@ def test_images_to_calibrate_on_were_not_trained_on(
     cifar10_folder: Path,
 ) -> None:
     config = config_of(2)
-    images = route_images(cifar10_folder, config)
+    images = route_images(cifar10_folder, config, ())
     train = read_split(cifar10_folder, config.data, Split.TRAIN)
     assert isinstance(train, ImageSet)
     trained = {image.numpy().tobytes() for image in train.images}

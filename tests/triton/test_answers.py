@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from benchmarks.images import SampleImages
 from serving.engine.graphs import Engine
+from serving.images.decode import ImageLimits, decode_image
 from tests.running.server import RunningServer
 from tests.running.triton import RunningTriton
+from tests.serving.images.pictures import encode
 from tests.triton.conftest import Client
 
 Expect = Callable[..., None]
@@ -51,6 +55,11 @@ def test_batches_of_many_clients_change_no_answer(
         )
         for part, answer in zip(parts, answers, strict=True):
             expect(answer, images.pixels[part])
+
+
+def test_files_may_come_in_base64(client: Client, images: SampleImages, expect: Expect) -> None:
+    texts = [base64.b64encode(file) for file in images.files[:8]]
+    expect(client.infer("ride_image", client.files(texts)), images.pixels[:8])
 
 
 def test_encoded_images_are_decoded_as_the_embedded_server_does(
@@ -156,9 +165,28 @@ def test_a_tensor_of_another_shape_or_type_is_refused(client: Client, images: Sa
     assert client.infer("ride", client.image(pixels)).as_numpy("experts_used").shape == (2,)
 
 
+def test_what_a_file_is_short_of_makes_no_difference_inside_triton(
+    client: Client, images: SampleImages, engine: Engine, expect: Expect
+) -> None:
+    image = Image.fromarray(images.pixels[0])
+    grey = np.asarray(image.convert("L")).astype(np.uint16) << 4
+    files = [
+        encode(image, "JPEG").removesuffix(b"\xff\xd9"),
+        encode(image, "AVIF"),
+        encode(Image.fromarray(grey | 1), "PNG"),
+    ]
+    spec = engine.manifest.image
+    pixels = np.stack([decode_image(file, spec, ImageLimits()) for file in files])
+    expect(client.infer("ride_image", client.files(files)), pixels)
+
+
 def test_a_bad_image_is_named_by_its_row(client: Client, images: SampleImages) -> None:
     good = images.files[0]
-    for bad, reason in ((b"no image", "not an image"), (good[:60], "cut short"), (b"", "empty")):
+    for bad, reason in (
+        (b"no image", "the bytes are text"),
+        (good[:60], "cut short"),
+        (b"", "empty"),
+    ):
         with pytest.raises(InferenceServerException, match=f"row 1: .*{reason}") as error:
             client.infer("ride_image", client.files([good, bad, good]))
         assert error.value.status() in {"400", "StatusCode.INVALID_ARGUMENT"}

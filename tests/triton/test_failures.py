@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from benchmarks.images import SampleImages
 from serving.engine.graphs import Engine
+from serving.metrics.definitions import ALL_METRICS, Kind
 from tests.running.load import asking
 from tests.running.triton import RunningTriton
 from tests.running.waiting import wait_until
 from tests.triton.conftest import Client
-from tests.triton.test_metrics import settled, total
+from tests.triton.test_metrics import samples, settled, total
 
 BY_GRPC = pytest.mark.parametrize("client", ["grpc"], indirect=True)
 
@@ -117,3 +121,68 @@ def test_a_request_whose_deadline_passes_is_dropped(
         for each in busy:
             assert each.result().as_numpy("experts_used").shape == (520,)
     assert total(settled(triton), "ride_images_total") - before == 4 * 520
+
+
+def large_picture() -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (10_000, 10_000)).save(file, "PNG")
+    return file.getvalue()
+
+
+@BY_GRPC
+@pytest.mark.parametrize(
+    ("model", "content", "parameters"),
+    [
+        ("ride", None, {"max_experts": 99}),
+        ("ride_image", [b"no image"], {}),
+        ("ride_image", [large_picture()], {}),
+        ("ride_image", [b""] * 1_025, {}),
+    ],
+    ids=["InvalidRequest", "InvalidImage", "ImageTooLarge", "RequestTooLarge"],
+)
+def test_an_error_of_the_models_is_counted_once(
+    triton: RunningTriton,
+    client: Client,
+    images: SampleImages,
+    model: str,
+    content: list[bytes] | None,
+    parameters: dict[str, int],
+) -> None:
+    """By us. Triton's own statistics count an answer with an error as a success of a Python model.
+
+    What Triton refuses before any model sees it, such as a wrong shape, is in neither.
+    """
+    before = total(settled(triton), "ride_requests_total")
+    tensor = client.image(images.pixels[:1]) if content is None else client.files(content)
+    with pytest.raises(InferenceServerException):
+        client.infer(model, tensor, parameters=parameters)
+    wait_until(lambda: total(triton.metrics(), "ride_requests_total") > before)
+    assert total(settled(triton), "ride_requests_total") == before + 1
+
+
+@BY_GRPC
+@pytest.mark.usefixtures("whole")
+def test_counters_survive_reloads(
+    triton: RunningTriton, client: Client, images: SampleImages
+) -> None:
+    client.infer("ride", client.image(images.pixels[:64]))
+    shown = [samples(settled(triton))]
+    for change in (("load",), ("unload", "load")):
+        for call in change:
+            getattr(client.connection, f"{call}_model")("ride")
+        wait_until(lambda: client.connection.is_model_ready("ride"))
+        client.infer("ride", client.image(images.pixels[:64]))
+        shown.append(samples(settled(triton)))
+    for earlier, later in pairwise(shown):
+        counters = {name for name in earlier if not is_gauge(name[0])}
+        assert counters
+        assert not {name for name in counters if later.get(name, -1) < earlier[name]}
+        assert sum_of(later, "ride_images_total") == sum_of(earlier, "ride_images_total") + 64
+
+
+def is_gauge(name: str) -> bool:
+    return any(metric.name == name and metric.kind is Kind.GAUGE for metric in ALL_METRICS)
+
+
+def sum_of(found: dict[tuple[str, frozenset[tuple[str, str]]], float], name: str) -> float:
+    return sum(value for (its, _), value in found.items() if its == name)

@@ -50,9 +50,9 @@ def test_a_large_file_is_cut_off_behind_the_limit(
     assert [len(image.data) for image in open_images(tmp_path)] == [11]
 
 
-def write(path: Path, **columns: pa.Array) -> Path:
-    pq.write_table(pa.table(columns), path)
-    return path
+def write(where: Path, **columns: pa.Array) -> Path:
+    pq.write_table(pa.table(columns), where)
+    return where
 
 
 FILES = pa.array([b"one", None, b"three"])
@@ -64,7 +64,8 @@ TEXTS = pa.array(["a", "b", "c"])
 
 
 def test_the_column_of_images_is_found(tmp_path: Path) -> None:
-    for column, expected in ((FILES, [b"one", b"", b"three"]), (STRUCTS, [b"1", b"", b""])):
+    (tmp_path / "x").write_bytes(b"2")  # as `datasets` writes an image that it does not embed
+    for column, expected in ((FILES, [b"one", b"", b"three"]), (STRUCTS, [b"1", b"2", b""])):
         source = open_images(write(tmp_path / "a.parquet", label=TEXTS, photo=column))
         assert [image.data for image in source] == expected
         assert [image.name for image in source] == ["row 0", "row 1", "row 2"]
@@ -79,12 +80,30 @@ def test_rows_go_on_over_batches_and_row_groups(tmp_path: Path) -> None:
 
 
 def test_one_of_several_columns_is_named(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.parquet", left=FILES, right=STRUCTS)
-    assert [image.data for image in open_images(path, "right")] == [b"1", b"", b""]
-    with pytest.raises(VerificationError, match="has 2 columns .* 'left', 'right'; name one"):
+    path = write(tmp_path / "a.parquet", left=FILES.slice(2), right=STRUCTS.slice(2))
+    assert [image.data for image in open_images(path, "left")] == [b"three"]
+    with pytest.raises(VerificationError, match="has 2 columns .* 'left' .*, 'right' .*; name one"):
         open_images(path)
-    with pytest.raises(VerificationError, match="has 2 columns .* 'left', 'right'; name one"):
+    with pytest.raises(VerificationError, match="has no column 'middle'; it has 'left' .binary."):
         open_images(path, "middle")
+
+
+def test_images_in_lists_and_in_fields_are_named_by_their_place(tmp_path: Path) -> None:
+    rows = pa.array([{"images": [b"1", b"2"]}, None], pa.struct([("images", pa.list_(FILES.type))]))
+    source = open_images(write(tmp_path / "a.pq", sample=rows), "sample.images")
+    assert list(source) == [
+        *(NamedImage("row 0.0", b"1"), NamedImage("row 0.1", b"2"), NamedImage("row 1", b""))
+    ]
+    assert len(source) == 3
+
+
+def test_a_column_of_paths_is_read_and_a_missing_file_named(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    source = open_images(write(tmp_path / "a.parquet", path=TEXTS))
+    found = iter(source)
+    assert next(found) == NamedImage("row 0", b"1")
+    with pytest.raises(VerificationError, match="row 1: there is no such file"):
+        next(found)
 
 
 def test_what_holds_no_images_is_refused(tmp_path: Path) -> None:
@@ -93,10 +112,10 @@ def test_what_holds_no_images_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "texts.parquet", label=TEXTS)
     write(tmp_path / "empty.parquet", photo=FILES[:0])
     for name, problem in (
-        ("", "no file below .* ends in .jpg"),
+        ("", "no file below .* ends in .jpg.*; left out: .parquet 3, .txt 1"),
         ("gone", "there is no folder or file"),
         ("broken.parquet", "is not a readable Parquet file"),
-        ("texts.parquet", "has 0 columns of encoded images .* nothing to read"),
+        ("texts.parquet", "has no column of encoded images .* it has 'label'"),
         ("empty.parquet", "has no rows"),
     ):
         with pytest.raises(VerificationError, match=problem):
@@ -125,4 +144,4 @@ def test_parts_are_bounded_and_taken_one_by_one(engine: Engine) -> None:
 def test_an_image_that_cannot_be_decoded_has_a_reason(engine: Engine) -> None:
     ((broken,),) = decoded_batches([NamedImage("a", b"?")], engine.manifest.image)
     assert isinstance(broken.pixels, Rejection)
-    assert "not an image of an accepted format" in broken.pixels.reason
+    assert "the bytes are text, which is not accepted" in broken.pixels.reason

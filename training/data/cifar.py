@@ -109,7 +109,7 @@ def _read_parquet(path: Path, dataset: Dataset) -> ImageSet:
         raise DataError(
             f"{path.parent} names {len(names)} classes, and {dataset} has {_NUM_CLASSES[dataset]}"
         )
-    labels, encoded = file.labels(len(names)), file.images()
+    labels, encoded = file.labels(names), file.images()
     images = np.empty((len(labels), CIFAR_SIZE, CIFAR_SIZE, 3), dtype=np.uint8)
     for row in range(len(labels)):
         image = decode_image(encoded.read(row), encoded.name(row))

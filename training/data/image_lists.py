@@ -6,20 +6,20 @@ import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from serving.files import as_text
 from training.choices import Dataset
 from training.config import DataConfig
 from training.data.class_names import count_classes, listed_names, numbered
 from training.data.images import EncodedSet
-from training.data.sources import Files
+from training.data.sources import Files, path_below
 from training.errors import DataError
 
 _LABEL = re.compile(r"[0-9]{1,9}")
-_MAX_PATH = 4096
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class _ImageList:
 class ImageLists:
     """Images below a root folder, and lists with `relative/path label` a line in or beside it.
 
+    A space or a tab is before the label; a path may stand in quotation marks.
+
     There are as many classes as the training list has labels. They are named by `classes.txt` in
     the root folder, else by the folders of the training images where each class has one of its
     own, else by number.
@@ -60,6 +62,7 @@ class ImageLists:
     def __init__(self, directory: Path, config: DataConfig) -> None:
         self._directory = directory
         self._names = _NAMES[config.dataset]
+        self._formats = config.formats
 
     @property
     def has_calibration(self) -> bool:
@@ -105,7 +108,8 @@ class ImageLists:
             )
         files = Files(self._directory, listing.paths)
         rows = torch.arange(len(listing.paths))
-        return EncodedSet(files, rows, listing.labels, names, f"the list {listing.file.name}")
+        description = f"the list {listing.file.name}"
+        return EncodedSet(files, rows, listing.labels, names, description, self._formats)
 
     def _read(self, name: str) -> _ImageList:
         for folder in (self._directory, self._directory.parent):
@@ -117,29 +121,27 @@ class ImageLists:
 def _read_list(file: Path) -> _ImageList:
     paths, labels = [], []
     try:
-        with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
+        with as_text(file.open("rb")) as text:
+            for number, line in enumerate(text, start=1):
                 if line.strip():
                     path, label = _parse(line, f"{file}, line {number}")
                     paths.append(path)
                     labels.append(label)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} is not readable as UTF-8 text: {error}") from error
+        raise DataError(f"{file} is not readable as text, UTF-8 or UTF-16: {error}") from error
     if not paths:
         raise DataError(f"{file} lists no images")
     return _ImageList(file, tuple(paths), torch.tensor(labels, dtype=torch.int64))
 
 
 def _parse(line: str, where: str) -> tuple[str, int]:
-    path, _, label = line.strip().rpartition(" ")
+    path, label = (["", *line.rsplit(maxsplit=1)])[-2:]  # a tab is a space too
+    path = path.strip()
+    if len(path) > 2 and path[0] == path[-1] == '"':
+        path = path[1:-1]
     if not path or not _LABEL.fullmatch(label) or "\0" in path:
         raise DataError(f"{where}: not a path, a space and a label: {line.strip()[:100]!r}")
-    if len(path) > _MAX_PATH:
-        raise DataError(f"{where}: a path of {len(path)} characters; at most {_MAX_PATH} are read")
-    parts = PurePosixPath(path)
-    if parts.is_absolute() or ".." in parts.parts:
-        raise DataError(f"{where}: the path must stay below the data folder: {path[:100]!r}")
-    return path, int(label)
+    return path_below(path, where), int(label)
 
 
 def _folder_names(listing: _ImageList, num_classes: int) -> tuple[str, ...] | None:

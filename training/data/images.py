@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from serving.images.formats import BY_DEFAULT
 from training.data.decoding import decode_image
 from training.data.sources import Source
 
@@ -88,6 +89,7 @@ class EncodedSet(LabelledImages):
     """Image files that are decoded when asked, for sets that are too large otherwise.
 
     Image i of the set is image `rows[i]` of the source. Shapes: rows and labels int64 [N].
+    `formats` are those that are decoded (`serving.images.formats`).
     """
 
     source: Source
@@ -95,6 +97,7 @@ class EncodedSet(LabelledImages):
     labels: Tensor
     class_names: tuple[str, ...]
     description: str = ""
+    formats: tuple[str, ...] = BY_DEFAULT
 
     def subset(self, rows: Tensor) -> EncodedSet:
         return replace(self, rows=self.rows[rows], labels=self.labels[rows])
@@ -109,7 +112,7 @@ class EncodedSet(LabelledImages):
             DataError: if it can't be read or is no image, naming its file or row.
         """
         index = int(self.rows[row])
-        return decode_image(self.source.read(index), self.source.name(index))
+        return decode_image(self.source.read(index), self.source.name(index), self.formats)
 
     def fingerprint(self) -> str:
         digest = self._digest_of_labels()

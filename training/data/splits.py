@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +13,7 @@ from training.choices import Dataset
 from training.config import DataConfig
 from training.data.cifar import CifarFolder
 from training.data.class_folders import ClassFolders
+from training.data.class_names import require_order
 from training.data.holdout import split_holdout
 from training.data.image_lists import ImageLists
 from training.data.images import LabelledImages
@@ -20,6 +21,7 @@ from training.data.parquet import ParquetFolder
 from training.errors import ConfigError, DataError
 
 _NAMED = 5
+_LIST_THEM = ": name them in the run's order in {}/classes.txt, a name a line"
 
 
 class Split(StrEnum):
@@ -58,7 +60,9 @@ _READERS: dict[Dataset, Callable[[Path, DataConfig], DataFolder]] = {
 }
 
 
-def read_split(directory: Path, config: DataConfig, split: Split) -> LabelledImages:
+def read_split(
+    directory: Path, config: DataConfig, split: Split, classes: Sequence[str] = ()
+) -> LabelledImages:
     """Read one split of the data set in `directory`; its `description` says where it comes from.
 
     `TRAIN` is the training split (long-tailed, where the configuration asks for it) without the
@@ -69,9 +73,11 @@ def read_split(directory: Path, config: DataConfig, split: Split) -> LabelledIma
     * for class folders `val`, for Parquet `validation`, where they are there besides a test split,
     * otherwise the share `config.holdout` of each class of the training split (`split_holdout`).
 
+    `classes` are those of the run that the images are for, in its order, once there is one.
+
     Raises:
         DataError: if the folder is not what the data set's reader expects, the split has no
-            images, or a class has none to train on.
+            images, a class has none to train on, or the run knows classes by other numbers.
         ConfigError: if a setting makes no sense, or there is nothing to calibrate on.
     """
     if not directory.is_dir():
@@ -80,6 +86,8 @@ def read_split(directory: Path, config: DataConfig, split: Split) -> LabelledIma
     images = folder.test() if split is Split.TEST else _read_for_training(folder, config, split)
     if len(images) == 0:
         raise DataError(f"{directory} has no images for its {split} split")
+    advice = _LIST_THEM.format(directory) if config.dataset is Dataset.IMAGE_FOLDER else ""
+    require_order(images.class_names, classes, str(directory), advice)
     if split is Split.TRAIN:
         _require_every_class(images, directory)
     return images

@@ -99,7 +99,9 @@ def compare(
 
 def draw(curves: Sequence[Curve], all_experts: float, path: Path) -> None:
     """Draw accuracy against mean experts to an SVG file; the same file each time."""
-    from matplotlib import rc_context  # noqa: PLC0415, slow to import, and not everybody draws
+    # Slow to import, and not everybody draws; the folder comes before Matplotlib.
+    from training import matplotlib_folder  # noqa: F401, I001, PLC0415
+    from matplotlib import rc_context  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     with rc_context({"svg.hashsalt": "ride", "svg.fonttype": "none"}):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,16 +49,20 @@ class RouteImages:
     calibration_source: str
 
 
-def route_images(directory: Path, config: TrainingConfig, *, workers: int = 0) -> RouteImages:
-    """Open all three sets; `workers` processes decode images of large data sets.
+def route_images(
+    directory: Path, config: TrainingConfig, classes: Sequence[str], *, workers: int = 0
+) -> RouteImages:
+    """Open all three sets for a run that knows these classes.
+
+    `workers` processes decode images of large data sets.
 
     Raises:
         DataError: if the data folder is not what it should be.
         ConfigError: if there are no images that were neither trained on nor are tested on.
     """
-    train = read_split(directory, config.data, Split.TRAIN)
-    calibration = read_split(directory, config.data, Split.CALIBRATION)
-    test = read_split(directory, config.data, Split.TEST)
+    train = read_split(directory, config.data, Split.TRAIN, classes)
+    calibration = read_split(directory, config.data, Split.CALIBRATION, classes)
+    test = read_split(directory, config.data, Split.TEST, classes)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.seed))
     return RouteImages(
         _augmented(train.subset(order[:_MAX_VIEWS]), config, workers),

@@ -13,11 +13,11 @@ from rich.table import Table
 
 from serving.model.shot_groups import accuracy_by_shot
 from serving.model.thresholds import experts_used
+from serving.tracing.terminal import say
 from training.calibration import gears
 from training.checkpoint import Checkpoint, load_finished, save_checkpoint
 from training.choices import RouterKind
 from training.errors import ConfigError
-from training.progress import say
 from training.route.candidates import Budget, Candidate, compare_all, fit_candidate, kinds_for
 from training.route.comparison import BUDGETS, ComparisonRow, PrefixPredictions, ScoredRouter, draw
 from training.route.data import RoutingData, collect_routing_data
@@ -51,7 +51,7 @@ def route_session(
     kinds = kinds_for(checkpoint, router, everything=with_comparison or router is None)
     if not run.is_dir():
         raise ConfigError(f"{run} is a file: name the run's folder, where outputs are kept")
-    images = route_images(data, checkpoint.config, workers=workers)
+    images = route_images(data, checkpoint.config, checkpoint.class_names, workers=workers)
     routing_data = collect_routing_data(
         checkpoint,
         run,

@@ -117,6 +117,8 @@ def test_errors_and_images_that_come_and_go(
         "only_in_b": 1,
         "examples_only_in_a": [f"{picture_folder}/00.png"],
         "examples_only_in_b": [f"{picture_folder}/99.png"],
+        "changed_or_missing": 4,
+        "changed_or_missing_share": 4 / 49,
     }
     assert found["errors"] == {
         "appeared": {"invalid_image": 1},
@@ -143,7 +145,58 @@ def test_a_gate_closes_when_too_many_labels_changed(
     assert call_ride(*arguments, "--max-changed", changed).returncode == 0
     closed = call_ride(*arguments, "--max-changed", changed - 0.01)
     assert closed.returncode == 1
-    assert "of the labels changed" in closed.stderr
+    assert f"{changed:.2%} of the images changed" in closed.stderr
+
+
+@pytest.fixture
+def lacking(score: Score, tmp_path: Path, picture_folder: Path) -> tuple[Path, Path]:
+    """A run of 48 pictures and one of 45 of them, with the same labels."""
+    score(picture_folder, output=tmp_path / "whole")
+    for i in range(3):
+        (picture_folder / f"{i:02}.png").unlink()
+    score(picture_folder, output=tmp_path / "lacking")
+    return tmp_path / "whole", tmp_path / "lacking"
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_missing_image_is_a_change_for_the_gate(
+    lacking: tuple[Path, Path], call_ride: Ride, turned: bool
+) -> None:
+    a, b = reversed(lacking) if turned else lacking
+    without = "A" if turned else "B"
+    found = call_ride("compare", a, b)
+    assert found.returncode == 0
+    assert f"missing in {without}" in found.stdout
+    for allowed, ignored, status in (
+        (0, False, 1),
+        (3 / 48 - 1e-9, False, 1),
+        (3 / 48, False, 0),
+        (0, True, 0),
+    ):
+        flags = ["--max-changed", allowed, *["--ignore-missing"] * ignored]
+        done = call_ride("compare", a, b, *flags)
+        assert done.returncode == status, flags
+        told = f"6.25% of the images changed (0 have another label, 3 are missing in {without})"
+        assert (told in done.stderr) == (status == 1)
+
+
+def test_a_gate_that_ignores_missing_images_counts_labels(
+    lacking: tuple[Path, Path], score: Score, call_ride: Ride, tmp_path: Path, picture_folder: Path
+) -> None:
+    whole, _ = lacking
+    was = pq.read_table(whole / "parts")["label"].to_pylist()
+    score(picture_folder, output=tmp_path / "fast", routing=Routing(quality="fast"))
+    now = pq.read_table(tmp_path / "fast" / "parts")["label"].to_pylist()
+    changed = sum(a != b for a, b in zip(was[3:], now, strict=True))
+    assert changed
+    gate = ("compare", whole, tmp_path / "fast", "--ignore-missing", "--max-changed")
+    assert call_ride(*gate, changed / 45).returncode == 0
+    closed = call_ride(*gate, changed / 45 - 1e-9)
+    assert closed.returncode == 1
+    assert f"({changed} have another label), and --max-changed" in closed.stderr
+    refused = call_ride(*gate[:-1])
+    assert refused.returncode == 1
+    assert "--ignore-missing belongs to --max-changed" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -151,9 +204,12 @@ def test_a_gate_closes_when_too_many_labels_changed(
     [
         (lambda out: (out / "_run.json").unlink(), "holds no _run.json"),
         (lambda out: (out / "_summary.json").unlink(), "is not finished: 48 images are there"),
-        (lambda out: next(out.glob("part-*")).unlink(), "is not finished: 0 images are there"),
+        (
+            lambda out: next(out.glob("parts/part-*")).unlink(),
+            "is not finished: 0 images are there",
+        ),
         (lambda out: alter(out, schema_version=7), "in other columns"),
-        (lambda out: spoil(next(out.glob("part-*"))), "is no readable part"),
+        (lambda out: spoil(next(out.glob("parts/part-*"))), "is no readable part"),
     ],
 )
 def test_what_is_no_finished_run_is_refused(

@@ -257,7 +257,7 @@ def test_the_audit_is_shown_once_there_is_one(
 
 def test_a_file_that_is_no_image_is_refused_kindly(page: Page, server: RunningServer) -> None:
     page.locator("#files").set_input_files(Path(__file__))
-    expect(page.get_by_role("alert")).to_contain_text("not an image of an accepted format")
+    expect(page.get_by_role("alert")).to_contain_text("The bytes are text, which is not accepted")
     page.get_by_role("button", name="Example: shrew").click()
     assert_shows(page, server, SHREW)
     expect(page.get_by_role("alert")).to_be_hidden()

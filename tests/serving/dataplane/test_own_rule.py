@@ -39,7 +39,8 @@ def classify(
     parameters: dict[str, object] | None = None,
 ) -> Classified:
     async def answered() -> Classified:
-        with plane.admit(parameters=CostParameters.model_validate(parameters or {})) as admitted:
+        with plane.admit() as admitted:
+            admitted.ask_for(CostParameters.model_validate(parameters or {}))
             return await admitted.classify([EncodedImage(data) for data in pictures], 1)
 
     return asyncio.run(answered())

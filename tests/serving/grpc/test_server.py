@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -82,6 +82,31 @@ def two_contents() -> Any:
     return request
 
 
+def raw_and_typed() -> Any:
+    request = message((1, 32, 32, 3), bytes(3072))
+    request.inputs[0].contents.uint_contents.extend([0] * 3072)
+    return request
+
+
+def raw_and_empty() -> Any:
+    request = message((1, 32, 32, 3), bytes(3072))
+    request.inputs[0].contents.SetInParent()
+    return request
+
+
+def of_two_types() -> Any:
+    request = message((1, 32, 32, 3))
+    request.inputs[0].contents.uint_contents.extend([0] * 3072)
+    request.inputs[0].contents.fp32_contents.extend([0.0] * 3072)
+    return request
+
+
+def of_another_datatype() -> Any:
+    request = message((1, 32, 32, 3), bytes(4 * 3072))
+    request.inputs[0].datatype = "FP32"
+    return request
+
+
 def without_value() -> Any:
     request = message((1, 32, 32, 3), bytes(3072))
     request.parameters["threshold"].Clear()
@@ -95,6 +120,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         two_contents,
         "2 raw contents",
     ),
+    "raw and typed contents": (raw_and_typed, "has raw contents and typed ones"),
+    "raw contents and an empty field for typed ones": (raw_and_empty, "raw contents and typed"),
+    "contents of two types": (of_two_types, "its data in uint_contents, not fp32_contents"),
+    "another datatype": (of_another_datatype, "must have the datatype UINT8"),
     "too little": (lambda: message((1, 32, 32, 3), bytes(5)), "has 5 bytes"),
     "huge shape": (lambda: message((2**62, 32, 32, 3), bytes(5)), "has 5 bytes"),
     "negative shape": (lambda: message((-1, 32, 32, 3), bytes(5)), "a whole number above 0"),
@@ -122,10 +151,33 @@ def test_a_parameter_that_triton_reserves_is_passed_over(stub: Any) -> None:
     assert stub.ModelInfer(request, timeout=TIMEOUT_S).outputs
 
 
+UNARY = [
+    f"/{service.full_name}/{method.name}"
+    for service in (
+        service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"],
+        health_pb2.DESCRIPTOR.services_by_name["Health"],
+    )
+    for method in service.methods
+    if not (method.client_streaming or method.server_streaming)
+]
+
+
+@pytest.mark.parametrize("method", UNARY)
+def test_bytes_that_are_no_message_are_refused_in_one_sentence(
+    channel: grpc.Channel, method: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(method)(b"\xff" * 100, timeout=TIMEOUT_S)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == (
+        "the message can't be read: it is damaged, or of another kind"
+    )
+
+
 def test_bytes_that_are_no_message_harm_nobody(channel: grpc.Channel, stub: Any) -> None:
-    call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-    with pytest.raises(grpc.RpcError):
-        call(b"\xff" * 100, timeout=TIMEOUT_S)
+    with pytest.raises(grpc.RpcError, match="the message can't be read") as caught:
+        list(channel.unary_stream("/grpc.health.v1.Health/Watch")(b"\xff", timeout=TIMEOUT_S))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=TIMEOUT_S).ready
 
 
@@ -133,6 +185,7 @@ def test_what_is_not_implemented_says_so(stub: Any) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         stub.TraceSetting(service_pb2.TraceSettingRequest(), timeout=TIMEOUT_S)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert caught.value.details() == "this server does not offer TraceSetting"
 
 
 def test_an_unknown_model_is_not_found(stub: Any) -> None:
@@ -144,13 +197,6 @@ def test_an_unknown_model_is_not_found(stub: Any) -> None:
         with pytest.raises(grpc.RpcError, match="no model 'resnet'") as caught:
             call(request, timeout=TIMEOUT_S)
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-
-
-def test_the_health_service_answers(channel: grpc.Channel) -> None:
-    health = health_pb2_grpc.HealthStub(channel)
-    for name in ("", "inference.GRPCInferenceService"):
-        answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=TIMEOUT_S)
-        assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_requests_are_counted_by_protocol_and_code(server: RunningServer, stub: Any) -> None:

@@ -105,6 +105,7 @@ def test_a_failed_request_is_known_by_its_identity(server: RunningServer) -> Non
         (answer,) = stub.ModelStreamInfer(iter([request]), timeout=TIMEOUT_S)
     assert "no model 'resnet'" in answer.error_message
     assert answer.infer_response.id == "mine"
+    assert answer.infer_response.parameters["triton_final_response"].bool_param is True
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -179,14 +180,16 @@ def test_one_who_hangs_up_amid_a_stream_disturbs_nobody(
     assert result.as_numpy("experts_used").shape == (1,)
 
 
-def test_bytes_that_are_no_message_end_only_their_stream(
-    server: RunningServer, client: tritonclient.grpc.InferenceServerClient
-) -> None:
+def test_bytes_that_are_no_message_are_an_error_like_any_other(server: RunningServer) -> None:
+    good = service_pb2.ModelInferRequest(model_name="resnet", id="mine").SerializeToString()
     with grpc.insecure_channel(server.grpc_address) as channel:
-        call = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
-        with pytest.raises(grpc.RpcError):
-            list(call(iter([b"\xff" * 100]), timeout=TIMEOUT_S))
-    assert client.is_server_ready()
+        call = channel.stream_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            response_deserializer=service_pb2.ModelStreamInferResponse.FromString,
+        )
+        bad, other = call(iter([b"\xff" * 100, good]), timeout=TIMEOUT_S)
+    assert bad.error_message.startswith("the message can't be read")
+    assert other.infer_response.id == "mine"
 
 
 def test_a_message_above_the_limit_ends_only_its_stream(strict_server: RunningServer) -> None:

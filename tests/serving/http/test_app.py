@@ -11,8 +11,10 @@ from urllib.parse import urljoin
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from serving.engine.graphs import Engine
+from serving.images.decode import decode_image
 from tests.running.load import CLASSIFY
 from tests.running.server import RunningServer
 from tests.serving.http.requests import (
@@ -21,6 +23,7 @@ from tests.serving.http.requests import (
     as_files,
     assert_result,
 )
+from tests.serving.images.pictures import LIMITS, encode
 
 
 def test_a_raw_body_is_one_image_whatever_its_content_type(
@@ -42,6 +45,23 @@ def test_a_raw_body_is_one_image_whatever_its_content_type(
         assert best["index"] == expected.probabilities[0].argmax()
         assert best["label"] == engine.manifest.class_names[best["index"]]
         assert best["probability"] == pytest.approx(expected.probabilities[0].max(), abs=1e-5)
+
+
+def test_files_as_phones_and_microscopes_write_them_are_answered(
+    server: RunningServer, engine: Engine, pixels: Pixels
+) -> None:
+    image = Image.fromarray(pixels[0])
+    grey = np.asarray(image.convert("L")).astype(np.uint16) << 4
+    files = [
+        encode(image, "JPEG").removesuffix(b"\xff\xd9"),
+        encode(image, "AVIF"),
+        encode(Image.fromarray(grey | 1), "PNG"),
+    ]
+    decoded = np.stack([decode_image(file, engine.manifest.image, LIMITS) for file in files])
+    np.testing.assert_array_equal(decoded[2], np.asarray(image.convert("L").convert("RGB")))
+    expected = engine.classify(decoded, engine.rule()).probabilities.argmax(axis=1).tolist()
+    results = server.post(CLASSIFY, files=as_files(tuple(files))).json()["results"]
+    assert [result["labels"][0]["index"] for result in results] == expected
 
 
 def test_a_form_of_several_files_keeps_order_and_names(
@@ -155,7 +175,9 @@ def test_the_api_is_described(server: RunningServer) -> None:
     assert {parameter["name"] for parameter in classify["parameters"]} == {
         *("top_k", "max_experts", "threshold", "quality")
     }
-    assert set(classify["requestBody"]["content"]) == {"image/*", "multipart/form-data"}
+    assert set(classify["requestBody"]["content"]) == {
+        *("image/jpeg", "image/png", "image/webp", "multipart/form-data")
+    }
     assert "/v2/models/{model}/infer" in description["paths"]
     assert "/metrics" in description["paths"]
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 import gzip
 import tracemalloc
 import zlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.errors import InvalidRequest, RequestTooLarge, UnsupportedEncoding
-from serving.http.compression import accepted_coding, compress, decompress
+from serving.http.compression import (
+    MOST_EXPANSION,
+    accepted_coding,
+    compress,
+    decompress,
+    named_coding,
+)
 
 CODINGS = st.sampled_from(["gzip", "deflate"])
 
@@ -24,13 +31,16 @@ def test_what_was_packed_is_unpacked(body: bytes, coding: str) -> None:
 def test_other_programs_understand_both_codings() -> None:
     assert gzip.decompress(compress(b"answer", "gzip")) == b"answer"
     assert zlib.decompress(compress(b"answer", "deflate")) == b"answer"
-    assert decompress(gzip.compress(b"request"), " GZip ", 100) == b"request"
+    assert decompress(gzip.compress(b"request"), "gzip", 100) == b"request"
     assert decompress(zlib.compress(b"request"), "deflate", 100) == b"request"
 
 
-@pytest.mark.parametrize("coding", [None, "", "identity"])
-def test_a_plain_body_stays_as_it_is(coding: str | None) -> None:
-    assert decompress(b"plain", coding, 1) == b"plain"
+@pytest.mark.parametrize(
+    ("header", "coding"),
+    [("", None), ("identity", None), (" GZip ", "gzip"), ("deflate", "deflate")],
+)
+def test_a_coding_is_known_by_its_name(header: str, coding: str | None) -> None:
+    assert named_coding(header) == coding
 
 
 @given(st.binary(max_size=200), CODINGS)
@@ -50,9 +60,16 @@ def test_a_body_that_is_cut_short_or_goes_on_is_refused(coding: str) -> None:
             decompress(damaged, coding, 1000)
 
 
-def test_an_unknown_coding_is_named() -> None:
-    with pytest.raises(UnsupportedEncoding, match="'br' is not one of gzip, deflate"):
-        decompress(b"", "br", 1000)
+@pytest.mark.parametrize("header", ["br", "zstd", "gzip, gzip", "gzip;q=1"])
+def test_an_unknown_coding_is_named(header: str) -> None:
+    with pytest.raises(UnsupportedEncoding, match=f"'{header}' is not one of gzip, deflate"):
+        named_coding(header)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+def test_nothing_expands_further_than_is_counted_on(pack: Callable[[bytes, int], bytes]) -> None:
+    most = 16 * 2**20
+    assert 1_000 < most / len(pack(bytes(most), 9)) <= MOST_EXPANSION
 
 
 def test_a_bomb_takes_no_more_memory_than_a_body_may() -> None:

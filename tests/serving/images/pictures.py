@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 
 from serving.errors import RideError
 from serving.images.decode import ImageLimits, decode_image
+from serving.images.formats import ALL
 from serving.model.manifest import ImageSpec
 
 Pixels = NDArray[np.uint8]
@@ -28,6 +29,7 @@ SPECS = (
     ImageSpec(height=224, width=224, resize_shorter_side=256, interpolation="bilinear"),
 )
 LIMITS = ImageLimits()
+ALL_FORMATS = ImageLimits(formats=ALL)
 
 RESAMPLING = {
     "bilinear": v2.InterpolationMode.BILINEAR,
@@ -143,9 +145,53 @@ def webp_with_size(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def avif_with_size(width: int, height: int, image: Image.Image | None = None) -> bytes:
+    """A small AVIF whose boxes claim another size than its frame has."""
+    data = bytearray(encode(image or picture(), "AVIF", speed=10))
+    struct.pack_into(">LL", data, data.index(b"ispe") + 8, width, height)
+    return bytes(data)
+
+
+def gif_with_size(width: int, height: int) -> bytes:
+    """A small GIF whose header claims another screen."""
+    data = bytearray(encode(picture(mode="P"), "GIF"))
+    struct.pack_into("<HH", data, 6, width, height)
+    return bytes(data)
+
+
+def bmp_with_size(width: int, height: int) -> bytes:
+    """A small BMP whose header claims another size."""
+    data = bytearray(encode(picture(), "BMP"))
+    struct.pack_into("<ll", data, 18, width, height)
+    return bytes(data)
+
+
+def tiff(
+    tags: dict[int, tuple[int, ...]], pixels: bytes, *more: tuple[int, int, int, int]
+) -> bytes:
+    """A TIFF written by hand: a directory of numbers, then `more` entries as they are.
+
+    Pixels lie behind the 8 bytes of the header.
+    """
+    at = 8 + len(pixels) + len(pixels) % 2
+    entries, values = [], b""
+    place = at + 2 + 12 * (len(tags) + len(more)) + 4
+    for tag, numbers in sorted(tags.items()):
+        content = struct.pack(f"<{len(numbers)}L", *numbers)
+        offset = content if len(content) == 4 else struct.pack("<L", place + len(values))
+        values += content if len(content) > 4 else b""
+        entries.append(struct.pack("<HHL", tag, 4, len(numbers)) + offset)
+    entries += [struct.pack("<HHLL", *entry) for entry in more]
+    body = struct.pack("<H", len(entries)) + b"".join(entries) + struct.pack("<L", at)
+    return b"II*\0" + struct.pack("<L", at) + pixels.ljust(at - 8, b"\0") + body + values
+
+
 def lossless(image: Image.Image, format_name: str, **options: Any) -> bytes:
-    extra = {"lossless": True, "exact": True} if format_name == "WEBP" else {}
-    return encode(image, format_name, **extra, **options)
+    extra: dict[str, dict[str, Any]] = {
+        "WEBP": {"lossless": True, "exact": True},
+        "AVIF": {"quality": 100, "subsampling": "4:4:4"},
+    }
+    return encode(image, format_name, **extra.get(format_name, {}), **options)
 
 
 def assert_clear(message: str) -> None:

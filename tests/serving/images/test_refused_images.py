@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import warnings
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from serving.errors import ImageTooLarge, InvalidImage, RideError, SettingsError
+from serving.images.containers.jpeg import MAX_SCANS
 from serving.images.decode import ImageLimits
-from serving.images.files import MAX_SCANS
+from serving.images.formats import ALL
 from serving.model.manifest import ImageSpec
 from tests.serving.images.pictures import (
-    LIMITS,
+    ALL_FORMATS,
     SPECS,
     array,
     assert_clear,
@@ -55,13 +57,14 @@ def test_an_empty_body_is_refused() -> None:
 def test_what_is_not_accepted_is_refused_with_what_is(data: bytes) -> None:
     kind, message = refusal(data)
     assert kind is InvalidImage
-    assert "send a JPEG, PNG or WebP file" in message
+    assert "send a JPEG, PNG, WebP or AVIF file" in message
 
 
 @cache
 def seeds() -> list[bytes]:
     """Small files of every kind that is accepted."""
-    exif = exif_block(6)
+    exif, turned = exif_block(6), Image.Exif()
+    turned[0x112] = 6
     grey16 = Image.fromarray(np.arange(256, dtype=np.uint16).reshape(16, 16) * 257)
     return [
         encode(picture(16, 16), "JPEG", exif=exif),
@@ -76,15 +79,30 @@ def seeds() -> list[bytes]:
         encode(picture(16, 16), "WEBP"),
         encode(picture(16, 16), "WEBP", lossless=True),
         encode(picture(16, 16, "RGBA"), "WEBP", exif=exif),
+        encode(picture(16, 16), "AVIF", exif=turned),
+        encode(picture(16, 16, "RGBA"), "AVIF"),
+        encode(picture(16, 16), "BMP"),
+        encode(picture(16, 16, "P"), "BMP"),
+        encode(picture(16, 16, "P"), "GIF", save_all=True, append_images=[picture(16, 16, "P")]),
+        encode(picture(16, 16), "TIFF"),
+        encode(grey16, "TIFF", compression="tiff_lzw"),
+        encode(picture(16, 16), "TIFF", compression="jpeg"),
+        encode(picture(16, 16, "1"), "TIFF", compression="group4"),
     ]
 
 
 @pytest.mark.parametrize("data", seeds(), ids=range(len(seeds())))
-def test_a_truncated_image_is_refused_wherever_it_ends(data: bytes) -> None:
-    assert decode(data).shape == (32, 32, 3)
+def test_a_truncated_image_is_refused_unless_all_its_pixels_are_there(data: bytes) -> None:
+    expected, lost = decode(data, limits=ALL_FORMATS), 0
+    assert expected.shape == (32, 32, 3)
     for length in range(1, len(data)):
-        with pytest.raises(InvalidImage):
-            decode(data[:length])
+        try:
+            result = decode(data[:length], limits=ALL_FORMATS)
+        except InvalidImage:
+            lost += 1
+        else:
+            np.testing.assert_array_equal(result, expected)
+    assert lost > 80
 
 
 @pytest.mark.parametrize("position", [8, 11, 16, 23, 24, 25, 26, 27, 28, 29, 32])
@@ -107,10 +125,11 @@ def test_a_damaged_checksum_of_the_pixels_is_refused() -> None:
 
 def test_what_follows_the_image_does_not_matter() -> None:
     for data in seeds():
-        np.testing.assert_array_equal(decode(data + b"trailing bytes"), decode(data))
+        longer = decode(data + b"trailing bytes", limits=ALL_FORMATS)
+        np.testing.assert_array_equal(longer, decode(data, limits=ALL_FORMATS))
 
 
-@pytest.mark.parametrize("format_name", ["PNG", "WEBP"])
+@pytest.mark.parametrize("format_name", ["PNG", "WEBP", "AVIF"])
 def test_an_animated_image_is_refused(format_name: str) -> None:
     frames = [picture(), picture().rotate(90)]
     kind, message = refusal(
@@ -172,7 +191,7 @@ def test_a_small_limit_leaves_usual_aspects_alone() -> None:
     "limits",
     [{"max_bytes": 0}, {"max_pixels": 0}, {"max_pixels": -1}, {"max_pixels": 100_000_000}],
 )
-def test_senseless_limits_are_refused(limits: dict[str, int]) -> None:
+def test_senseless_limits_are_refused(limits: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
         ImageLimits(**limits)
 
@@ -243,13 +262,26 @@ def test_damaged_files_decode_or_are_refused(
     damaged = edited(data, edits)
     if repair and damaged.startswith(b"\x89PNG"):
         damaged = with_right_checksums(damaged)
-    assert_decodes_or_is_refused(damaged, ImageLimits(max_pixels=250_000))
+    assert_decodes_or_is_refused(damaged, ImageLimits(max_pixels=250_000, formats=ALL))
 
 
-@settings(max_examples=200)
+STARTS = [
+    b"",
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"RIFF\0\1\0\0WEBPVP8X",
+    b"\0\0\0\x0cftypavif\0\0\0\x40meta\0\0\0\0",
+    b"BM\0\1\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0",
+    b"GIF89a\x20\0\x20\0\0\0\0",
+    b"II*\0\x08\0\0\0",
+    b"MM\0*\0\0\0\x08",
+]
+
+
+@settings(max_examples=300)
 @given(
-    st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\1\0\0WEBPVP8X"]),
+    st.sampled_from(STARTS),
     st.binary(max_size=200),
 )
 def test_random_bytes_are_refused(start: bytes, rest: bytes) -> None:
-    assert_decodes_or_is_refused(start + rest, LIMITS)
+    assert_decodes_or_is_refused(start + rest, ALL_FORMATS)

@@ -33,5 +33,7 @@ def test_of_an_animation_the_first_frame_is_taken(kind: str) -> None:
 
 
 def test_other_formats_are_refused() -> None:
-    with pytest.raises(InvalidImage, match="not a readable JPEG, PNG or WebP image"):
+    with pytest.raises(
+        InvalidImage, match="a GIF image, which is not accepted; send a JPEG, PNG, "
+    ):
         decode_whole(saved("GIF"), MOST_PIXELS)

@@ -284,6 +284,23 @@ def test_series_of_old_versions_go(engine: Engine) -> None:
     assert found["ride_images_total"] == 7
 
 
+def test_a_version_that_comes_back_goes_on_where_it_was(engine: Engine) -> None:
+    metrics = EmbeddedMetrics()
+    routed = Routed(
+        np.full((1, 2), 0.5, dtype=np.float32),
+        np.array([3], dtype=np.int32),
+        np.array([[0.9, 0.9]], dtype=np.float32),
+    )
+    shown = []
+    for version in (1, 2, 3, 1, 1):
+        metrics.answers.serve({version: engine.manifest})
+        metrics.answers.observe(routed, engine.manifest.multiply_adds, version)
+        found = samples(metrics.registry.exposition().content.decode())
+        names = ("ride_version_images_total", "ride_version_expert_runs_total")
+        shown.append([found[f"{name}{{version={version}}}"] for name in names])
+    assert shown == [[1, 3], [1, 3], [1, 3], [2, 6], [3, 9]]
+
+
 def test_seconds_of_the_full_ensemble_are_more_than_those_of_one_expert(
     server: RunningServer, gained: Callable[[], Samples], pictures: tuple[bytes, ...]
 ) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
+
+from serving.model.manifest import Manifest
+from tests.running.server import RunningServer, running_server
 
 _SERVICE = "inference.GRPCInferenceService"
 
@@ -101,3 +105,15 @@ def scripted_triton(num_classes: int, num_experts: int) -> Iterator[ScriptedTrit
 
 def _serialized(message: Any) -> bytes:
     return message if isinstance(message, bytes) else bytes(message.SerializeToString())
+
+
+@contextmanager
+def front_of_good_triton(
+    manifest: Manifest, repository: Path, log: Path, flags: Sequence[str] = ()
+) -> Iterator[RunningServer]:
+    """A server in front of one that always answers well."""
+    with (
+        scripted_triton(manifest.num_classes, manifest.num_experts) as triton,
+        running_server(repository, log, (f"--triton={triton.address}", *flags)) as running,
+    ):
+        yield running

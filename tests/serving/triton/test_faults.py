@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,16 @@ import grpc
 import pytest
 
 from serving.engine.graphs import Engine
+from serving.errors import (
+    BackendFault,
+    DeadlineExceeded,
+    InvalidImage,
+    InvalidRequest,
+    NoBackend,
+    Overloaded,
+    RideError,
+)
+from serving.http.errors import STATUS
 from serving.images.decode import ImageLimits, decode_image
 from serving.model.manifest_json import load_manifest
 from tests.running.load import CLASSIFY
@@ -238,3 +249,40 @@ def test_a_server_that_is_not_ready_is_asked_all_the_same_where_there_is_no_othe
     triton.ready = False
     wait_until(lambda: front.get("/v2/health/ready").status_code == 503)
     assert front.post(CLASSIFY, content=pictures[0]).status_code == 200
+
+
+# What is counted
+
+
+def test_every_error_in_front_of_triton_is_counted_once(
+    front: RunningServer, triton: ScriptedTriton, pictures: tuple[bytes, ...]
+) -> None:
+    """Statistics are Triton's own: of a request that never reached it there are none."""
+
+    def has(found: Callable[[], dict[str, float]], expected: dict[str, float]) -> bool:
+        return found() == expected
+
+    def failures() -> dict[str, float]:
+        found = front.samples()
+        return {
+            name: found[name]
+            for name in found
+            if name.startswith("ride_requests_total{") and 'code="200"' not in name
+        }
+
+    provocations: dict[type[RideError], tuple[str, bytes, Any]] = {
+        InvalidRequest: ("?quality=best", pictures[0], triton.good),
+        InvalidImage: ("", b"no image", triton.good),
+        BackendFault: ("", pictures[0], aborting(grpc.StatusCode.INTERNAL, "broken")),
+        NoBackend: ("", pictures[0], aborting(grpc.StatusCode.UNAVAILABLE, "no")),
+        Overloaded: ("", pictures[0], aborting(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")),
+        DeadlineExceeded: ("", pictures[0], aborting(grpc.StatusCode.DEADLINE_EXCEEDED, "late")),
+    }
+    for kind, (query, content, triton.infer) in provocations.items():
+        expected = failures()
+        response = front.post(f"{CLASSIFY}{query}", content=content)
+        assert response.status_code == STATUS[kind]
+        counted = f'ride_requests_total{{code="{STATUS[kind]}",protocol="http"}}'
+        expected[counted] = expected.get(counted, 0) + 1
+        wait_until(partial(has, failures, expected))
+    assert front.get("/v2/models/stats").status_code == 404

@@ -131,7 +131,7 @@ def test_a_bad_request_is_refused_in_the_words_of_the_embedded_server(
 def test_a_bad_file_of_a_form_is_named(front: RunningServer, pictures: tuple[bytes, ...]) -> None:
     refused = front.post(CLASSIFY, files=as_files((pictures[0], b"no image")))
     assert refused.status_code == 400
-    assert refused.json()["error"].startswith("1.png: the bytes are not an image")
+    assert refused.json()["error"].startswith("1.png: the bytes are text")
 
 
 def test_too_many_images_are_refused(front: RunningServer, pictures: tuple[bytes, ...]) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from serving.errors import RideError
 from serving.images.decode import ImageLimits
 from serving.images.decode import decode_image as decode_as_the_server
 from serving.images.rgb import MAX_ASPECT_RATIO, MOST_PIXELS
@@ -44,6 +45,7 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
         ("RGB", "PNG"),
         ("RGB", "JPEG"),
         ("RGB", "WEBP"),
+        ("RGB", "AVIF"),
         ("L", "PNG"),
         ("L", "JPEG"),
         ("P", "PNG"),
@@ -61,7 +63,7 @@ def test_an_image_comes_out_as_the_server_decodes_it(mode: str, kind: str) -> No
     assert np.array_equal(np.asarray(image), decode_as_the_server(data, SPEC, ImageLimits()))
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_an_image_is_turned_upright_as_the_server_does(kind: str, orientation: int) -> None:
     exif = Image.Exif()
@@ -81,15 +83,18 @@ def test_senseless_exif_data_does_not_cost_the_image(kind: str, exif: bytes) -> 
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"\x89PNG\r\n\x1a\n", saved(picture("RGB"), "GIF")])
-def test_what_is_no_image_is_refused_by_name(data: bytes) -> None:
-    with pytest.raises(DataError, match=r"a/b\.png: not a readable JPEG, PNG or WebP image"):
+def test_what_is_no_image_is_refused_by_name_as_the_server_does(data: bytes) -> None:
+    with pytest.raises(RideError) as by_the_server:
+        decode_as_the_server(data, SPEC, ImageLimits())
+    with pytest.raises(DataError) as caught:
         decode_image(data, "a/b.png")
+    assert str(caught.value) == f"a/b.png: {by_the_server.value}"
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
 def test_an_image_that_is_cut_short_is_refused(kind: str) -> None:
     data = saved(picture("RGB", (64, 64)), kind)
-    with pytest.raises(DataError, match="here: not a readable"):
+    with pytest.raises(DataError, match="here: the .* image is damaged or cut short"):
         decode_image(data[: len(data) // 2], "here")
 
 
@@ -119,7 +124,7 @@ def test_an_image_that_is_far_too_long_is_refused() -> None:
         decode_image(saved(Image.new("L", (MAX_ASPECT_RATIO + 1, 1)), "PNG"), "here")
 
 
-@given(st.data(), st.sampled_from(["JPEG", "PNG", "WEBP"]))
+@given(st.data(), st.sampled_from(["JPEG", "PNG", "WEBP", "AVIF"]))
 @settings(max_examples=100)
 def test_a_damaged_image_is_read_or_refused_but_nothing_else(
     data: st.DataObject, kind: str

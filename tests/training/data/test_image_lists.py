@@ -42,6 +42,22 @@ def test_lines_are_read_in_their_order(root: Path) -> None:
     assert train.description == "the list ImageNet_LT_train.txt"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lists_as_other_programs_write_them(root: Path, encoding: str, end: str) -> None:
+    lines = ["a/1.jpg 0", "a/an image.jpg\t0", '"b/an image.jpg"  1', "b/\u00e4\u2028.jpg 1"]
+    (root / TRAIN).write_bytes(end.join(lines).encode(encoding))
+    (root / "classes.txt").write_bytes(end.join(["St.\x0bBernard", "\u00e4"]).encode(encoding))
+    train = lists(root).train()
+    assert isinstance(train.source, Files)
+    assert train.source.paths == (
+        *("a/1.jpg", "a/an image.jpg", "b/an image.jpg"),
+        "b/\u00e4\u2028.jpg",
+    )
+    assert train.labels.tolist() == [0, 0, 1, 1]
+    assert train.class_names == ("St.\x0bBernard", "\u00e4")
+
+
 def test_lists_may_lie_beside_the_images(root: Path) -> None:
     (root.parent / TRAIN).write_text("a/1.jpg 0\n")
     assert len(lists(root).train()) == 1

@@ -141,6 +141,6 @@ def test_a_link_is_followed(files: EncodedSet, tmp_path: Path) -> None:
 def test_a_row_without_an_image_is_named(column: EncodedSet) -> None:
     values = pa.chunked_array([[b"damaged", None]])
     damaged = replace(column, source=ParquetColumn(Path("x.parquet"), values))
-    for row in range(2):
-        with pytest.raises(DataError, match=rf"x\.parquet, row {row}: not a readable"):
+    for row, problem in enumerate(("the bytes are text", "the image is empty")):
+        with pytest.raises(DataError, match=rf"x\.parquet, row {row}: {problem}"):
             damaged.decode(row)

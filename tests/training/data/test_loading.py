@@ -195,7 +195,7 @@ def test_an_unreadable_image_stops_training_and_is_named(files: EncodedSet, work
     with pytest.raises(DataError) as caught:
         list(loader(files, workers=workers).batches([plan]))
     path = files_at(files) / "7.png"
-    assert str(caught.value).startswith(f"{path}: not a readable JPEG, PNG or WebP image. ")
+    assert str(caught.value).startswith(f"{path}: the bytes are text, which is not accepted; send ")
     assert str(caught.value).endswith("--unreadable skip")
 
 
@@ -271,7 +271,7 @@ def test_evaluation_resizes_decoded_images_like_files(decoded: ImageSet, tmp_pat
 @pytest.mark.parametrize("workers", [0, 1])
 def test_evaluation_stops_at_an_unreadable_image(files: EncodedSet, workers: int) -> None:
     (files_at(files) / "9.png").write_bytes(b"damaged")
-    with pytest.raises(DataError, match=r"9\.png: not a readable JPEG, PNG or WebP image$"):
+    with pytest.raises(DataError, match=r"9\.png: the bytes are text, .* WebP or AVIF file$"):
         list(plain_batches(files, DATA, CPU, 5, workers=workers))
 
 

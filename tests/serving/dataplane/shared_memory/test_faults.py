@@ -52,7 +52,6 @@ BAD_PLACES: dict[str, tuple[int, dict[str, Any], str]] = {
     "size as text": (400, place(byte_size="3072"), SAYS_NOT),
     "size as truth": (400, place(byte_size=True), SAYS_NOT),
     "offset as fraction": (400, place(offset=0.5), SAYS_NOT),
-    "no offset": (400, place(offset=None), SAYS_NOT),
     "huge offset": (400, place(offset=2**63), "don't lie within the shared memory region"),
     "over the end": (400, place(offset=SIZE - 3071), "don't lie within the shared memory region"),
     "huge size": (400, place(byte_size=2**64 - 1), "don't lie within the shared memory region"),
