@@ -23,6 +23,8 @@ from export.triton_models import write_triton_models
 from serving.engine.graphs import Engine
 from serving.model.repository import graph_models
 from tests.checkout import ROOT
+from tests.running.load import CLASSIFY
+from tests.running.server import RunningServer, running_server
 from tests.running.triton import RunningTriton, running_triton
 from tests.triton.conftest import Client
 from tests.triton.test_answers import slices
@@ -164,3 +166,60 @@ def test_ride_verify_asks_for_it(graphs_alone: RunningTriton, repository: Path) 
     report = verify_session(request, Console(quiet=True))
     assert [agreement.engine for agreement in report.engines] == ["triton: ride_graph"]
     assert (report.images, report.differences) == (12, 0)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def front(
+    request: pytest.FixtureRequest,
+    repository: Path,
+    graphs_alone: RunningTriton,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[RunningServer]:
+    """`ride serve --triton` that asks for one of the graphs."""
+    flags = [f"--triton={graphs_alone.grpc_address}", f"--triton-model={request.param}"]
+    log = tmp_path_factory.mktemp("front") / "log.txt"
+    with running_server(repository, log, flags) as running:
+        yield running
+
+
+def answers(server: RunningServer, images: SampleImages, query: str) -> Any:
+    files = [("file", (f"{i}.png", data, "image/png")) for i, data in enumerate(images.files[:24])]
+    return server.post(CLASSIFY + query, files=files)
+
+
+def test_a_front_classifies_files_by_it_and_counts_experts(
+    front: RunningServer, server: RunningServer, images: SampleImages
+) -> None:
+    ours = answers(front, images, "").json()["results"]
+    theirs = answers(server, images, "").json()["results"]
+    for one, other in zip(ours, theirs, strict=True):
+        assert one["experts_used"] == other["experts_used"]
+        assert one["router_scores"] == pytest.approx(other["router_scores"], abs=1e-5)
+        assert [each["label"] for each in one["labels"]] == [
+            each["label"] for each in other["labels"]
+        ]
+    experts = sum(each["experts_used"] for each in ours)
+    assert f"ride_experts_per_image_sum {experts:.1f}" in front.get("/metrics").text
+
+
+@pytest.mark.parametrize("front", ["ride_graph_rules"], indirect=True)
+def test_a_front_hands_on_what_a_request_wishes(
+    front: RunningServer, server: RunningServer, images: SampleImages
+) -> None:
+    for query in ("?max_experts=1", "?threshold=0.9", "?quality=full", "?quality=fast"):
+        ours, theirs = (answers(each, images, query).json()["results"] for each in (front, server))
+        for one, other in zip(ours, theirs, strict=True):
+            assert one["experts_used"] == other["experts_used"]
+    refused = answers(front, images, "?max_experts=9")
+    assert refused.status_code == 400
+    assert refused.json() == {"error": "max_experts must lie between 1 and 3, not 9"}
+
+
+@pytest.mark.parametrize("front", ["ride_graph"], indirect=True)
+def test_a_front_refuses_what_it_can_not_hand_on(
+    front: RunningServer, images: SampleImages
+) -> None:
+    assert answers(front, images, "?max_experts=3").status_code == 200  # the model's own rule
+    refused = answers(front, images, "?max_experts=1")
+    assert refused.status_code == 400
+    assert "has the model's own rule only" in refused.json()["error"]
