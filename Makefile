@@ -12,13 +12,14 @@ SERVE_ENV := .venv
 DEV_ENV := .venv-dev
 
 .PHONY: serve test monitoring-test triton lint format constraints python chromium strace \
-	perf-analyzer prometheus triton-environment kserve-client
+	perf-analyzer prometheus triton-environment kserve-client javascript
 .DELETE_ON_ERROR:
 
 serve: $(SERVE_ENV)/installed
 	$(SERVE_ENV)/bin/ride serve model_repository
 
-test: $(DEV_ENV)/installed chromium strace perf-analyzer prometheus triton-environment kserve-client
+test: $(DEV_ENV)/installed chromium strace perf-analyzer prometheus triton-environment kserve-client \
+	javascript
 	$(DEV_ENV)/bin/pytest -n $(TEST_PROCESSES) --no-loadscope-reorder
 
 monitoring-test: $(DEV_ENV)/installed prometheus
@@ -86,6 +87,17 @@ prometheus:
 	mkdir -p .tools/prometheus && cd .tools/prometheus && \
 	{ $$download || { apt-get update -qq && $$download; }; } && \
 	dpkg -x prometheus_*.deb . && rm prometheus_*.deb
+
+# ONNX Runtime in Node and for the browser, for the examples in JavaScript; as root on Debian npm is
+# installed. Elsewhere their tests are skipped.
+javascript: examples/node/node_modules/.package-lock.json examples/browser/node_modules/.package-lock.json
+
+examples/%/node_modules/.package-lock.json: examples/%/package-lock.json
+	@command -v npm >/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+			apt-get update -qq && apt-get install -y -qq --no-install-recommends npm >/dev/null; } || \
+		{ echo "npm is not installed: the tests of examples/$* are skipped"; exit 0; }; \
+	cd examples/$* && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 
 # A real Triton for tests, into .tools: for Linux on x86-64; elsewhere its tests are skipped.
 triton-environment: $(DEV_ENV)/installed

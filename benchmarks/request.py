@@ -35,7 +35,8 @@ class BenchRequest:
     servers: Annotated[
         str | None,
         option(
-            "Servers to compare with, separated by commas: triton-bls, triton-one-graph, litserve, "
+            "Servers to compare with, separated by commas: triton-bls, triton-self-routing, "
+            "triton-one-graph, litserve, "
             "bentoml, ray-serve, mlserver, fastapi-torch; all or none.",
             MOST_USED,
         ),

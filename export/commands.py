@@ -39,6 +39,9 @@ def export(
     trained nor test the model; the accuracy before and after, on the test images, goes into the
     manifest, and an export that loses more than --max-accuracy-drop is refused.
 
+    Stages and routing are then compiled into one more graph, `ride_graph`, which answers by itself,
+    early exit included, in any ONNX runtime; it is compared with the stages on the same images.
+
     What Triton needs is written too: configurations, warm-up requests, and the models `ride` and
     `ride_image` in front of the graphs. Configurations that are there already are left as they
     are, so --target and --instances count for a new repository.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as triton
 
-from export.graphs import Graph
 from export.placement import Placement, Target
 from serving.dataplane.tensors import TensorSpec
 from serving.in_triton import MAX_BATCH_SIZE
@@ -19,18 +20,23 @@ _WARM_UP_BATCHES = {Target.CPU: (1,), Target.GPU: (1, 64), Target.TENSORRT: (1, 
 """TensorRT builds engines for the range of batches that it has seen."""
 
 
-def graph_config(graph: Graph, placement: Placement) -> triton.ModelConfig:
-    """The configuration of a graph."""
+def graph_config(
+    name: str,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    placement: Placement,
+) -> triton.ModelConfig:
+    """The configuration of a graph that takes and gives these tensors."""
     config = triton.ModelConfig(
-        name=graph.name,
+        name=name,
         backend=BACKEND,
         max_batch_size=MAX_BATCH_SIZE,
         version_policy=latest(VERSIONS_SERVED),
-        input=[triton.ModelInput(**_fields(tensor)) for tensor in graph.inputs],
-        output=[triton.ModelOutput(**_fields(tensor)) for tensor in graph.outputs],
+        input=[triton.ModelInput(**_fields(tensor)) for tensor in inputs],
+        output=[triton.ModelOutput(**_fields(tensor)) for tensor in outputs],
         instance_group=[_instances(placement)],
         dynamic_batching=triton.ModelDynamicBatching(),
-        model_warmup=[_warm_up(graph, batch) for batch in _WARM_UP_BATCHES[placement.target]],
+        model_warmup=[_warm_up(inputs, batch) for batch in _WARM_UP_BATCHES[placement.target]],
     )
     if placement.target is Target.CPU:
         # Parallel requests use the cores better than parallel operators.
@@ -64,7 +70,7 @@ def _instances(placement: Placement) -> triton.ModelInstanceGroup:
     return instance_group(1, gpu=True)
 
 
-def _warm_up(graph: Graph, batch: int) -> triton.ModelWarmup:
+def _warm_up(inputs: Sequence[TensorSpec], batch: int) -> triton.ModelWarmup:
     return triton.ModelWarmup(
         name=f"zeros, batch {batch}",
         batch_size=batch,
@@ -72,7 +78,7 @@ def _warm_up(graph: Graph, batch: int) -> triton.ModelWarmup:
             tensor.name: triton.ModelWarmup.Input(
                 data_type=tensor.datatype.config_name, dims=tensor.shape[1:], zero_data=True
             )
-            for tensor in graph.inputs
+            for tensor in inputs
         },
     )
 

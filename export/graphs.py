@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from export.errors import ExportError
 from export.shortcuts import with_convolutions
 from serving.dataplane.tensors import Datatype, TensorSpec
 from serving.model.repository import graph_model
@@ -118,9 +120,13 @@ def split_model(
 
 
 def write_graph(graph: Graph, path: Path) -> None:
-    """Export a graph to an ONNX file."""
+    """Export a graph to an ONNX file.
+
+    Raises:
+        ExportError: if the module does something that ONNX can't express.
+    """
     batch = torch.export.Dim("batch", min=1)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _refused_with_a_reason(graph.name):
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
@@ -135,6 +141,15 @@ def write_graph(graph: Graph, path: Path) -> None:
         )
     assert program is not None
     onnx.save(without_traces(program.model_proto), path)
+
+
+@contextmanager
+def _refused_with_a_reason(name: str) -> Iterator[None]:
+    try:
+        yield
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ExportError(f"{name} can't be expressed in ONNX: {reason}") from error
 
 
 def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:

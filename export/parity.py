@@ -1,4 +1,4 @@
-"""torch against ONNX Runtime: the same logits, scores and experts, or no export.
+"""torch against ONNX Runtime, and one graph against many: the same answers, or no export.
 
 What is compared is the written repository, loaded by the very engine that will serve it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,12 +17,16 @@ from torch import Tensor
 from export.errors import ExportError
 from export.ties import near_threshold
 from serving.engine.graphs import Engine
+from serving.engine.provider import Provider
+from serving.engine.sessions import open_session
+from serving.model.manifest import SELF_ROUTING_MODEL_NAME
 from serving.model.routing import Float, Routed, RoutingRule
 from training.evaluation import route_cached
 from training.model import RideModel
 from training.outputs import Outputs, collect_outputs, router_scores
 
 MAX_LOGIT_DIFFERENCE = 1e-4
+_ANSWERS = ["probabilities", "experts_used", "router_scores"]
 _RANDOM_IMAGES = 256
 _BATCH_SIZES = (1, 2, 7, 64)
 _TORCH_BATCH = 500
@@ -71,6 +76,38 @@ def check_parity(model: RideModel, engine: Engine, images: NDArray[np.uint8]) ->
             f"the first of them image {other[0]}"
         )
     return Parity(len(images), difference, int(near.sum()))
+
+
+def check_self_routing(graph: Path, engine: Engine, images: NDArray[np.uint8]) -> None:
+    """Compare the graph that routes by itself with the engine, on images, uint8 [N, H, W, 3].
+
+    Raises:
+        ExportError: if probabilities or scores differ by more than 1e-4, or an image takes other
+            experts although none of its router scores is within 1e-3 of a threshold.
+    """
+    session = open_session(graph.read_bytes(), Provider.CPU)
+    found = _joined([Routed(*session.run(_ANSWERS, {"image": each})) for each in _batches(images)])
+    expected = _joined([engine.classify(each, engine.rule()) for each in _batches(images)])
+    near = near_threshold(expected.router_scores, engine.manifest.thresholds).any(axis=1)
+    other = (found.experts_used != expected.experts_used) & ~near
+    if other.any():
+        raise ExportError(
+            f"{other.sum()} of {len(images)} images take other experts in "
+            f"{SELF_ROUTING_MODEL_NAME} than by the stages, the first of them image "
+            f"{np.flatnonzero(other)[0]}"
+        )
+    same = found.experts_used == expected.experts_used
+    for name in ("probabilities", "router_scores"):
+        mine, theirs = getattr(found, name)[same], getattr(expected, name)[same]
+        if not np.allclose(mine, theirs, rtol=0, atol=MAX_LOGIT_DIFFERENCE, equal_nan=True):
+            raise ExportError(
+                f"{name} of {SELF_ROUTING_MODEL_NAME} differ from those of the stages by more than "
+                f"{MAX_LOGIT_DIFFERENCE:.0e}"
+            )
+
+
+def _joined(parts: list[Routed]) -> Routed:
+    return Routed(*(np.concatenate([getattr(part, name) for part in parts]) for name in _ANSWERS))
 
 
 def run_torch(

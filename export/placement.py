@@ -37,6 +37,15 @@ class Placement:
         option("Instances of each model that Triton keeps on a CPU: about one a core.", TRITON),
     ] = 2
 
+    rules_as_inputs: Annotated[
+        bool,
+        option(
+            "Also write ride_graph_rules: ride_graph with thresholds and max_experts of each image "
+            "as inputs, so that Triton without Python takes them and still makes batches.",
+            TRITON,
+        ),
+    ] = False
+
     def __post_init__(self) -> None:
         if not 1 <= self.instances <= 1_024:
             raise ExportError(f"instances must lie between 1 and 1024, not {self.instances}")

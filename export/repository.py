@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
+import onnx
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as triton
 
@@ -21,8 +22,10 @@ from export.config_pbtxt import CONFIG_FILE, as_text, graph_config
 from export.errors import ExportError
 from export.graphs import Graph, write_graph
 from export.placement import DEFAULT_PLACEMENT, Placement
+from export.self_routing import SelfRouting
 from export.triton_models import LABELS_FILE, write_triton_models
-from serving.model.manifest import Manifest
+from serving.model.manifest import RULES_MODEL_NAME, SELF_ROUTING_MODEL_NAME, Manifest
+from serving.model.manifest_json import load_manifest
 from serving.model.publishing import next_number, publish_version, write_manifest
 from serving.model.repository import graph_path, versions
 
@@ -40,6 +43,22 @@ class StagedVersion:
         paths = [graph_path(name, self.version) for name in self.models]
         digests = {path: sha256((self.directory / path).read_bytes()).hexdigest() for path in paths}
         write_manifest(self.directory, self.version, replace(manifest, graphs=digests))
+
+    def write_self_routing(self) -> Path:
+        """Compile the graphs, as they lie there now, and the routing into one; returns its file.
+
+        With a rule among its inputs too, where the repository has such a model.
+        """
+        graphs = [
+            onnx.load(self.directory / graph_path(name, self.version)) for name in self.models
+        ]
+        compiler = SelfRouting(graphs, load_manifest(self.directory, self.version))
+        rules = self.directory / graph_path(RULES_MODEL_NAME, self.version)
+        if rules.parent.exists():
+            onnx.save(compiler.compile(self.version, optional_rules=False), rules)
+        path = self.directory / graph_path(SELF_ROUTING_MODEL_NAME, self.version)
+        onnx.save(compiler.compile(self.version), path)
+        return path
 
 
 @contextmanager
@@ -63,11 +82,12 @@ def staged_version(
             path = directory / graph_path(graph.name, version)
             path.parent.mkdir(parents=True)
             write_graph(graph, path)
-            config = as_text(graph_config(graph, placement))
-            (directory / graph.name / CONFIG_FILE).write_text(config)
+            config = graph_config(graph.name, graph.inputs, graph.outputs, placement)
+            (directory / graph.name / CONFIG_FILE).write_text(as_text(config))
         staged = StagedVersion(directory, version, tuple(graph.name for graph in graphs))
         staged.write_manifest(manifest)
-        write_triton_models(directory, manifest, version, placement)
+        rules = placement.rules_as_inputs or (target / RULES_MODEL_NAME).exists()
+        write_triton_models(directory, manifest, version, replace(placement, rules_as_inputs=rules))
         yield staged
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -84,7 +104,8 @@ def publish(staged: StagedVersion, target: Path) -> None:
         return
     _require_same_tensors(staged, target)
     try:
-        publish_version(staged.directory, target, staged.version)
+        with _new_models(staged, target):
+            publish_version(staged.directory, target, staged.version)
     except OSError as error:
         raise ExportError(f"can't add a version to {target}: {error.strerror}") from None
     for labels in staged.directory.glob(f"*/{LABELS_FILE}"):
@@ -106,13 +127,34 @@ def next_version(target: Path) -> int:
     return next_number(target)
 
 
+@contextmanager
+def _new_models(staged: StagedVersion, target: Path) -> Iterator[None]:
+    """Give a repository the models that it lacks, still without a version; gone on failure.
+
+    Repositories of earlier releases have no `ride_graph`.
+    """
+    added = []
+    try:
+        for config in staged.directory.glob(f"*/{CONFIG_FILE}"):
+            folder = target / config.parent.name
+            if not folder.exists():
+                folder.mkdir()
+                added.append(folder)
+                shutil.copy(config, folder)
+        yield
+    except BaseException:
+        for folder in added:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def _require_same_tensors(staged: StagedVersion, target: Path) -> None:
     """Configurations may differ in all but their tensors: operators tune them."""
     try:
-        same = _tensors(staged.directory) == _tensors(target)
+        mine, theirs = _tensors(staged.directory), _tensors(target)
     except text_format.ParseError as error:
         raise ExportError(f"a {CONFIG_FILE} in {target} can't be read: {error}") from None
-    if not same:
+    if any(mine.get(model) != tensors for model, tensors in theirs.items()):
         raise ExportError(
             f"the model in {target} has other experts or shapes, so this can't be its next "
             "version; name another folder"

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from export.errors import ExportError
 from export.graphs import split_model
-from export.parity import check_parity, random_images
+from export.parity import check_parity, check_self_routing, random_images
 from export.placement import DEFAULT_PLACEMENT, Placement
 from export.quantization_request import QuantizationRequest
 from export.quantized_version import quantize_version, read_quantization_images, summary
@@ -68,10 +68,12 @@ def export_session(
     graphs = split_model(model, manifest.image.height, manifest.corrections)
     with staged_version(graphs, manifest, target, placement) as staged:
         engine = load_engine(staged.directory)
-        parity = check_parity(model, engine, _parity_images(engine, checkpoint, test))
+        pictures = _parity_images(engine, checkpoint, test)
+        parity = check_parity(model, engine, pictures)
         if quantize is not None and images is not None:
             quantization = quantize_version(staged, engine, images, quantize, console)
             say(console, summary(quantize.precision, quantization))
+        check_self_routing(staged.write_self_routing(), load_engine(staged.directory), pictures)
         publish(staged, target)
     say(
         console,

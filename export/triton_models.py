@@ -2,6 +2,8 @@
 
     ride        a Python model: takes images through the stages
     ride_image  an ensemble: ride_decoding, a Python model, then ride
+    ride_graph  stages and routing in one graph (export/self_routing.py): no Python;
+                ride_graph_rules is the same with rules as inputs, where that is wanted
 
 Triton makes batches of several requests for `ride`, so its configuration leaves out the first
 dimension of every tensor, and has to call `experts_used` [1] where its answer is [N].
@@ -9,15 +11,23 @@ dimension of every tensor, and has to call `experts_used` [1] where its answer i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2 as triton
 
-from export.config_pbtxt import CONFIG_FILE, as_text, instance_group, latest
+from export.config_pbtxt import CONFIG_FILE, as_text, graph_config, instance_group, latest
 from export.placement import Placement, Target
-from serving.dataplane.tensors import answer_tensors
+from export.self_routing import MAX_EXPERTS, THRESHOLDS
+from serving.dataplane.tensors import Datatype, TensorSpec, answer_tensors, image_tensor
 from serving.in_triton import MAX_BATCH_SIZE
-from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME, Manifest
+from serving.model.manifest import (
+    IMAGE_MODEL_NAME,
+    MODEL_NAME,
+    RULES_MODEL_NAME,
+    SELF_ROUTING_MODEL_NAME,
+    Manifest,
+)
 
 DECODING_MODEL = "ride_decoding"
 LABELS_FILE = "labels.txt"
@@ -47,6 +57,7 @@ def write_triton_models(
         _routing(manifest, placement),
         _decoding(manifest, placement),
         _image_ensemble(manifest),
+        *_self_routing(manifest, placement),
     ):
         folder = directory / config.name / str(version)
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,8 +66,9 @@ def write_triton_models(
     _write_model_py(directory, version, DECODING_MODEL, "decoding_model", "DecodingModel")
     (directory / IMAGE_MODEL_NAME / str(version) / _KEEP).touch()
     labels = "".join(f"{name}\n" for name in manifest.class_names)
-    for model in (MODEL_NAME, IMAGE_MODEL_NAME):
-        (directory / model / LABELS_FILE).write_text(labels, encoding="utf-8")
+    for model in (MODEL_NAME, IMAGE_MODEL_NAME, SELF_ROUTING_MODEL_NAME, RULES_MODEL_NAME):
+        if (directory / model).exists():
+            (directory / model / LABELS_FILE).write_text(labels, encoding="utf-8")
 
 
 def _write_model_py(directory: Path, version: int, name: str, module: str, model: str) -> None:
@@ -112,6 +124,28 @@ def _image_ensemble(manifest: Manifest) -> triton.ModelConfig:
             ]
         ),
     )
+
+
+def _self_routing(manifest: Manifest, placement: Placement) -> Iterator[triton.ModelConfig]:
+    """With the model's own rule, and with rules as inputs where they are wanted and there are any.
+
+    Two models, because Triton makes no batches for one whose inputs are optional.
+    """
+    routers = manifest.num_experts - 1
+    image = image_tensor(manifest)
+    rules = (
+        TensorSpec(THRESHOLDS, Datatype.FP32, (-1, routers)),
+        TensorSpec(MAX_EXPERTS, Datatype.INT32, (-1, 1)),
+    )
+    inputs: dict[str, tuple[TensorSpec, ...]] = {SELF_ROUTING_MODEL_NAME: (image,)}
+    if placement.rules_as_inputs and routers:
+        inputs[RULES_MODEL_NAME] = (image, *rules)
+    answers = [tensor for tensor in answer_tensors(manifest) if 0 not in tensor.shape]
+    for name, tensors in inputs.items():
+        config = graph_config(name, tensors, answers, placement)
+        config.version_policy.CopyFrom(latest(1))
+        config.output[0].label_filename = LABELS_FILE
+        yield config
 
 
 def _step(model: str, inputs: list[str], outputs: list[str]) -> triton.ModelEnsembling.Step:

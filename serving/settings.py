@@ -12,6 +12,7 @@ from serving.engine.cores import usable_cores
 from serving.engine.overload import FLOORS
 from serving.engine.provider import Provider
 from serving.errors import SettingsError
+from serving.model.manifest import MODEL_NAME, RULES_MODEL_NAME, SELF_ROUTING_MODEL_NAME
 from serving.options import MOST_USED, as_typed, option
 from serving.tracing.logs import LogFormat
 
@@ -41,6 +42,14 @@ class ModelControl(StrEnum):
     NONE = "none"
     POLL = "poll"
     EXPLICIT = "explicit"
+
+
+class TritonModel(StrEnum):
+    """The models of a Triton that answer prepared images, by their names there."""
+
+    RIDE = MODEL_NAME
+    GRAPH = SELF_ROUTING_MODEL_NAME
+    GRAPH_WITH_RULES = RULES_MODEL_NAME
 
 
 def _floor(typed: str) -> str | None:
@@ -189,6 +198,14 @@ class Settings:
             metavar="HOST:PORT[,HOST:PORT..]",
         ),
     ] = ()
+    triton_model: Annotated[
+        TritonModel,
+        option(
+            "Which of Triton's models is asked (--triton). ride_graph needs no Python there, and "
+            "takes no max_experts, threshold or quality; ride_graph_rules takes them.",
+            _TRITON,
+        ),
+    ] = TritonModel.RIDE
     request_timeout_s: Annotated[
         float,
         option(
@@ -209,10 +226,14 @@ class Settings:
             )
         if self.triton:
             self._check_triton()
-        elif self.request_timeout_s != _REQUEST_TIMEOUT_S:
-            raise SettingsError(
-                "--request-timeout-ms is for Triton servers, and --triton names none"
-            )
+            return
+        for name, default in (
+            ("request_timeout_s", _REQUEST_TIMEOUT_S),
+            ("triton_model", TritonModel.RIDE),
+        ):
+            if getattr(self, name) != default:
+                flag, _ = as_typed(self, name)
+                raise SettingsError(f"{flag} is for Triton servers, and --triton names none")
 
     def _check_numbers(self) -> None:
         for name, port in (("port", self.port), ("grpc_port", self.grpc_port)):

@@ -12,10 +12,10 @@ import onnxruntime
 from rich.console import Console
 
 from scoring.progress import images_bar
-from serving.dataplane.catalogue import Catalogue
+from serving.dataplane.catalogue import Catalogue, ModelDescription
 from serving.engine.graphs import Engine, load_engine
 from serving.files import replacing
-from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME
+from serving.model.manifest import MODEL_NAME, SELF_ROUTING_MODEL_NAME
 from serving.tracing.terminal import escaped
 from verify.agreement import EngineAgreement
 from verify.comparison import EngineComparison
@@ -68,8 +68,7 @@ async def _verify(
         if classify_torch is not None:
             others.append(LocalEngine("torch", classify_torch))
         if request.server is not None:
-            catalogue = Catalogue(engine)
-            models = [catalogue.find(name, None) for name in (MODEL_NAME, IMAGE_MODEL_NAME)]
+            models = [_description(engine, name) for name in request.model_names]
             server = await stack.enter_async_context(connect(request.server, models))
             about = replace(about, server=f"{server.name} {server.version}")
             others += [RemoteModel(server, model) for model in models]
@@ -90,6 +89,13 @@ async def _verify(
             report.show(console)
             raise
     return report
+
+
+def _description(engine: Engine, name: str) -> ModelDescription:
+    catalogue = Catalogue(engine)
+    if name == SELF_ROUTING_MODEL_NAME:  # which takes and answers what `ride` does
+        return replace(catalogue.find(MODEL_NAME, None), name=name)
+    return catalogue.find(name, None)
 
 
 def _setup(request: VerificationRequest, engine: Engine) -> Setup:

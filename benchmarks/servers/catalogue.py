@@ -156,6 +156,7 @@ OTHER_SERVERS: dict[str, ServerSpec] = {
     spec.name: spec
     for spec in (
         triton.BLS,
+        triton.SELF_ROUTING,
         triton.ONE_GRAPH,
         _LITSERVE,
         _BENTOML,

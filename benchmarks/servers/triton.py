@@ -1,16 +1,19 @@
-"""Triton on this machine (benchmarks/local_triton): its `ride`, and all experts as one graph.
+"""Triton on this machine (benchmarks/local_triton): its `ride`, the same as one self-routing graph,
+and all experts as one graph.
 
 The official image has the ONNX Runtime backend in C++, which costs less a call than the one here.
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from benchmarks.local_triton.install import REQUIREMENTS
 from benchmarks.local_triton.launch import Ports, triton_start
 from benchmarks.program import Start
 from benchmarks.servers.server import LaunchContext, ProtocolWay, ServerSpec
+from serving.model.manifest import SELF_ROUTING_MODEL_NAME
 from serving.model.manifest_json import load_manifest
 from serving.model.repository import GRAPH_FILE, latest_version
 
@@ -31,6 +34,13 @@ parameters {{ key: "intra_op_thread_count" value {{ string_value: "1" }} }}
 
 def _start_ride(context: LaunchContext) -> Start:
     return _start(context, context.repository)
+
+
+def _start_self_routing(context: LaunchContext) -> Start:
+    """With nothing else in the repository: no process of Python models runs beside it."""
+    alone = context.folder / "repository" / SELF_ROUTING_MODEL_NAME
+    shutil.copytree(context.repository / SELF_ROUTING_MODEL_NAME, alone)
+    return _start(context, alone.parent)
 
 
 def _start_one_graph(context: LaunchContext) -> Start:
@@ -64,6 +74,15 @@ BLS = ServerSpec(
     requirements=REQUIREMENTS,
     start=_start_ride,
     way=ProtocolWay("grpc", "ride", batched=True),
+    ready_path=_READY,
+)
+SELF_ROUTING = ServerSpec(
+    name="triton-self-routing",
+    title="Triton 2.51, ride_graph",
+    settings=f"stages and routing in one graph, as exported, {_SETTINGS}",
+    requirements=REQUIREMENTS,
+    start=_start_self_routing,
+    way=ProtocolWay("grpc", SELF_ROUTING_MODEL_NAME, batched=True),
     ready_path=_READY,
 )
 ONE_GRAPH = ServerSpec(

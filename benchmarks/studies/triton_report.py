@@ -6,7 +6,8 @@ import json
 import shutil
 import statistics
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,13 +23,14 @@ from benchmarks.images import SampleImages, read_images
 from benchmarks.markdown import cells, table
 from benchmarks.process import hardware
 from benchmarks.servers.server import Running, ServerSpec, running
-from benchmarks.servers.triton import BLS, ONE_GRAPH
+from benchmarks.servers.triton import BLS, ONE_GRAPH, SELF_ROUTING
 from benchmarks.turns import in_turns, median
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 that is where Triton puts it
 _SOAK_CLIENTS = 16
 _SOAK_PARTS = 4
 _CLIENTS = [1, 16, 64]
+_RATIOS = [(BLS, ONE_GRAPH), (SELF_ROUTING, ONE_GRAPH), (SELF_ROUTING, BLS)]
 _POINT = {
     "images/s": "{images_per_s:.0f}",
     "p50 ms": "{p50_ms:.1f}",
@@ -85,52 +87,58 @@ def triton_report(
     rounds: Rounds = 3,
     soak: Annotated[int, typer.Option(min=0, help="Requests to /dev/shm's end.")] = 0,
 ) -> Iterator[str]:
-    """Where does Triton's time go: BLS against all experts as one graph, calls, /dev/shm?
+    """Where does Triton's time go: BLS, the self-routing graph, all experts; calls, /dev/shm?
 
-    Two Tritons of this machine (benchmarks/local_triton) are asked in turns: a shared machine is
-    then as slow for one as for the other. perf_analyzer asks over gRPC, with the real images of
+    Three Tritons of this machine (benchmarks/local_triton) are asked in turns: a shared machine is
+    then as slow for one as for the others. perf_analyzer asks over gRPC, with the real images of
     benchmarks/images.py, one in a request. --soak asks `ride` so many times more and says what that
     does to /dev/shm, where Triton and its Python models exchange tensors.
     """
     images, elsewhere = read_images(), _shared_mib()
     yield f"{hardware()}\n"
-    with running(BLS, repository) as bls, running(ONE_GRAPH, repository) as one_graph:
+    with ExitStack() as stack:
+        servers = {
+            spec.name: (spec, stack.enter_context(running(spec, repository)))
+            for spec in (BLS, SELF_ROUTING, ONE_GRAPH)
+        }
         for count in clients:
-            yield from _compared(bls, one_graph, images, count, seconds, rounds)
+            yield from _compared(servers, images, count, seconds, rounds)
         if soak:
-            yield from _soaked(bls, images, soak, elsewhere)
+            yield from _soaked(servers[BLS.name][1], images, soak, elsewhere)
 
 
 def _compared(
-    bls: Running,
-    one_graph: Running,
+    servers: Mapping[str, tuple[ServerSpec, Running]],
     images: SampleImages,
     clients: int,
     seconds: float,
     rounds: int,
 ) -> Iterator[str]:
-    calls: list[Calls] = []
+    calls: dict[str, list[Calls]] = {}
 
     def ask(spec: ServerSpec, server: Running) -> Point:
         before = _statistics(server)
         point = drive.closed(server, spec.way, images, clients=clients, duration_s=seconds)
-        if spec is BLS:
-            calls[:] = calls_between(before, _statistics(server))
+        calls[spec.name] = list(calls_between(before, _statistics(server)))
         return point
 
-    points = in_turns(
-        {BLS.title: partial(ask, BLS, bls), ONE_GRAPH.title: partial(ask, ONE_GRAPH, one_graph)},
-        rounds,
-    )
+    points = in_turns({name: partial(ask, *server) for name, server in servers.items()}, rounds)
     yield f"\n### {clients} clients\n"
-    rows = [[name, *cells(_POINT, vars(median(each)))] for name, each in points.items()]
+    rows = [
+        [servers[name][0].title, *cells(_POINT, vars(median(each)))]
+        for name, each in points.items()
+    ]
     yield table(["", *_POINT], rows)
-    speeds = ([point.images_per_s for point in each] for each in points.values())
-    ratios = [ours / other for ours, other in zip(*speeds, strict=True)]
-    every = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    middle = statistics.median(ratios)
-    yield f"BLS over one graph, images/s, round by round: {every}; median {middle:.2f}.\n"
-    yield table(list(_CALLS), [cells(_CALLS, vars(each) | each.means) for each in calls])
+    for ours, other in _RATIOS:
+        pairs = zip(points[ours.name], points[other.name], strict=True)
+        ratios = [mine.images_per_s / theirs.images_per_s for mine, theirs in pairs]
+        every = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        yield (
+            f"{ours.title}, over {other.title}, images/s, round by round: {every}; "
+            f"median {statistics.median(ratios):.2f}.\n"
+        )
+    done = [each for name in (BLS.name, SELF_ROUTING.name) for each in calls[name]]
+    yield table(list(_CALLS), [cells(_CALLS, vars(each) | each.means) for each in done])
 
 
 def _soaked(

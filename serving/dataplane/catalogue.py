@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from serving.dataplane.tensors import Datatype, TensorSpec, answer_tensors
+from serving.dataplane.tensors import Datatype, TensorSpec, answer_tensors, image_tensor
 from serving.errors import InvalidRequest, ModelNotFound
-from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME, Manifest
+from serving.model.manifest import IMAGE_MODEL_NAME, MODEL_NAME
 
 if TYPE_CHECKING:
     from serving.engine.graphs import Engine  # in front of Triton there is no runtime
@@ -40,7 +40,7 @@ class Catalogue:
         answers = answer_tensors(manifest)
         self._version = version
         self._clients = {
-            MODEL_NAME: ModelDescription(MODEL_NAME, version, (_pixels(manifest),), answers),
+            MODEL_NAME: ModelDescription(MODEL_NAME, version, (image_tensor(manifest),), answers),
             IMAGE_MODEL_NAME: ModelDescription(IMAGE_MODEL_NAME, version, (_FILES,), answers),
         }
         self._graphs = {name: _graph_model(engine, name) for name in engine.sessions}
@@ -82,11 +82,6 @@ def require_client_model(name: str) -> None:
 def _no_such_model(name: str) -> ModelNotFound:
     known = f"{MODEL_NAME!r}, {IMAGE_MODEL_NAME!r}"
     return ModelNotFound(f"there is no model {name[:100]!r}; there are: {known}")
-
-
-def _pixels(manifest: Manifest) -> TensorSpec:
-    image = manifest.image
-    return TensorSpec("image", Datatype.UINT8, (-1, image.height, image.width, 3))
 
 
 _FILES = TensorSpec("image_bytes", Datatype.BYTES, (-1,))

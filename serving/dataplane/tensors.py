@@ -74,6 +74,12 @@ class TensorSpec:
         return f"the input {self.name!r} must have the shape [{shape}]"
 
 
+def image_tensor(manifest: Manifest) -> TensorSpec:
+    """What the model takes of N images: their pixels."""
+    image = manifest.image
+    return TensorSpec("image", Datatype.UINT8, (-1, image.height, image.width, 3))
+
+
 def answer_tensors(manifest: Manifest) -> tuple[TensorSpec, ...]:
     """What comes of N images: probabilities, experts_used, router_scores."""
     return (

@@ -22,6 +22,10 @@ SCHEMA_VERSION = 4
 MODEL_NAME = "ride"
 IMAGE_MODEL_NAME = "ride_image"
 """The same model for encoded images: no folder of its own, but a name that clients know."""
+SELF_ROUTING_MODEL_NAME = "ride_graph"
+"""The same model as one ONNX graph, for runtimes that know nothing of routing."""
+RULES_MODEL_NAME = "ride_graph_rules"
+"""The same graph with a rule for each image among its inputs."""
 INTERPOLATIONS = ("bilinear", "bicubic")
 GEARS = ("fast", "balanced", "full")
 PRECISIONS = ("fp32", "int8", "fp16")

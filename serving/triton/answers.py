@@ -56,8 +56,10 @@ def _array(found: dict[str, tuple[Any, bytes]], spec: TensorSpec, rows: int, ser
     if spec.name not in found:
         raise BackendFault(f"{server}'s answer has no output {spec.name!r}")
     tensor, raw = found[spec.name]
-    wanted = (rows, *spec.shape[1:])
-    if tensor.datatype != spec.datatype or tuple(tensor.shape) != wanted:
+    wanted, shape = (rows, *spec.shape[1:]), tuple(tensor.shape)
+    if wanted == (rows,) and shape == (rows, 1):  # Triton calls a number for each row that
+        shape = wanted
+    if tensor.datatype != spec.datatype or shape != wanted:
         raise BackendFault(
             f"{server}'s answer has {spec.name} of type {tensor.datatype[:20]} and shape "
             f"{list(tensor.shape)[:8]}, and the model's are {spec.datatype} and {list(wanted)}"

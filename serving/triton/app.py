@@ -37,7 +37,7 @@ def serve(repository: Path, settings: Settings, console: Console) -> None:
 
 
 async def _serve(versions: ModelVersions, settings: Settings, console: Console) -> None:
-    backends = TritonBackends(settings.triton, versions)
+    backends = TritonBackends(settings.triton, versions, settings.triton_model)
     registry = Registry(Server.FRONT)
     front = TritonFront(backends, settings, registry)
     listener = listen(settings.host, settings.port, "--port")

@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from serving.dataplane.classification import Answer
 from serving.errors import BackendFault, ModelRepositoryError
 from serving.model.manifest import MODEL_NAME
+from serving.model.parameters import CostParameters
 from serving.model.versions import ModelVersion, ModelVersions
 from serving.tracing.request_context import current_request
 from serving.tracing.request_ids import REQUEST_ID
 from serving.triton.answers import read_answer
+from serving.triton.call import call_of
 from serving.triton.errors import error_of
 
 logger = logging.getLogger(__name__)
@@ -76,8 +77,10 @@ class TritonBackend:
         state: the same in words, for its operator.
     """
 
-    def __init__(self, address: str, versions: ModelVersions) -> None:
+    def __init__(self, address: str, versions: ModelVersions, name: str = MODEL_NAME) -> None:
+        """Of a server that is asked for the model of this name."""
         self.address = address
+        self._name = name
         self.model: ModelVersion | None = None
         self.ready = False
         self.in_doubt = True
@@ -119,7 +122,7 @@ class TritonBackend:
         self,
         model: ModelVersion,
         images: NDArray[np.uint8],
-        parameters: Mapping[str, object],
+        parameters: CostParameters,
         timeout_s: float,
     ) -> Answer:
         """Classify prepared images, uint8 [N, H, W, 3], with a version.
@@ -131,15 +134,15 @@ class TritonBackend:
             Overloaded: if the server has too much to do.
             BackendFault: if it fails, or its answer does not fit the model.
         """
-        tensor = InferInput("image", images.shape, "UINT8").set_data_from_numpy(images)
+        call = call_of(self._name, images, parameters, model.manifest)
         try:
             result = await self._client.infer(
-                MODEL_NAME,
-                [tensor],
+                self._name,
+                call.inputs,
                 model_version=str(model.number),
                 timeout=max(1, int(timeout_s * _MICROSECONDS)),
                 client_timeout=timeout_s,
-                parameters=parameters,
+                parameters=call.parameters,
                 headers=_headers(),
             )
             message = result.get_response()
@@ -189,10 +192,10 @@ class TritonBackend:
             _NotServing: if it serves nothing.
         """
         ready = await self._client.is_server_ready()
-        metadata = await self._client.get_model_metadata(MODEL_NAME)
-        number = _newest(metadata.versions)
-        if not await self._client.is_model_ready(MODEL_NAME, str(number)):
-            raise _NotServing(f"version {number} of its model {MODEL_NAME!r} is not")
+        metadata = await self._client.get_model_metadata(self._name)
+        number = self._newest(metadata.versions)
+        if not await self._client.is_model_ready(self._name, str(number)):
+            raise _NotServing(f"version {number} of its model {self._name!r} is not")
         try:
             return _Serving(await self._versions.find(number), ready)
         except ModelRepositoryError as error:
@@ -201,6 +204,13 @@ class TritonBackend:
                 f"Triton serves version {number} of the model, "
                 "which is not in this server's model repository",
             ) from None
+
+    def _newest(self, versions: Iterable[str]) -> int:
+        """What Triton takes where a request names no version."""
+        numbers = [int(version) for version in versions if _VERSION.fullmatch(version)]
+        if not numbers:
+            raise _NotServing(f"it names no version of its model {self._name!r}")
+        return max(numbers)
 
     def _settle(self, verdict: _Serving | _NotServing) -> None:
         self.in_doubt = False
@@ -229,11 +239,3 @@ def _headers() -> dict[str, str]:
         return {}
     its_id = {REQUEST_ID: request.request_id}
     return its_id if request.trace is None else its_id | request.trace.headers
-
-
-def _newest(versions: Iterable[str]) -> int:
-    """What Triton takes where a request names no version."""
-    numbers = [int(version) for version in versions if _VERSION.fullmatch(version)]
-    if not numbers:
-        raise _NotServing(f"it names no version of its model {MODEL_NAME!r}")
-    return max(numbers)

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Self, TypeVar
 
 from serving.errors import NoBackend
-from serving.model.manifest import Manifest
+from serving.model.manifest import MODEL_NAME, Manifest
 from serving.model.versions import ModelVersion, ModelVersions
 from serving.triton.backend import TritonBackend
 from serving.triton.errors import BackendLost
@@ -25,8 +25,11 @@ class TritonBackends:
     All of it belongs to the event loop's thread.
     """
 
-    def __init__(self, addresses: Sequence[str], versions: ModelVersions) -> None:
-        self._backends = [TritonBackend(address, versions) for address in addresses]
+    def __init__(
+        self, addresses: Sequence[str], versions: ModelVersions, model: str = MODEL_NAME
+    ) -> None:
+        """Servers that are asked for the model of this name."""
+        self._backends = [TritonBackend(address, versions, model) for address in addresses]
         self._tries = min(_MOST_TRIES, len(addresses) + 1)
         self._turns = itertools.count(1)
         self._changed = asyncio.Condition()

@@ -1,4 +1,4 @@
-"""Classifies encoded images with the model `ride` of Triton servers: decodes here, asks there."""
+"""Classifies encoded images with a model of Triton servers: decodes here, asks there."""
 
 from __future__ import annotations
 
@@ -86,14 +86,13 @@ class TritonFront:
         prepared = _PreparedImages(self._decoders, images)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.settings.request_timeout_s
-        given = parameters.model_dump(include=set(CostParameters.model_fields), exclude_none=True)
 
         async def ask(backend: TritonBackend, model: ModelVersion) -> Classified:
             check_top_k(model.manifest, top_k)
             pixels = await prepared.pixels(model.manifest.image)
             start = time.monotonic()
             try:
-                answer = await backend.infer(model, pixels, given, deadline - loop.time())
+                answer = await backend.infer(model, pixels, parameters, deadline - loop.time())
             finally:
                 note_step("triton", start, **{"server.address": backend.address})
             self._observe(model, answer, parameters)

@@ -61,7 +61,9 @@ def configured(repository: Path, tmp_path: Path, request: pytest.FixtureRequest)
 def test_graphs_run_where_the_target_says(finished: Checkpoint, target: Target) -> None:
     first, last = split_model(finished.build_model(), 32, ())
     for graph in (first, last):
-        config = graph_config(graph, Placement(target, instances=3))
+        config = graph_config(
+            graph.name, graph.inputs, graph.outputs, Placement(target, instances=3)
+        )
         (group,) = config.instance_group
         gpu = target is not Target.CPU
         assert group.kind == (group.KIND_GPU if gpu else group.KIND_CPU)
@@ -103,6 +105,6 @@ def test_the_bundled_model_is_configured_as_an_export_would(tmp_path: Path) -> N
     bundled = ROOT / "model_repository"
     write_triton_models(tmp_path, load_manifest(bundled, 1), 1, Placement())
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(written) == 8
+    assert len(written) == 10
     for path in written:
         assert (bundled / path.relative_to(tmp_path)).read_bytes() == path.read_bytes(), path

@@ -48,7 +48,7 @@ def test_an_export_lists_the_checksum_of_every_graph(repository: Path) -> None:
     manifest = load_manifest(repository, 1)
     assert dict(manifest.graphs) == {
         str(path.relative_to(repository)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in repository.glob("*/1/model.onnx")
+        for path in repository.glob("stage_*/1/model.onnx")
     }
     assert len(manifest.graphs) == 2
 

@@ -9,7 +9,7 @@ import pytest
 from serving.engine.cores import usable_cores
 from serving.engine.provider import Provider
 from serving.errors import SettingsError
-from serving.settings import ModelControl, Settings
+from serving.settings import ModelControl, Settings, TritonModel
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,7 @@ from serving.settings import ModelControl, Settings
         ({"cors_origins": ("*", "https://*.example")}, r"not 'https://\*.example'"),
         ({"request_timeout_s": 0.0}, "--request-timeout-ms must be positive"),
         ({"request_timeout_s": 1.0}, "--request-timeout-ms is for Triton servers"),
+        ({"triton_model": TritonModel.GRAPH}, "--triton-model is for Triton servers"),
         ({"triton": ("triton",)}, "must be given as HOST:PORT, not 'triton'"),
         ({"triton": ("http://triton:8001",)}, "must be given as HOST:PORT, not 'http://triton"),
         ({"triton": ("triton:0",)}, "must be given as HOST:PORT, not 'triton:0'"),

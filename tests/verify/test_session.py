@@ -196,11 +196,15 @@ def test_a_run_of_another_model_is_an_error(repository: Path, tmp_path: Path) ->
             verify(VerificationRequest(EXAMPLES, repository, run=tmp_path))
 
 
-def test_there_must_be_something_to_compare_and_a_place_for_the_report(
+def test_there_must_be_something_to_compare_with_and_a_place_for_the_report(
     repository: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(VerificationError, match="a run by --run, a server by --triton, or both"):
         verify(VerificationRequest(EXAMPLES, repository))
+    for models in ("", ",", "ride,stage_1"):
+        request = VerificationRequest(EXAMPLES, repository, server="localhost:1", models=models)
+        with pytest.raises(VerificationError, match="--models takes some of ride, ride_image, "):
+            verify(request)
     for place in (tmp_path, tmp_path / "gone" / "report.md"):
         with pytest.raises(VerificationError, match="must be a file, in a folder that exists"):
             verify(VerificationRequest(EXAMPLES, repository, run=BUNDLED_RUN, report=place))
