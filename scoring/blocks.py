@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.parts import Indices, Part
-from serving.model.routing import Float, RoutingState
+from scoring.parts import Indices
+from serving.model.routing import RoutingState
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,6 @@ class Block:
     def take(self, rows: Indices | slice) -> Block:
         """A block of these rows alone."""
         return Block(self.inputs[rows], self.state.take(rows), self.parts[rows], self.rows[rows])
-
-    def fill(self, parts: Mapping[int, Part], done: Indices, embeddings: Float | None) -> None:
-        """Hand the answers for rows that are done to their parts, which are known by their codes.
-
-        Args:
-            parts: all that the rows belong to, and maybe others.
-            done: the rows, int64 [n].
-            embeddings: of all rows, fp32 [N, D], where they are kept.
-        """
-        codes = self.parts[done]
-        for code in np.unique(codes).tolist():
-            its = done[codes == code]
-            embedding = None if embeddings is None else embeddings[its]
-            parts[code].fill(self.rows[its], self.state.answers(its), embedding)
 
 
 class BlockQueue:

@@ -10,20 +10,21 @@ batch's rows don't change each other's answers, so the order of work does not sh
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
 from scoring.blocks import Block, BlockQueue
 from scoring.decoding import decode_chunk
+from scoring.inference import BatchInference, StageInference
 from scoring.parts import Part, PartKey
 from scoring.reader import Chunk, ShardTask, read_chunks
 from scoring.records import LIMITS
 from scoring.request import KeptFields
-from serving.engine.graphs import Engine, host
+from serving.engine.graphs import Engine
 from serving.images.decode import ImageLimits
 from serving.model.routing import RoutingRule
 
@@ -84,6 +85,7 @@ class Pipeline:
         rule: RoutingRule,
         settings: PipelineSettings,
         sink: Callable[[Part], None],
+        inference: BatchInference | None = None,
     ) -> None:
         """Prepare to score.
 
@@ -92,15 +94,17 @@ class Pipeline:
             rule: how far each image goes.
             settings: how to work.
             sink: takes each part that is complete, one at a time, in a thread of its own.
+            inference: what is done with a batch; None for the engine's stages.
         """
-        self._engine = engine
+        self._manifest = engine.manifest
+        self._inference = inference or StageInference(engine, embeddings=settings.kept.embeddings)
         self._rule = rule
         self._settings = settings
         self._sink = sink
         self._changed = threading.Condition()
         self._chunks: deque[Chunk] = deque()
         self._chunk_bytes = 0
-        self._stages = [BlockQueue() for _ in range(engine.manifest.num_experts)]
+        self._stages = [BlockQueue() for _ in range(self._inference.steps)]
         self._busy = [0] * (len(self._stages) + 1)
         self._parts: dict[int, Part] = {}  # by their codes
         self._complete: deque[Part] = deque()
@@ -175,7 +179,7 @@ class Pipeline:
 
     def _new_part(self, key: PartKey) -> Part:
         settings = self._settings
-        return Part(key, settings.part_rows, settings.kept, self._engine.manifest.num_experts)
+        return Part(key, settings.part_rows, settings.kept, self._manifest.num_experts)
 
     def _wait_for_room(self, chunk: Chunk) -> None:
         settings = self._settings
@@ -259,25 +263,25 @@ class Pipeline:
 
     def _decode(self, chunk: Chunk) -> None:
         limits = self._settings.limits
-        block = decode_chunk(chunk, self._engine.manifest, self._rule, limits)
+        block = decode_chunk(chunk, self._manifest, self._rule, limits)
         with self._changed:
             if len(block):
                 self._stages[0].put(block)
             self._finish(chunk.part, len(chunk.images) - len(block))
 
     def _infer(self, stage: int, block: Block) -> None:
-        embeddings = self._settings.kept.embeddings
-        call = block.state.call(stage)
-        run = self._engine.run_stage(call, block.inputs, embedding=embeddings)
-        on = block.state.advance(call, run.output)
-        done = np.delete(np.arange(len(block)), on)
-        block.fill(self._parts, done, run.embedding)
+        inferred = self._inference.infer(stage, block)
+        codes, rows = block.parts[inferred.done], block.rows[inferred.done]
+        finished = [(self._parts[code], codes == code) for code in np.unique(codes).tolist()]
+        for part, its in finished:
+            embeddings = None if inferred.embeddings is None else inferred.embeddings[its]
+            part.fill(rows[its], inferred.answers.take(its), embeddings)
         with self._changed:
-            if len(on):
-                further = replace(block, inputs=host(run.features)).take(on)
-                self._stages[stage].put(further)
-            for code, count in Counter(block.parts[done].tolist()).items():
-                self._finish(self._parts[code], count, experts=stage * count)
+            if inferred.onward is not None:
+                self._stages[stage].put(inferred.onward)
+            for part, its in finished:
+                experts = int(inferred.answers.experts_used[its].sum())
+                self._finish(part, int(its.sum()), experts)
 
     def _finish(self, part: Part, rows: int, experts: int = 0) -> None:
         """Count rows of a part that are done, those with an answer by the experts they took."""

@@ -100,6 +100,10 @@ class Routed:
     def __len__(self) -> int:
         return len(self.experts_used)
 
+    def take(self, rows: Rows | NDArray[np.bool_]) -> Routed:
+        """The answers for these rows alone, by their numbers or a mask."""
+        return Routed(self.probabilities[rows], self.experts_used[rows], self.router_scores[rows])
+
 
 @dataclass
 class RoutingState:
