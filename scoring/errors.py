@@ -4,6 +4,7 @@
     |-- InputError      an input that isn't there, can't be read, or holds no images
     |-- OutputError     an output folder that can't be written, or is of another run
     |-- RayError        a cluster that can't be reached, or whose workers fail
+    |-- ServerError     a server that can't be reached, or that fails
     `-- ScoringStopped  stopped by Ctrl-C or SIGTERM; the same command goes on
 
 An image that can't be scored is none of these: it is a row with an error.
@@ -26,6 +27,10 @@ class OutputError(ScoringError):
 
 class RayError(ScoringError):
     """A cluster that can't score."""
+
+
+class ServerError(ScoringError):
+    """A server that can't score."""
 
 
 class ScoringStopped(ScoringError):

@@ -170,6 +170,15 @@ class ScoringRequest:
             min=0,
         ),
     ] = 0
+    server: Annotated[
+        str | None,
+        option(
+            "Have a server run the model: the gRPC address of a Triton that serves ride_graph (and "
+            "ride_graph_rules, for thresholds other than the model's own), or of ride serve.",
+            RUNTIME,
+            metavar="HOST:PORT",
+        ),
+    ] = None
     batch_size: Annotated[
         int | None, option("Images that a graph runs on at once.", RUNTIME, min=1, max=4096)
     ] = None
@@ -180,6 +189,14 @@ class ScoringRequest:
         False
     )
     ray: RayCluster | None = None
+
+    def __post_init__(self) -> None:
+        if self.server is None:
+            return
+        if "://" in self.server or ":" not in self.server:
+            raise ScoringError(f"--server takes HOST:PORT, as localhost:8001, not {self.server!r}")
+        if self.kept.embeddings:
+            raise ScoringError("a server answers no embeddings: give one of --server, --embeddings")
 
     @property
     def limits(self) -> ImageLimits:

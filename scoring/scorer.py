@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
+from scoring.inference import BatchInference
 from scoring.journal import DonePart
 from scoring.parts import Part
 from scoring.pipeline import Pipeline, PipelineSettings, ScoringProgress
@@ -57,9 +58,20 @@ class ThreadScorer:
             request.limits,
         )
         pipeline = Pipeline(
-            self._engine, self._run.rule, settings, lambda part: keep(self._write(part))
+            self._engine,
+            self._run.rule,
+            settings,
+            lambda part: keep(self._write(part)),
+            self._inference(),
         )
         return pipeline.run(tasks, lambda: watch(pipeline.progress))
+
+    def _inference(self) -> BatchInference | None:
+        if self._request.server is None:
+            return None
+        from scoring.server_inference import ServerInference  # noqa: PLC0415 gRPC is slow to import
+
+        return ServerInference(self._request.server, self._engine, self._run.rule)
 
     def _write(self, part: Part) -> DonePart:
         truth = true_classes(part.labels, self._engine.manifest)

@@ -36,13 +36,13 @@ def call_of(
         InvalidRequest: for parameters that a graph can't heed, or that are out of range for one
             with rules; those of `ride` are for it to check.
     """
-    pixels = _tensor("image", images, "UINT8")
+    pixels = image_input(images)
     if model == MODEL_NAME:
         fields = set(CostParameters.model_fields)
         return TritonCall([pixels], asked.model_dump(include=fields, exclude_none=True))
     rule = asked.rule(manifest)
     if model == RULES_MODEL_NAME:
-        return TritonCall([pixels, *_rules(rule, len(images))])
+        return TritonCall([pixels, *rule_inputs(rule, len(images))])
     if rule != NO_PARAMETERS.rule(manifest):
         raise InvalidRequest(
             f"here {SELF_ROUTING_MODEL_NAME} answers, which has the model's own rule only: "
@@ -51,7 +51,13 @@ def call_of(
     return TritonCall([pixels])
 
 
-def _rules(rule: RoutingRule, rows: int) -> list[InferInput]:
+def image_input(images: NDArray[np.uint8]) -> InferInput:
+    """The input `image` of every model."""
+    return _tensor("image", images, "UINT8")
+
+
+def rule_inputs(rule: RoutingRule, rows: int) -> list[InferInput]:
+    """The inputs of `ride_graph_rules` besides, the same for so many rows."""
     thresholds = np.tile(np.array(rule.thresholds, dtype=np.float32), (rows, 1))
     max_experts = np.full((rows, 1), rule.max_experts, dtype=np.int32)
     return [

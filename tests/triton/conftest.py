@@ -17,9 +17,14 @@ from numpy.typing import NDArray
 
 from benchmarks.images import SampleImages, read_images
 from benchmarks.local_triton.install import unsupported
+from export.placement import Placement
+from export.repository import StagedVersion
+from export.triton_models import write_triton_models
 from serving.engine.graphs import Engine, load_engine
+from serving.model.repository import graph_models
 from tests.running.triton import RunningTriton, running_triton
 
+SELF_ROUTING_MODELS = "ride_graph", "ride_graph_rules"
 EXPLICIT = ("--model-control-mode=explicit", "--load-model=*")
 
 
@@ -58,6 +63,21 @@ def engine(repository: Path) -> Engine:
 def images() -> SampleImages:
     """A thousand of CIFAR-100's test images."""
     return read_images()
+
+
+@pytest.fixture(scope="package")
+def graphs_alone(
+    engine: Engine, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningTriton]:
+    """A Triton whose repository holds the two graphs, as an export writes them, and no more."""
+    whole = Path(shutil.copytree(repository, tmp_path_factory.mktemp("whole") / "repository"))
+    write_triton_models(whole, engine.manifest, 1, Placement(rules_as_inputs=True))
+    StagedVersion(whole, 1, tuple(graph_models(engine.manifest.num_experts))).write_self_routing()
+    folder = tmp_path_factory.mktemp("graphs_alone")
+    for name in SELF_ROUTING_MODELS:
+        shutil.copytree(whole / name, folder / "repository" / name)
+    with running_triton(folder / "repository", folder) as running:
+        yield running
 
 
 @dataclass(frozen=True)

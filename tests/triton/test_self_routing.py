@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -17,22 +16,17 @@ from rich.console import Console
 from tritonclient.utils import InferenceServerException
 
 from benchmarks.images import SampleImages
-from export.placement import Placement
-from export.repository import StagedVersion
-from export.triton_models import write_triton_models
 from serving.engine.graphs import Engine
-from serving.model.repository import graph_models
 from tests.checkout import ROOT
 from tests.running.load import CLASSIFY
 from tests.running.server import RunningServer, running_server
-from tests.running.triton import RunningTriton, running_triton
-from tests.triton.conftest import Client
+from tests.running.triton import RunningTriton
+from tests.triton.conftest import SELF_ROUTING_MODELS, Client
 from tests.triton.test_answers import slices
 from verify.request import VerificationRequest
 from verify.session import verify_session
 
 Expect = Callable[..., None]
-MODELS = "ride_graph", "ride_graph_rules"
 
 
 @dataclass(frozen=True)
@@ -47,21 +41,6 @@ class _Flat:
             return values
         assert values.shape[1:] == (1,)
         return values[:, 0]
-
-
-@pytest.fixture(scope="module")
-def graphs_alone(
-    engine: Engine, repository: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningTriton]:
-    """A Triton whose repository holds the two graphs, as an export writes them, and no more."""
-    whole = Path(shutil.copytree(repository, tmp_path_factory.mktemp("whole") / "repository"))
-    write_triton_models(whole, engine.manifest, 1, Placement(rules_as_inputs=True))
-    StagedVersion(whole, 1, tuple(graph_models(engine.manifest.num_experts))).write_self_routing()
-    folder = tmp_path_factory.mktemp("graphs_alone")
-    for name in MODELS:
-        shutil.copytree(whole / name, folder / "repository" / name)
-    with running_triton(folder / "repository", folder) as running:
-        yield running
 
 
 @pytest.fixture
@@ -168,7 +147,7 @@ def test_ride_verify_asks_for_it(graphs_alone: RunningTriton, repository: Path) 
     assert (report.images, report.differences) == (12, 0)
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=SELF_ROUTING_MODELS)
 def front(
     request: pytest.FixtureRequest,
     repository: Path,
