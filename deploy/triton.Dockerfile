@@ -8,6 +8,7 @@ FROM nvcr.io/nvidia/tritonserver:${TRITON}-py3
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ride.py ./
 COPY serving serving
+COPY columns columns
 COPY scoring scoring
 COPY training training
 COPY export export

@@ -300,6 +300,11 @@ class Settings:
                 )
 
     @property
+    def most_images(self) -> int:
+        """A request's, files or rows; what will never fit is too large, not to be tried again."""
+        return min(self.max_images_per_request, self.max_waiting_images)
+
+    @property
     def threads(self) -> int:
         """Worker threads, resolved."""
         return self.workers or usable_cores()

@@ -11,9 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.checkout import ROOT
 
-LINTER = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+TOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+LINTER = TOOLS["importlinter"]
 PRODUCT: list[str] = LINTER["root_packages"]
 MOST_FOLDERS, MOST_MODULES = 12, 8
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 350, 60
@@ -54,6 +57,13 @@ def test_every_package_has_a_layer_and_is_checked() -> None:
     packages = {path.parent.name for path in ROOT.glob("[!.]*/*.py")} - {"tests"}
     assert set(PRODUCT) == packages
     assert layers_of(None) == packages
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", "deploy/triton.Dockerfile"])
+def test_every_package_that_is_installed_is_copied_into_images(file: str) -> None:
+    installed = {each.rstrip("*") for each in TOOLS["setuptools"]["packages"]["find"]["include"]}
+    copied = re.findall(r"^COPY (\w+) \1$", (ROOT / file).read_text(), re.MULTILINE)
+    assert set(copied) == installed
 
 
 def test_serving_is_seen_at_a_glance() -> None:

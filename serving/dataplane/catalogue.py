@@ -6,7 +6,7 @@ behind them (`stage_1`, `stage_2`, ..) are listed too, for their statistics, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from serving.dataplane.tensors import Datatype, TensorSpec, answer_tensors, image_tensor
@@ -33,15 +33,16 @@ class ModelDescription:
 
 
 class Catalogue:
-    """The models of one version."""
+    """The models of one version; requests to them may hold `most_rows` images."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, most_rows: int | None = None) -> None:
         manifest, version = engine.manifest, str(engine.version)
         answers = answer_tensors(manifest)
         self._version = version
+        inputs = {MODEL_NAME: image_tensor(manifest), IMAGE_MODEL_NAME: _FILES}
         self._clients = {
-            MODEL_NAME: ModelDescription(MODEL_NAME, version, (image_tensor(manifest),), answers),
-            IMAGE_MODEL_NAME: ModelDescription(IMAGE_MODEL_NAME, version, (_FILES,), answers),
+            name: ModelDescription(name, version, (replace(its, most_rows=most_rows),), answers)
+            for name, its in inputs.items()
         }
         self._graphs = {name: _graph_model(engine, name) for name in engine.sessions}
 

@@ -72,7 +72,7 @@ class DataPlane:
         )
         limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, formats)
         self.decoders = ImageDecoders(limits, settings.threads)
-        self.room = WaitingRoom(settings.max_images_per_request, settings.max_waiting_images)
+        self.room = WaitingRoom(settings.most_images, settings.max_waiting_images)
         observe_gauges(
             metrics.registry,
             host,

@@ -33,7 +33,7 @@ class LiveModel:
     def __init__(self, engine: Engine, settings: Settings, metrics: EmbeddedMetrics) -> None:
         manifest = engine.manifest
         self.engine = engine
-        self.catalogue = Catalogue(engine)
+        self.catalogue = Catalogue(engine, settings.most_images)
         self.metrics = metrics
         self.statistics = metrics.statistics.of(
             engine.version, (MODEL_NAME, IMAGE_MODEL_NAME, *graph_models(manifest.num_experts))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import InvalidRequest
+from serving.errors import InvalidRequest, RequestTooLarge
 from serving.model.manifest import Manifest
 
 Array = NDArray[Any]
@@ -43,17 +43,22 @@ _NUMPY_TYPES = {Datatype.UINT8: "<u1", Datatype.INT32: "<i4", Datatype.FP32: "<f
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What a model takes or gives under a name; -1 in `shape` is any number of rows."""
+    """What a model takes or gives under a name; -1 in `shape` is any number of rows.
+
+    A request may bring `most_rows` at most, so that no more are made of its bytes.
+    """
 
     name: str
     datatype: Datatype
     shape: tuple[int, ...]
+    most_rows: int | None = None
 
     def check(self, datatype: object, shape: Sequence[object]) -> tuple[int, ...]:
         """The shape, if a tensor of this datatype and shape is one of these.
 
         Raises:
             InvalidRequest: if it is not.
+            RequestTooLarge: if it has too many rows.
         """
         if datatype != self.datatype:
             raise InvalidRequest(f"the input {self.name!r} must have the datatype {self.datatype}")
@@ -66,6 +71,8 @@ class TensorSpec:
             raise InvalidRequest("every number in shape must be a whole number above 0")
         if any(own not in {-1, size} for own, size in zip(self.shape, sizes, strict=True)):
             raise InvalidRequest(f"{self._wanted}, not {list(sizes)}")
+        if self.most_rows is not None and sizes[0] > self.most_rows:
+            raise RequestTooLarge(f"a request may hold {self.most_rows} images, not {sizes[0]}")
         return sizes
 
     @property

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 
-from starlette.concurrency import run_in_threadpool
+from starlette.concurrency import iterate_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import InvalidRequest, Overloaded, RequestTimeout, RequestTooLarge
-from serving.http.compression import MOST_EXPANSION, decompress, named_coding
+from serving.http.compression import inflated, named_coding
 
 _LENGTH, _CODING = b"content-length", b"content-encoding"
 _OF_THE_BODY = {_LENGTH, _CODING, b"content-type", b"inference-header-content-length"}
@@ -98,13 +98,12 @@ class _Body:
             if message["type"] != "http.request":
                 return message
             parts.append(message["body"])
-        packed = b"".join(parts)
-        # What it may become is held before it does, as others are inflated at the same time.
-        most = min(self._limit.max_bytes, len(packed) * MOST_EXPANSION)
-        self._hold(most)
-        plain = await run_in_threadpool(decompress, packed, coding, self._limit.max_bytes)
-        self._hold(len(plain) - most)
-        return {"type": "http.request", "body": plain, "more_body": False}
+        plain = []
+        pieces = inflated(b"".join(parts), coding, self._limit.max_bytes)
+        async for piece in iterate_in_threadpool(pieces):
+            self._hold(len(piece))
+            plain.append(piece)
+        return {"type": "http.request", "body": b"".join(plain), "more_body": False}
 
     def _hold(self, size: int) -> None:
         self.held += size

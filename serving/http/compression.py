@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 
 from serving.errors import InvalidRequest, RequestTooLarge, UnsupportedEncoding
 
@@ -12,8 +13,8 @@ ACCEPTED = ", ".join(CODINGS)
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 """For zlib: gzip's format, and zlib's own, which HTTP calls deflate (RFC 9110, section 8.4.1.2)."""
 
-MOST_EXPANSION = 1_032
-"""Bytes that one byte of either coding can become at most (zlib's technical notes)."""
+_PIECE = 2**20
+"""Bytes that a body is inflated by at a time."""
 
 _FAST = 1
 """Level of compression: answers are small, and the server's time is what counts."""
@@ -33,23 +34,25 @@ def named_coding(header: str) -> str | None:
     return name
 
 
-def decompress(body: bytes, coding: str, max_bytes: int) -> bytes:
-    """Undo a coding.
+def inflated(body: bytes, coding: str, max_bytes: int) -> Iterator[bytes]:
+    """What a body holds, piece by piece, so that each can be counted before the next is made.
 
     Raises:
         InvalidRequest: if the body is damaged.
         RequestTooLarge: if it would become larger than `max_bytes`.
     """
-    inflater = zlib.decompressobj(_WINDOW_BITS[coding])
+    inflater, size = zlib.decompressobj(_WINDOW_BITS[coding]), 0
     try:
-        content = inflater.decompress(body, max_bytes + 1)
+        while piece := inflater.decompress(body, _PIECE):
+            size += len(piece)
+            if size > max_bytes:
+                raise RequestTooLarge(f"the decompressed body is larger than {max_bytes} bytes")
+            yield piece
+            body = inflater.unconsumed_tail
     except zlib.error as error:
         raise InvalidRequest(f"the body can't be decompressed: {error}") from None
-    if len(content) > max_bytes:
-        raise RequestTooLarge(f"the decompressed body is larger than {max_bytes} bytes")
     if not inflater.eof or inflater.unused_data:
         raise InvalidRequest("the compressed body is cut short, or something follows it")
-    return content
 
 
 def accepted_coding(header: str | None) -> str | None:

@@ -50,7 +50,7 @@ def model_router(plane: ImagePlane) -> APIRouter:
         body_bytes=settings.max_body_bytes,
         image_bytes=settings.max_image_bytes,
         image_pixels=settings.max_image_pixels,
-        images=min(settings.max_images_per_request, settings.max_waiting_images),
+        images=settings.most_images,
     )
     router = APIRouter(tags=["images"])
 

@@ -15,13 +15,13 @@ from serving.http.protocol_bodies import AnyModel, ClientModel
 class IndexRequest(BaseModel):
     """Body of `POST /v2/repository/index`."""
 
-    ready: bool = False
+    ready: bool | None = None
 
 
 class LoadRequest(BaseModel):
     """Body of `POST /v2/repository/models/{model}/load`."""
 
-    parameters: dict[str, Any] = Field(default_factory=dict, json_schema_extra={"maxProperties": 0})
+    parameters: dict[str, Any] | None = Field(default=None, json_schema_extra={"maxProperties": 0})
 
 
 class IndexEntry(BaseModel):
@@ -73,7 +73,9 @@ def repository_router(plane: DataPlane) -> APIRouter:
     async def index(request: Request) -> list[IndexEntry]:
         """The models in the repository, by version."""
         asked = await json_body(request, IndexRequest) if await request.body() else IndexRequest()
-        return [IndexEntry.model_validate(entry) for entry in await plane.index(ready=asked.ready)]
+        return [
+            IndexEntry.model_validate(entry) for entry in await plane.index(ready=bool(asked.ready))
+        ]
 
     @router.post(
         "/models/{model}/load",
@@ -86,7 +88,7 @@ def repository_router(plane: DataPlane) -> APIRouter:
         Requests under way are answered by the version that they began with.
         """
         asked = await json_body(request, LoadRequest) if await request.body() else LoadRequest()
-        await plane.load_model(model, asked.parameters)
+        await plane.load_model(model, asked.parameters or {})
         return Response()
 
     @router.post("/models/{model}/unload", response_class=Response)

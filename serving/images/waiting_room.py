@@ -12,8 +12,7 @@ class WaitingRoom:
     """Room for images. All methods belong to the event loop's thread."""
 
     def __init__(self, most_a_request: int, most: int) -> None:
-        # What will never fit is too large, rather than to be tried again.
-        self._most_a_request = min(most_a_request, most)
+        self._most_a_request = most_a_request
         self._most = most
         self._taken = 0
 

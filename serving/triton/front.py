@@ -37,7 +37,7 @@ class TritonFront:
         self._backends = backends
         limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._decoders = ImageDecoders(limits, settings.threads)
-        self._room = WaitingRoom(settings.max_images_per_request, settings.max_waiting_images)
+        self._room = WaitingRoom(settings.most_images, settings.max_waiting_images)
 
     def close(self) -> None:
         """Stop the threads that decode."""

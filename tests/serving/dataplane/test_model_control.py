@@ -204,4 +204,11 @@ def test_the_index_can_leave_out_what_is_not_served(
     ready = explicit.post("/v2/repository/index", json={"ready": True}).json()
     assert [state["version"] for state in every] == ["1", "2", "1", "2"]
     assert [state["version"] for state in ready] == ["1", "1"]
+    assert explicit.post("/v2/repository/index", json={"ready": None}).json() == every
     assert explicit.post("/v2/repository/index", json={"ready": "often"}).status_code == 400
+
+
+def test_null_parameters_are_none(explicit: RunningServer) -> None:
+    load = "/v2/repository/models/ride/load"
+    assert explicit.post(load, json={"parameters": None}).is_success
+    assert explicit.post(load, json={"parameters": {"config": "{}"}}).status_code == 400

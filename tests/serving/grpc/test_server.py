@@ -125,7 +125,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "contents of two types": (of_two_types, "its data in uint_contents, not fp32_contents"),
     "another datatype": (of_another_datatype, "must have the datatype UINT8"),
     "too little": (lambda: message((1, 32, 32, 3), bytes(5)), "has 5 bytes"),
-    "huge shape": (lambda: message((2**62, 32, 32, 3), bytes(5)), "has 5 bytes"),
+    "huge shape": (lambda: message((2**62, 32, 32, 3), bytes(5)), "may hold 1024 images"),
     "negative shape": (lambda: message((-1, 32, 32, 3), bytes(5)), "a whole number above 0"),
     "no rows": (lambda: message((0, 32, 32, 3), b""), "a whole number above 0"),
     "no dimensions": (lambda: message((), bytes(1)), "it has 0 dimensions"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from serving.dataplane.inference import (
     all_outputs,
 )
 from serving.dataplane.tensors import Array, Datatype, TensorSpec, encode_raw
-from serving.errors import InvalidRequest
+from serving.errors import InvalidRequest, RequestTooLarge
 from serving.http.protocol_json import InferBody, infer_body, parse_infer_request
 
 Pixels = NDArray[np.uint8]
@@ -180,6 +181,16 @@ def test_files_come_as_texts() -> None:
     request = {"inputs": [{**tensor, "data": ["text", {"b64": "more"}]}]}
     parsed = sent(parse_infer_request(json.dumps(request).encode(), FILES))
     assert parsed.tolist() == [b"text", b"more"]
+
+
+def test_too_many_rows_are_refused_by_their_number_alone() -> None:
+    """What is made of each would take far more memory than the few bytes that it came in."""
+    tensor = {"name": "image_bytes", "datatype": "BYTES", "shape": [3]}
+    few = replace(FILES, most_rows=2)
+    raw = with_raw(raw_head("image_bytes", "BYTES", [3], 4), b"none")
+    for request in ((json.dumps({"inputs": [{**tensor, "data": None}]}).encode(), None), raw):
+        with pytest.raises(RequestTooLarge, match="may hold 2 images, not 3"):
+            parse_infer_request(request[0], few, request[1])
 
 
 BAD_REQUESTS: dict[str, tuple[object, str]] = {

@@ -137,3 +137,8 @@ def test_the_tables_of_conformance_name_tests_that_exist() -> None:
     modules = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
     tests = set(re.findall(r"^def (test_\w+)\(", "\n".join(modules.values()), re.MULTILINE))
     assert named <= tests | set(modules)
+    in_modules = re.findall(r"`((?:\w+/)*test_\w+)\.(test_\w+)`", page)
+    assert len(in_modules) > 10
+    for module, test in in_modules:
+        path = ROOT / "tests" / "serving" / f"{module}.py"
+        assert f"def {test}(" in path.read_text(), (module, test)
