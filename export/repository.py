@@ -29,6 +29,9 @@ from serving.model.manifest_json import load_manifest
 from serving.model.publishing import next_number, publish_version, write_manifest
 from serving.model.repository import graph_path, versions
 
+_MOST_GRAPH_BYTES = 2**31 - 2**24
+"""Of all stages: a protobuf message ends at 2 GiB, and the routing takes some room."""
+
 
 @dataclass(frozen=True)
 class StagedVersion:
@@ -44,14 +47,18 @@ class StagedVersion:
         digests = {path: sha256((self.directory / path).read_bytes()).hexdigest() for path in paths}
         write_manifest(self.directory, self.version, replace(manifest, graphs=digests))
 
-    def write_self_routing(self) -> Path:
+    def write_self_routing(self) -> Path | None:
         """Compile the graphs, as they lie there now, and the routing into one; returns its file.
 
-        With a rule among its inputs too, where the repository has such a model.
+        With a rule among its inputs too, where the repository has such a model. Graphs that are too
+        large for one file have neither model: None then.
         """
-        graphs = [
-            onnx.load(self.directory / graph_path(name, self.version)) for name in self.models
-        ]
+        paths = [self.directory / graph_path(name, self.version) for name in self.models]
+        if sum(path.stat().st_size for path in paths) > _MOST_GRAPH_BYTES:
+            for name in (SELF_ROUTING_MODEL_NAME, RULES_MODEL_NAME):
+                shutil.rmtree(self.directory / name, ignore_errors=True)
+            return None
+        graphs = [onnx.load(path) for path in paths]
         compiler = SelfRouting(graphs, load_manifest(self.directory, self.version))
         rules = self.directory / graph_path(RULES_MODEL_NAME, self.version)
         if rules.parent.exists():

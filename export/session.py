@@ -73,7 +73,11 @@ def export_session(
         if quantize is not None and images is not None:
             quantization = quantize_version(staged, engine, images, quantize, console)
             say(console, summary(quantize.precision, quantization))
-        check_self_routing(staged.write_self_routing(), load_engine(staged.directory), pictures)
+        graph = staged.write_self_routing()
+        if graph is None:
+            say(console, "No ride_graph: the stages together are more than an ONNX file can hold.")
+        else:
+            check_self_routing(graph, load_engine(staged.directory), pictures)
         publish(staged, target)
     say(
         console,

@@ -10,6 +10,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
+from export.errors import ExportError
 from export.graphs import Graph, Scoring, split_model, write_graph
 from serving.dataplane.tensors import Datatype, TensorSpec
 from serving.engine.graphs import Engine, load_engine
@@ -113,3 +114,18 @@ def require_equal(graph: Graph, session: ort.InferenceSession, batch: int) -> No
     for mine, theirs in zip(actual, expected, strict=True):
         assert mine.shape == theirs.shape
         np.testing.assert_allclose(mine, theirs.numpy(), atol=1e-4, rtol=1e-5)
+
+
+class _Unspeakable(torch.nn.Module):
+    """What it does depends on its input in a way that no graph can say."""
+
+    def forward(self, row: torch.Tensor) -> torch.Tensor:
+        return row + 1 if row.sum() > 0 else row
+
+
+def test_what_onnx_can_not_express_is_refused_with_the_reason(tmp_path: Path) -> None:
+    row = (TensorSpec("row", Datatype.FP32, (-1, 3)),)
+    graph = Graph("stage_1", _Unspeakable(), (torch.ones(2, 3),), row, row)
+    with pytest.raises(ExportError, match="stage_1 can't be expressed in ONNX: .+"):
+        write_graph(graph, tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()

@@ -123,3 +123,22 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
         next_version(tmp_path)
     with pytest.raises(ExportError, match="is not a model repository"):
         next_version(tmp_path / "notes.txt")
+
+
+def test_graphs_too_large_for_one_file_have_no_self_routing_graph(
+    existing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.repository._MOST_GRAPH_BYTES", 1_000)
+    assert StagedVersion(existing, 1, ("stage_1", "stage_2")).write_self_routing() is None
+    assert not (existing / "ride_graph").exists()
+    assert latest_version(existing) == 1
+
+
+def test_a_repository_of_before_gets_the_self_routing_graph(
+    repository: Path, existing: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(existing / "ride_graph")
+    publish(staged_copy(repository, tmp_path, 2), existing)
+    assert (existing / "ride_graph" / "2" / "model.onnx").is_file()
+    assert (existing / "ride_graph" / "config.pbtxt").is_file()
+    assert (existing / "ride_graph" / "labels.txt").is_file()

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from export.graphs import split_model, write_graph
 from export.self_routing import MAX_EXPERTS, THRESHOLDS, SelfRouting
 from serving.engine.graphs import Engine
 from serving.engine.provider import Provider
 from serving.engine.sessions import open_session
+from serving.model.manifest import ImageSpec
 from serving.model.routing import (
     Routed,
     RoutingRule,
@@ -25,6 +29,9 @@ from serving.model.routing import (
     route_rows,
 )
 from tests.export.random_models import SIDE, RandomModel, random_model
+from training.choices import RouterKind
+from training.config import ModelConfig
+from training.model import RideModel
 
 shares = st.floats(0, 1, width=32)
 
@@ -207,3 +214,26 @@ def test_checker_and_shape_inference_accept_it(experts: int) -> None:
         "experts_used",
         "router_scores",
     ]
+
+
+@pytest.mark.usefixtures("short_networks")
+@pytest.mark.parametrize("kind", RouterKind)
+def test_every_router_decides_as_in_its_stages(kind: RouterKind, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig(num_classes=10, num_experts=2, router_kind=kind)
+    stages, sessions = [], {}
+    for graph in split_model(RideModel(config).eval(), 8):
+        path = tmp_path / f"{graph.name}.onnx"
+        write_graph(graph, path)
+        stages.append(onnx.load(path))
+        sessions[graph.name] = open_session(path.read_bytes(), Provider.CPU)
+    small = random_model(2, 10, (0.5,), 1).engine.manifest
+    spec = ImageSpec(8, 8, 8, "bilinear")
+    manifest = replace(small, image=spec, corrections=())
+    model = RandomModel(stages, Engine(manifest, 1, sessions))
+    images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), dtype=np.uint8)
+    scores = model.engine.classify(images, model.engine.rule(threshold=0)).router_scores
+    thresholds = np.median(scores, axis=0)  # half of them go on
+    found = answers(model, wish(thresholds.tolist(), 2, images))
+    rule = RoutingRule(tuple(thresholds.tolist()), 2)
+    require_same(found, model.engine.classify(images, rule))
