@@ -201,8 +201,8 @@ def test_a_right_answer_is_read(
         (lambda message: message.outputs.pop(), "has not one raw content for each output"),
         (lambda message: setattr(message.outputs[2], "name", "x"), "no output 'router_scores'"),
         (
-            lambda message: message.outputs[1].shape.append(1),
-            r"experts_used of type INT32 and shape \[2, 1\]",
+            lambda message: message.outputs[1].shape.append(3),
+            r"experts_used of type INT32 and shape \[2, 3\]",
         ),
         (lambda message: setattr(message.outputs[0], "datatype", "FP64"), "of type FP64"),
         (lambda message: message.raw_output_contents.pop(), "has not one raw content"),

@@ -74,7 +74,7 @@ def with_output(name: str, datatype: str, array: Any) -> Callable[[Tensors], obj
         ),
         (with_output("experts_used", "INT32", np.zeros(1, np.int32)), "experts_used beyond 1 to 3"),
         (with_output("experts_used", "INT32", np.full(1, 4, np.int32)), "experts_used beyond"),
-        (with_output("experts_used", "INT32", np.ones((1, 1), np.int32)), r"shape \[1, 1\]"),
+        (with_output("experts_used", "INT32", np.ones((1, 2), np.int32)), r"shape \[1, 2\]"),
         (with_output("router_scores", "FP32", np.zeros((2, 2), np.float32)), r"shape \[2, 2\]"),
         (
             with_output("router_scores", "x" * 10_000, np.zeros((1,) * 60, np.float32)),
