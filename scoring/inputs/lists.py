@@ -47,7 +47,7 @@ _LOOKED_FOR_BEHIND_URLS = 16
 
 
 def table_shards(
-    location: str, column: str | None, label: str | None, rows: int
+    location: str, column: str | None, label: str | None, rows: int, _: tuple[str, ...] = ()
 ) -> list[FileShard]:
     """The files that a table names, in its order, in shards of so many.
 
@@ -66,7 +66,9 @@ def table_shards(
     return _shards(read, paths, None if label is None else labels, rows)
 
 
-def text_shards(location: str, column: str | None, label: str | None, rows: int) -> list[FileShard]:
+def text_shards(
+    location: str, column: str | None, label: str | None, rows: int, _: tuple[str, ...] = ()
+) -> list[FileShard]:
     """The files that a list with a path a line names, in its order, in shards of so many.
 
     Raises:

@@ -68,7 +68,7 @@ def open_inputs(
         column: of the images in Parquet, of the paths in a list, the ending of images in tar files.
         labels: column of the labels; for tar files their ending, for image files `folder`.
         shard_rows: images a shard, as far as they can be divided so.
-        image_suffixes: what the names of image files in folders and globs end in.
+        image_suffixes: what the names of images in folders, globs and tar files end in.
 
     Raises:
         InputError: for an input that isn't there, can't be read or is empty.
@@ -85,7 +85,7 @@ def open_inputs(
     if len(images):
         shards += _image_shards(images, column, labels, shard_rows)
     for location in containers:
-        shards += input_format(location).open(location, column, labels, shard_rows)
+        shards += input_format(location).open(location, column, labels, shard_rows, image_suffixes)
     counts = [shard.rows for shard in shards]
     if not shards:
         named_inputs = ", ".join(arguments)

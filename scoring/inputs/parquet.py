@@ -133,7 +133,7 @@ def open_parquet(location: str) -> Iterator[pq.ParquetFile]:
 
 
 def parquet_shards(
-    location: str, column: str | None, label: str | None, rows: int
+    location: str, column: str | None, label: str | None, rows: int, _: tuple[str, ...] = ()
 ) -> list[ParquetShard]:
     """A file in shards of whole row groups that have at least so many images together.
 

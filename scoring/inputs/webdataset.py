@@ -37,12 +37,12 @@ class TarShard:
 
     Attributes:
         location: path or URL.
-        image: ending of the members that are images; None for those of the known formats.
+        images: endings of the members that are images, without the dot.
         label: ending of the members that hold a label as text, such as `cls`.
     """
 
     location: str
-    image: str | None = None
+    images: tuple[str, ...]
     label: str | None = None
     rows: int | None = field(default=None, init=False)
 
@@ -118,7 +118,6 @@ class _Rows:
         self._row = 0
         self._names = UniqueNames()
         self._sample: _Sample | None = None
-        self._images = (shard.image,) if shard.image else tuple(s[1:] for s in IMAGE_SUFFIXES)
 
     def of(self, archive: TarReader) -> Iterator[Record]:
         """The rows of all samples, in order."""
@@ -163,7 +162,7 @@ class _Rows:
         while sample.waiting:
             yield from self._next_row(sample)
         if not sample.has_image:
-            endings = ", ".join(f".{ending}" for ending in self._images)
+            endings = ", ".join(f".{ending}" for ending in self._shard.images)
             missing = Fault(FaultKind.MISSING, f"the sample has no member that ends in {endings}")
             yield from self._new_row(sample.key, sample.key, missing, sample.labels.get(""))
 
@@ -182,7 +181,8 @@ class _Rows:
     def _part_of_image(self, ending: str) -> str | None:
         """What is before the format in the ending of an image; None for other files."""
         part, _, last = ending.rpartition(".")
-        return part if ending in self._images or last.lower() in self._images else None
+        images = self._shard.images
+        return part if ending in images or last.lower() in images else None
 
     def _part_of_label(self, ending: str) -> str | None:
         """The part of the images whose label it is; None where it is no label."""
@@ -192,8 +192,14 @@ class _Rows:
         return ending[: -len(label)].rstrip(".")
 
 
-def tar_shards(location: str, image: str | None, label: str | None, _: int) -> list[TarShard]:
-    """A tar file as one shard, which can't be divided.
+def tar_shards(
+    location: str,
+    image: str | None,
+    label: str | None,
+    _: int,
+    image_suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
+) -> list[TarShard]:
+    """A tar file as one shard, which can't be divided; `image` takes the place of the suffixes.
 
     Raises:
         InputError: if it can't be read, or does not begin as a tar file does.
@@ -203,7 +209,8 @@ def tar_shards(location: str, image: str | None, label: str | None, _: int) -> l
             TarReader(file)
     except DAMAGE as error:
         raise InputError(f"{location} is not a readable tar file: {one_line(error)}") from error
-    return [TarShard(location, image, label)]
+    images = (image,) if image else tuple(suffix[1:] for suffix in image_suffixes)
+    return [TarShard(location, images, label)]
 
 
 def _opened(location: str) -> IO[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import pickle
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from scoring.inputs import unique_names
+from scoring.inputs.opening import open_inputs
 from scoring.inputs.unique_names import UniqueNames
 from scoring.records import Fault, FaultKind
 from tests.scoring.tar_files import COMPRESSIONS, TEN, WHOLE, archive, images, read
@@ -38,6 +40,18 @@ def test_each_image_of_a_key_is_a_row(tar: Callable[..., Path]) -> None:
     assert records[0].id.endswith("/a.tar#22.05.png")
     assert records[8].id.endswith("/a.tar#b.jpg#8")
     assert records[10].id.endswith("/a.tar#22.05.png#10")
+
+
+def test_the_endings_of_the_accepted_formats_are_images(tar: Callable[..., Path]) -> None:
+    path = tar(("a.bmp", b"1"), ("b.png", b"2"), ("c.GIF", b"3"))
+
+    def found(*suffixes: str) -> list[tuple[str | None, object]]:
+        (shard,) = open_inputs([str(path)], None, None, 1000, suffixes).shards
+        return images(list(pickle.loads(pickle.dumps(shard)).read()))
+
+    assert found(".png", ".bmp", ".gif") == [("a.bmp", b"1"), ("b.png", b"2"), ("c.GIF", b"3")]
+    gone = FaultKind.MISSING
+    assert found(".bmp") == [("a.bmp", b"1"), ("b", gone), ("c", gone)]
 
 
 def test_labels_belong_to_all_images_of_a_sample_or_to_one(tar: Callable[..., Path]) -> None:
