@@ -79,7 +79,7 @@ class FileShard:
             return (path.rpartition("/")[0].rpartition("/")[2] or None for path in paths)
         return repeat(None, len(paths))
 
-    def _location(self, path: str) -> str:
+    def _location(self, path: str) -> str | Fault:
         return path if self.listed is None else join(self.listed[0].location, path)
 
     def _id(self, path: str, row: int) -> str:
@@ -123,9 +123,9 @@ def lists_behind(shards: Iterable[Shard]) -> tuple[ReadList, ...]:
     return tuple(dict.fromkeys(each[0] for each in listed if each is not None))
 
 
-def read_ahead(locations: Sequence[str | None]) -> Iterator[bytes | Fault]:
+def read_ahead(locations: Sequence[str | Fault | None]) -> Iterator[bytes | Fault]:
     """The content of files in order; some are read while others are waited for."""
-    remote = any(location and is_url(location) for location in locations)
+    remote = any(isinstance(location, str) and is_url(location) for location in locations)
     threads = _REMOTE_THREADS if remote else _LOCAL_THREADS
     coming = iter(locations)
     waiting: deque[Future[bytes | Fault]] = deque()
@@ -141,7 +141,9 @@ def read_ahead(locations: Sequence[str | None]) -> Iterator[bytes | Fault]:
                 future.cancel()
 
 
-def _read(location: str | None) -> bytes | Fault:
+def _read(location: str | Fault | None) -> bytes | Fault:
+    if isinstance(location, Fault):
+        return location
     if not location:
         return Fault(FaultKind.MISSING, "the list names no file here")
     return read_image(location)
