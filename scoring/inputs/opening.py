@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from scoring.errors import InputError
 from scoring.inputs.formats import PATTERN, input_format, suffixes
 from scoring.inputs.identity import InputFiles, distinct_files, stamps_of, without_scored_parts
-from scoring.inputs.image_files import file_shards, lists_behind, sorted_paths
+from scoring.inputs.image_files import file_shards, lists_behind, sorted_paths, stamps_of_listed
 from scoring.inputs.list_layout import ReadList
 from scoring.inputs.locations import expand, is_url
 from scoring.records import Shard
@@ -94,7 +94,7 @@ def open_inputs(
         shards=shards,
         images=None if None in counts else sum(count or 0 for count in counts),
         listing=_digest([*_bytes_of(paths), repr(counts).encode()]),
-        files=InputFiles(places, stamps_of(paths, is_container)),
+        files=InputFiles(places, stamps_of(paths, is_container, stamps_of_listed(shards))),
         repeated=len(wanted) - len(paths),
         scored_parts=len(named) - len(wanted),
         lists=lists_behind(shards),

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from scoring.errors import InputError, OutputError
+from scoring.inputs.identity import InputFiles
 from scoring.request import KeptFields, Routing, ScoringRequest
 from scoring.session import score_session
 from serving.images.accepted import AcceptedFormats
@@ -160,6 +161,35 @@ def test_images_of_the_same_names_that_were_replaced(
         score(picture_folder)
     assert score(picture_folder, resume=True).equals(expected)
     assert score(picture_folder).equals(expected)
+
+
+def test_images_of_a_list_that_were_replaced(
+    score: Score, tmp_path: Path, picture_folder: Path, pictures: tuple[bytes, ...]
+) -> None:
+    named = tmp_path / "list.csv"
+    names = [f"pictures/{i:02}.png" for i in range(12)]
+    named.write_text("\n".join(["path", *names, "gone.png", f"file://{picture_folder}/12.png", ""]))
+    expected = score(named, part_rows=5)
+    assert score(f"file://{named}", part_rows=5).equals(expected)
+    for i in (7, 12):
+        (picture_folder / f"{i:02}.png").write_bytes(pictures[i])
+        os.utime(picture_folder / f"{i:02}.png", ns=(0, 1))
+        problem = rf"written anew .*: {named} \(files that it names\); --resume goes on"
+        with pytest.raises(OutputError, match=problem):
+            score(named, part_rows=5)
+        assert score(named, part_rows=5, resume=True).equals(expected)
+    assert score(named, part_rows=5).equals(expected)
+
+
+def test_a_run_that_knows_nothing_of_the_files_of_its_list_goes_on(
+    score: Score, tmp_path: Path, picture_folder: Path
+) -> None:
+    (tmp_path / "list.txt").write_text("pictures/00.png\n")
+    expected, path = score(tmp_path / "list.txt"), tmp_path / "out" / "_inputs.arrow"
+    begun = InputFiles.read(path)
+    earlier = [each.rpartition(" ")[0] for each in begun.stamps.to_pylist()]
+    InputFiles(begun.places, pa.array(earlier)).write(path)
+    assert score(tmp_path / "list.txt").equals(expected)
 
 
 def test_containers_that_were_written_anew(
