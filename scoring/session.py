@@ -56,6 +56,8 @@ def score_session(request: ScoringRequest, console: Console) -> dict[str, Any]:
 
         run = begin_or_resume(request, engine, inputs, part_rows, stop)
         with _as_it_began(request, inputs, run) as (worded, named):
+            if request.resume:  # from now on, what was written anew is what the run is about
+                journal.write_inputs(worded.output, inputs.files)
             return _Scoring(worded, engine, named, run, console).finish(stop)
 
 

@@ -203,8 +203,10 @@ def test_containers_that_were_written_anew(
         score(picture_parquet, part_rows=10)
     assert score(picture_parquet, part_rows=10, resume=True).equals(expected)
     pa.parquet.write_table(pa.parquet.read_table(picture_parquet).slice(9), picture_parquet)
+    known = (tmp_path / "out" / "_inputs.arrow").read_bytes()
     with pytest.raises(OutputError, match="hold other numbers of images than when it began"):
         score(picture_parquet, part_rows=10, resume=True)
+    assert (tmp_path / "out" / "_inputs.arrow").read_bytes() == known
 
 
 def test_files_that_came_and_went(score: Score, tmp_path: Path, picture_folder: Path) -> None:
