@@ -93,7 +93,6 @@ class _Sample:
         return len(self.waiting) > _MOST_WAITING or self.weight > _MOST_WAITING_BYTES
 
     def add_image(self, image: _Image) -> None:
-        self.has_image = True
         self.waiting.append(image)
         self.weight += image.weight
 
@@ -133,6 +132,7 @@ class _Rows:
                 yield from self._rest()
                 self._sample = _Sample(key)
             if part is not None:
+                self._sample.has_image = True  # also if it can't be read
                 self._sample.add_image(self._image(archive, member, part))
                 while self._sample.waiting and (self._shard.label is None or self._sample.is_full):
                     yield from self._next_row(self._sample)
@@ -143,8 +143,7 @@ class _Rows:
 
     def of_damage(self, error: BaseException) -> Iterator[Record]:
         """The row that stands for what can't be read, after those of what was."""
-        if self._sample is not None and self._sample.has_image:
-            yield from self._rest()
+        yield from self._rest()
         damaged = f"the tar file is damaged after {self._row} images: {one_line(error)}"
         yield from self._new_row("", None, Fault(FaultKind.UNREADABLE, damaged))
 

@@ -17,7 +17,7 @@ from scoring.inputs import unique_names
 from scoring.inputs.opening import open_inputs
 from scoring.inputs.unique_names import UniqueNames
 from scoring.records import Fault, FaultKind
-from tests.scoring.tar_files import COMPRESSIONS, TEN, WHOLE, archive, images, read
+from tests.scoring.tar_files import BLOCK, COMPRESSIONS, TEN, WHOLE, archive, images, read
 
 
 @pytest.fixture
@@ -182,10 +182,14 @@ def test_names_that_look_like_others_only_get_longer(monkeypatch: pytest.MonkeyP
 def test_archives_behind_each_other_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(archive(*TEN[:4]) + archive(*TEN[4:]))
     assert images(read(tmp_path / "a.tar")) == TEN
-    (tmp_path / "a.tar").write_bytes(archive(*TEN) + b"no header")
-    *rows, last = read(tmp_path / "a.tar")
-    assert images(rows) == TEN
-    assert isinstance(last.image, Fault)
+
+
+@pytest.mark.parametrize("junk", [b"no header", b"x" * BLOCK, os.urandom(5 * BLOCK + 7)])
+def test_what_is_behind_the_end_is_left_alone(tmp_path: Path, junk: bytes) -> None:
+    (tmp_path / "a.tar").write_bytes(archive(*TEN) + junk)
+    assert images(read(tmp_path / "a.tar")) == TEN
+    listed = subprocess.run(["tar", "tf", tmp_path / "a.tar"], check=True, capture_output=True)
+    assert listed.stdout.decode().split() == [name for name, _ in TEN]
 
 
 @pytest.mark.parametrize("ending", COMPRESSIONS)
