@@ -26,6 +26,9 @@ from serving.images.formats import IMAGE_SUFFIXES
 FOLDER_LABELS = "folder"
 """`--labels` for image files: the name of the folder that a file lies in."""
 
+SCORED_PARTS = "scored_parts"
+"""The kind, among what is left out, of what `ride score` wrote itself."""
+
 _HASHED_AT_ONCE = 10_000
 
 
@@ -39,7 +42,6 @@ class Inputs:
         listing: SHA-256 of what they are called and how they are divided into shards.
         files: where they are, and what they are like.
         repeated: files that were named more than once, and are scored once.
-        scored_parts: what `ride score` wrote into the folders and globs, which is left out.
         lists: the lists of files among them, and how they were read.
         left_out: files and folders that the arguments' folders and globs hold besides, by kind.
     """
@@ -49,7 +51,6 @@ class Inputs:
     listing: str
     files: InputFiles
     repeated: int
-    scored_parts: int
     lists: Sequence[ReadList]
     left_out: Mapping[str, int]
 
@@ -77,6 +78,7 @@ def open_inputs(
     found = [sorted_paths(_files_of(argument, search)) for argument in arguments]
     named = pa.concat_arrays(found)
     wanted = without_scored_parts(named, arguments)
+    scored = len(named) - len(wanted)
     paths, places = distinct_files(wanted)
     is_container = pc.match_substring_regex(paths, PATTERN)
     images = paths.filter(pc.invert(is_container))
@@ -96,9 +98,8 @@ def open_inputs(
         listing=_digest([*_bytes_of(paths), repr(counts).encode()]),
         files=InputFiles(places, stamps_of(paths, is_container, stamps_of_listed(shards))),
         repeated=len(wanted) - len(paths),
-        scored_parts=len(named) - len(wanted),
         lists=lists_behind(shards),
-        left_out=search.counts(),
+        left_out={**search.counts(), **({SCORED_PARTS: scored} if scored else {})},
     )
 
 

@@ -129,6 +129,7 @@ def test_an_output_inside_the_inputs_is_no_input(
             as_layout_1(data / "first")
     assert said == [False, True, True, True, True]
     assert "left out: 4 files that ride score wrote itself" in done.stderr
+    assert json.loads(done.stdout)["left_out"]["scored_parts"] == 4
 
 
 def test_a_part_that_is_named_lists_its_images(
