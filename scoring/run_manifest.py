@@ -87,8 +87,6 @@ def begin_or_resume(
         require_same_settings(request.output, found, asked)
         begun = journal.read_inputs(request.output)
         require_same_files(request.output, begun, inputs.files, resume=request.resume)
-        if request.resume:  # from now on, what was written anew is what the run is about
-            journal.write_inputs(request.output, inputs.files)
     about = {key: found.get(key) for key in ("schema_version", "ride_version", "model", "rule")}
     try:
         rule = found["rule"]

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from scoring import journal
 from scoring.errors import InputError, OutputError, ScoringStopped
-from scoring.inputs.opening import Inputs, open_inputs
+from scoring.inputs.opening import SCORED_PARTS, Inputs, open_inputs
 from scoring.journal import DonePart, Journal
 from scoring.layout import PARTS_FOLDER
 from scoring.pipeline import ScoringProgress
@@ -46,8 +46,8 @@ def score_session(request: ScoringRequest, console: Console) -> dict[str, Any]:
         say(console, f"{inputs.repeated:,} files are named more than once, and scored once")
     for each in inputs.lists:
         say(console, str(each))
-    if inputs.scored_parts:
-        say(console, f"left out: {inputs.scored_parts:,} files that ride score wrote itself")
+    if scored_parts := inputs.left_out.get(SCORED_PARTS):
+        say(console, f"left out: {scored_parts:,} files that ride score wrote itself")
     with journal.locked(request.output), InterruptFlag() as interrupt:
         journal.remove_leftovers(request.output)
 
@@ -56,6 +56,8 @@ def score_session(request: ScoringRequest, console: Console) -> dict[str, Any]:
 
         run = begin_or_resume(request, engine, inputs, part_rows, stop)
         with _as_it_began(request, inputs, run) as (worded, named):
+            if request.resume:  # from now on, what was written anew is what the run is about
+                journal.write_inputs(worded.output, inputs.files)
             return _Scoring(worded, engine, named, run, console).finish(stop)
 
 

@@ -19,14 +19,15 @@ class InputFormat:
 
     Attributes:
         suffixes: what their names end in.
-        open: a file's shards, of its path or URL, `--column`, `--labels` and the rows of a shard as
-            far as it can be divided so; raises InputError for what can't be read.
+        open: a file's shards, of its path or URL, `--column`, `--labels`, the rows of a shard as
+            far as it can be divided so, and what names of images end in; raises InputError for
+            what can't be read.
         in_folders: whether they are looked for in a folder; else they must be named, or by a glob.
         hidden: how names of files and folders begin that only those who wrote them should read.
     """
 
     suffixes: tuple[str, ...]
-    open: Callable[[str, str | None, str | None, int], Sequence[Shard]]
+    open: Callable[[str, str | None, str | None, int, tuple[str, ...]], Sequence[Shard]]
     in_folders: bool = True
     hidden: tuple[str, ...] = ()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -80,14 +80,26 @@ class InputFiles:
     def rewritten_in(self, now: InputFiles) -> str | None:
         """Which files, all of them the same, have other sizes or dates; None where none has."""
         differs = pc.not_equal(self.stamps, now.stamps).fill_null(False)
-        differ = np.flatnonzero(differs.to_numpy(zero_copy_only=False))
-        if not len(differ):
+        stamps = (
+            (int(i), self.stamps[int(i)].as_py(), now.stamps[int(i)].as_py())
+            for i in np.flatnonzero(differs.to_numpy(zero_copy_only=False))
+        )
+        # Runs of earlier versions know nothing of the files that a list names.
+        differ = [(i, was, its) for i, was, its in stamps if not its.startswith(f"{was} ")]
+        if not differ:
             return None
-        first = int(differ[0])
-        sizes = [each.stamps[first].as_py().partition(" ")[0] for each in (self, now)]
-        how = "of the same size" if sizes[0] == sizes[1] else f"{sizes[0]} bytes, now {sizes[1]}"
+        first, was, its = differ[0]
         more = f" and {len(differ) - 1:,} more" if len(differ) > 1 else ""
-        return f"{_name(now.places[first])} ({how}){more}"
+        return f"{_name(now.places[first])} ({_how_they_differ(was, its)}){more}"
+
+
+def _how_they_differ(was: str, now: str) -> str:
+    sizes = was.partition(" ")[0], now.partition(" ")[0]
+    if sizes[0] != sizes[1]:
+        return f"{sizes[0]} bytes, now {sizes[1]}"
+    if was.count(" ") > 1 and was.rpartition(" ")[0] == now.rpartition(" ")[0]:
+        return "files that it names"
+    return "of the same size"
 
 
 def without_scored_parts(paths: pa.Array, arguments: Sequence[str]) -> pa.Array:
@@ -133,19 +145,25 @@ def distinct_files(paths: pa.Array) -> tuple[pa.Array, pa.Array]:
     return paths.take(first), places.take(first)
 
 
-def stamps_of(paths: pa.Array, is_container: pa.Array) -> pa.Array:
+def stamps_of(
+    paths: pa.Array, is_container: pa.Array, of_listed: Mapping[str, str] | None = None
+) -> pa.Array:
     """The stamps of files, string [N]: a container's always, an image's on this machine alone.
+
+    A list's ends in what is known of the files that it names (`stamps_of_listed`).
 
     Raises:
         InputError: if a container can't be looked at.
     """
+    listed = of_listed or {}
     containers = set(paths.filter(is_container).to_pylist())
 
     def stamped(path: bytes) -> str | None:
         location = os.fsdecode(path)
         local = local_path(location)
         if path in containers:
-            return stamp(local or location)
+            its = stamp(local or location)
+            return f"{its} {listed[location]}" if location in listed else its
         try:
             return None if local is None else stamp(local)
         except InputError:  # then it is a row with an error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scoring.errors import InputError
 from scoring.inputs.list_layout import ReadList
-from scoring.inputs.locations import is_url, join, read_image
+from scoring.inputs.locations import is_url, join, local_path, read_image, stamp
 from scoring.records import Fault, FaultKind, Record, Shard, TrueLabel
 
 _LOCAL_THREADS = 4
@@ -71,6 +73,16 @@ class FileShard:
         for row, (path, label, image) in enumerate(rows, start=skip):
             yield Record(self._id(path or "", row), path, image, label)
 
+    def stamps(self) -> Iterator[str]:
+        """What changes when one of the files does; empty for those elsewhere or not there."""
+        for path in self.paths.to_pylist():
+            location = path and self._location(os.fsdecode(path))
+            local = local_path(location) if isinstance(location, str) else None
+            try:
+                yield stamp(local) if local else ""
+            except InputError:
+                yield ""
+
     def _labels(self, paths: Sequence[str], skip: int) -> Iterable[TrueLabel | None]:
         if self.labels is not None:
             found: list[TrueLabel | None] = self.labels.slice(skip).to_pylist()
@@ -79,7 +91,7 @@ class FileShard:
             return (path.rpartition("/")[0].rpartition("/")[2] or None for path in paths)
         return repeat(None, len(paths))
 
-    def _location(self, path: str) -> str:
+    def _location(self, path: str) -> str | Fault:
         return path if self.listed is None else join(self.listed[0].location, path)
 
     def _id(self, path: str, row: int) -> str:
@@ -123,9 +135,20 @@ def lists_behind(shards: Iterable[Shard]) -> tuple[ReadList, ...]:
     return tuple(dict.fromkeys(each[0] for each in listed if each is not None))
 
 
-def read_ahead(locations: Sequence[str | None]) -> Iterator[bytes | Fault]:
+def stamps_of_listed(shards: Iterable[Shard]) -> dict[str, str]:
+    """By a list's location, SHA-256 of what the files of this machine are like that it names."""
+    digests: dict[str, Any] = {}
+    for shard in shards:
+        if isinstance(shard, FileShard) and shard.listed is not None:
+            digest = digests.setdefault(shard.listed[0].location, hashlib.sha256())
+            for each in shard.stamps():
+                digest.update(each.encode() + b"\0")
+    return {location: digest.hexdigest() for location, digest in digests.items()}
+
+
+def read_ahead(locations: Sequence[str | Fault | None]) -> Iterator[bytes | Fault]:
     """The content of files in order; some are read while others are waited for."""
-    remote = any(location and is_url(location) for location in locations)
+    remote = any(isinstance(location, str) and is_url(location) for location in locations)
     threads = _REMOTE_THREADS if remote else _LOCAL_THREADS
     coming = iter(locations)
     waiting: deque[Future[bytes | Fault]] = deque()
@@ -141,7 +164,9 @@ def read_ahead(locations: Sequence[str | None]) -> Iterator[bytes | Fault]:
                 future.cancel()
 
 
-def _read(location: str | None) -> bytes | Fault:
+def _read(location: str | Fault | None) -> bytes | Fault:
+    if isinstance(location, Fault):
+        return location
     if not location:
         return Fault(FaultKind.MISSING, "the list names no file here")
     return read_image(location)

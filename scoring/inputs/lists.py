@@ -31,6 +31,7 @@ from scoring.inputs.list_layout import (
     is_row,
 )
 from scoring.inputs.locations import input_error, is_url, join, may_exist, open_file
+from scoring.records import Fault
 from serving.files import as_text
 
 _MOST_CHARACTERS = 2**17
@@ -47,7 +48,7 @@ _LOOKED_FOR_BEHIND_URLS = 16
 
 
 def table_shards(
-    location: str, column: str | None, label: str | None, rows: int
+    location: str, column: str | None, label: str | None, rows: int, _: tuple[str, ...] = ()
 ) -> list[FileShard]:
     """The files that a table names, in its order, in shards of so many.
 
@@ -66,7 +67,9 @@ def table_shards(
     return _shards(read, paths, None if label is None else labels, rows)
 
 
-def text_shards(location: str, column: str | None, label: str | None, rows: int) -> list[FileShard]:
+def text_shards(
+    location: str, column: str | None, label: str | None, rows: int, _: tuple[str, ...] = ()
+) -> list[FileShard]:
     """The files that a list with a path a line names, in its order, in shards of so many.
 
     Raises:
@@ -206,7 +209,9 @@ def _is_comment(location: str, layout: ListLayout, line: str) -> bool:
 def _is_here(location: str, path: str) -> bool:
     """Whether a list names a file of this machine; others would cost a request each."""
     file = join(location, path)
-    return not is_url(file) and os.path.isfile(file)  # noqa: PTH113 a name may hold anything
+    if isinstance(file, Fault) or is_url(file):
+        return False
+    return os.path.isfile(file)  # noqa: PTH113 a name may hold anything
 
 
 def _columns(rows: Iterator[tuple[str, str]]) -> tuple[pa.Array, pa.Array]:
@@ -232,13 +237,14 @@ def _look_for_files(read: ReadList, paths: pa.Array) -> None:
     count = min(len(paths), _LOOKED_FOR)
     spread = paths.take(pa.array([i * len(paths) // count for i in range(count)], pa.int64()))
     names = [os.fsdecode(path) for path in spread.to_pylist()]
-    files = [join(read.location, name) for name in names]
+    joined = [join(read.location, name) for name in names]
+    files = [file for file in joined if not isinstance(file, Fault)]
     urls = [file for file in files if is_url(file)]
     looked_for = [file for file in files if not is_url(file)] + urls[
         :: len(urls) // _LOOKED_FOR_BEHIND_URLS + 1
     ]
-    if any(map(may_exist, looked_for)):
-        return
+    if len(files) < len(joined) or any(map(may_exist, looked_for)):
+        return  # what a list may not name is told row by row
     such_as = f", such as {names[0][:_MOST_SAID]!r}" if names else ""
     from_here = not is_url(read.location) and any(map(os.path.isfile, names))
     raise InputError(

@@ -12,12 +12,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urljoin
 
 from scoring.errors import InputError, one_line
 from scoring.records import LIMITS, Fault, FaultKind
 from serving.images.folders import Search, files_of, left_out_by_name
 
 _THIS_MACHINE = ("file://", "local://")
+
+_LOCAL_PROTOCOLS = frozenset({"file", "local", "asynclocal", "generic", "git", "dvc"})
+"""Of fsspec's file systems, those that read files of this machine, or pass on to one that does."""
+
+_OF_THIS_MACHINE = Fault(
+    FaultKind.UNREADABLE, "what is behind a URL may not name files of this machine"
+)
 
 _PAUSES_S = (0.2, 1.0)
 """Before a file behind a URL is tried again."""
@@ -41,12 +49,33 @@ def local_path(location: str) -> str | None:
     return None
 
 
-def join(folder_of: str, location: str) -> str:
-    """A location that a file names: relative to the folder of that file, if it is relative."""
-    if is_url(location) or (not is_url(folder_of) and Path(location).is_absolute()):
+def join(folder_of: str, location: str) -> str | Fault:
+    """A location that a file names: relative to the folder of that file, if it is relative.
+
+    A file behind a URL is written by others, and may name no file of this machine.
+    """
+    if is_url(location):
+        barred = local_path(folder_of) is None and _may_be_of_this_machine(location)
+        return _OF_THIS_MACHINE if barred else location
+    if _is_web(folder_of):
+        return _on_the_web(folder_of, location)
+    if not is_url(folder_of) and Path(location).is_absolute():
         return location
     folder = folder_of.rpartition("/")[0]
     return f"{folder}/{location}" if folder else location
+
+
+def _may_be_of_this_machine(location: str) -> bool:
+    protocol = location.partition("://")[0].lower()
+    return "::" in location or protocol in _LOCAL_PROTOCOLS
+
+
+def _on_the_web(base: str, location: str) -> str | Fault:
+    """As a browser resolves it, but for what looks like a protocol, query or fragment at first."""
+    try:
+        return urljoin(base, location if location.startswith("/") else f"./{location}")
+    except ValueError:  # of brackets in the place of a host
+        return Fault(FaultKind.UNREADABLE, "it is no address")
 
 
 def expand(location: str, search: Search) -> Iterator[str]:

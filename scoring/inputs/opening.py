@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from scoring.errors import InputError
 from scoring.inputs.formats import PATTERN, input_format, suffixes
 from scoring.inputs.identity import InputFiles, distinct_files, stamps_of, without_scored_parts
-from scoring.inputs.image_files import file_shards, lists_behind, sorted_paths
+from scoring.inputs.image_files import file_shards, lists_behind, sorted_paths, stamps_of_listed
 from scoring.inputs.list_layout import ReadList
 from scoring.inputs.locations import expand, is_url
 from scoring.records import Shard
@@ -25,6 +25,9 @@ from serving.images.formats import IMAGE_SUFFIXES
 
 FOLDER_LABELS = "folder"
 """`--labels` for image files: the name of the folder that a file lies in."""
+
+SCORED_PARTS = "scored_parts"
+"""The kind, among what is left out, of what `ride score` wrote itself."""
 
 _HASHED_AT_ONCE = 10_000
 
@@ -39,7 +42,6 @@ class Inputs:
         listing: SHA-256 of what they are called and how they are divided into shards.
         files: where they are, and what they are like.
         repeated: files that were named more than once, and are scored once.
-        scored_parts: what `ride score` wrote into the folders and globs, which is left out.
         lists: the lists of files among them, and how they were read.
         left_out: files and folders that the arguments' folders and globs hold besides, by kind.
     """
@@ -49,7 +51,6 @@ class Inputs:
     listing: str
     files: InputFiles
     repeated: int
-    scored_parts: int
     lists: Sequence[ReadList]
     left_out: Mapping[str, int]
 
@@ -68,7 +69,7 @@ def open_inputs(
         column: of the images in Parquet, of the paths in a list, the ending of images in tar files.
         labels: column of the labels; for tar files their ending, for image files `folder`.
         shard_rows: images a shard, as far as they can be divided so.
-        image_suffixes: what the names of image files in folders and globs end in.
+        image_suffixes: what the names of images in folders, globs and tar files end in.
 
     Raises:
         InputError: for an input that isn't there, can't be read or is empty.
@@ -77,6 +78,7 @@ def open_inputs(
     found = [sorted_paths(_files_of(argument, search)) for argument in arguments]
     named = pa.concat_arrays(found)
     wanted = without_scored_parts(named, arguments)
+    scored = len(named) - len(wanted)
     paths, places = distinct_files(wanted)
     is_container = pc.match_substring_regex(paths, PATTERN)
     images = paths.filter(pc.invert(is_container))
@@ -85,7 +87,7 @@ def open_inputs(
     if len(images):
         shards += _image_shards(images, column, labels, shard_rows)
     for location in containers:
-        shards += input_format(location).open(location, column, labels, shard_rows)
+        shards += input_format(location).open(location, column, labels, shard_rows, image_suffixes)
     counts = [shard.rows for shard in shards]
     if not shards:
         named_inputs = ", ".join(arguments)
@@ -94,11 +96,10 @@ def open_inputs(
         shards=shards,
         images=None if None in counts else sum(count or 0 for count in counts),
         listing=_digest([*_bytes_of(paths), repr(counts).encode()]),
-        files=InputFiles(places, stamps_of(paths, is_container)),
+        files=InputFiles(places, stamps_of(paths, is_container, stamps_of_listed(shards))),
         repeated=len(wanted) - len(paths),
-        scored_parts=len(named) - len(wanted),
         lists=lists_behind(shards),
-        left_out=search.counts(),
+        left_out={**search.counts(), **({SCORED_PARTS: scored} if scored else {})},
     )
 
 

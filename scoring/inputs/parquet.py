@@ -133,7 +133,7 @@ def open_parquet(location: str) -> Iterator[pq.ParquetFile]:
 
 
 def parquet_shards(
-    location: str, column: str | None, label: str | None, rows: int
+    location: str, column: str | None, label: str | None, rows: int, _: tuple[str, ...] = ()
 ) -> list[ParquetShard]:
     """A file in shards of whole row groups that have at least so many images together.
 
@@ -191,7 +191,7 @@ def _require_files(file: pq.ParquetFile, column: Column, location: str) -> None:
     cells = list(islice(image_cells(batch, column), _MOST_ROWS_READ))
     paths = [cell.path for cell in cells if cell.path and not cell.has_data]
     files = [join(location, path) for path in paths]
-    there = (is_url(each) or os.path.exists(each) for each in files)  # noqa: PTH110
+    there = (not isinstance(each, str) or is_url(each) or os.path.exists(each) for each in files)  # noqa: PTH110
     if files and not any(cell.has_data for cell in cells) and not any(there):
         raise InputError(
             f"none of the first {len(files)} files that {location} names is there: {paths[0]!r} "

@@ -1,7 +1,9 @@
 """Members of a tar file, read from start to end in bounded memory.
 
-Python's `tarfile` reads the headers. It takes a damaged header for the end of the archive, as GNU
-tar takes a blank one; here both are errors, because what follows would be lost without a word.
+Python's `tarfile` reads the headers. It takes a damaged header for the end of the archive, as some
+take a single blank one; here both are errors, because what follows would be lost without a word.
+Two blank blocks end an archive: behind them another may follow, and what is no header is left
+alone, as GNU tar leaves it.
 """
 
 from __future__ import annotations
@@ -174,6 +176,10 @@ class _Archive(tarfile.TarFile):
     blank_blocks = 0
 
 
+class _NoHeaderError(tarfile.ReadError):
+    """Of a block in the place of a header that is neither one nor blank."""
+
+
 class _Header(tarfile.TarInfo):
     """A header; a damaged one is an error, which tarfile takes for the end of the archive."""
 
@@ -183,7 +189,7 @@ class _Header(tarfile.TarInfo):
             return super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if any(buf):
-                raise tarfile.ReadError(f"{error} at a header") from error
+                raise _NoHeaderError(f"{error} at a header") from error
             raise
 
     @classmethod
@@ -193,6 +199,10 @@ class _Header(tarfile.TarInfo):
         begin = stream.tell()
         try:
             header = super().fromtarfile(archive)
+        except _NoHeaderError as error:
+            if archive.blank_blocks > 1:  # for tarfile, an empty header is the end
+                raise tarfile.EmptyHeaderError(str(error)) from error  # type: ignore[attr-defined]
+            raise
         except tarfile.HeaderError:
             if stream.tell() == begin + tarfile.BLOCKSIZE:
                 archive.blank_blocks += 1

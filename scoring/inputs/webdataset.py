@@ -37,12 +37,12 @@ class TarShard:
 
     Attributes:
         location: path or URL.
-        image: ending of the members that are images; None for those of the known formats.
+        images: endings of the members that are images, without the dot.
         label: ending of the members that hold a label as text, such as `cls`.
     """
 
     location: str
-    image: str | None = None
+    images: tuple[str, ...]
     label: str | None = None
     rows: int | None = field(default=None, init=False)
 
@@ -93,7 +93,6 @@ class _Sample:
         return len(self.waiting) > _MOST_WAITING or self.weight > _MOST_WAITING_BYTES
 
     def add_image(self, image: _Image) -> None:
-        self.has_image = True
         self.waiting.append(image)
         self.weight += image.weight
 
@@ -118,7 +117,6 @@ class _Rows:
         self._row = 0
         self._names = UniqueNames()
         self._sample: _Sample | None = None
-        self._images = (shard.image,) if shard.image else tuple(s[1:] for s in IMAGE_SUFFIXES)
 
     def of(self, archive: TarReader) -> Iterator[Record]:
         """The rows of all samples, in order."""
@@ -134,6 +132,7 @@ class _Rows:
                 yield from self._rest()
                 self._sample = _Sample(key)
             if part is not None:
+                self._sample.has_image = True  # also if it can't be read
                 self._sample.add_image(self._image(archive, member, part))
                 while self._sample.waiting and (self._shard.label is None or self._sample.is_full):
                     yield from self._next_row(self._sample)
@@ -144,8 +143,7 @@ class _Rows:
 
     def of_damage(self, error: BaseException) -> Iterator[Record]:
         """The row that stands for what can't be read, after those of what was."""
-        if self._sample is not None and self._sample.has_image:
-            yield from self._rest()
+        yield from self._rest()
         damaged = f"the tar file is damaged after {self._row} images: {one_line(error)}"
         yield from self._new_row("", None, Fault(FaultKind.UNREADABLE, damaged))
 
@@ -163,7 +161,7 @@ class _Rows:
         while sample.waiting:
             yield from self._next_row(sample)
         if not sample.has_image:
-            endings = ", ".join(f".{ending}" for ending in self._images)
+            endings = ", ".join(f".{ending}" for ending in self._shard.images)
             missing = Fault(FaultKind.MISSING, f"the sample has no member that ends in {endings}")
             yield from self._new_row(sample.key, sample.key, missing, sample.labels.get(""))
 
@@ -182,7 +180,8 @@ class _Rows:
     def _part_of_image(self, ending: str) -> str | None:
         """What is before the format in the ending of an image; None for other files."""
         part, _, last = ending.rpartition(".")
-        return part if ending in self._images or last.lower() in self._images else None
+        images = self._shard.images
+        return part if ending in images or last.lower() in images else None
 
     def _part_of_label(self, ending: str) -> str | None:
         """The part of the images whose label it is; None where it is no label."""
@@ -192,8 +191,14 @@ class _Rows:
         return ending[: -len(label)].rstrip(".")
 
 
-def tar_shards(location: str, image: str | None, label: str | None, _: int) -> list[TarShard]:
-    """A tar file as one shard, which can't be divided.
+def tar_shards(
+    location: str,
+    image: str | None,
+    label: str | None,
+    _: int,
+    image_suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
+) -> list[TarShard]:
+    """A tar file as one shard, which can't be divided; `image` takes the place of the suffixes.
 
     Raises:
         InputError: if it can't be read, or does not begin as a tar file does.
@@ -203,7 +208,8 @@ def tar_shards(location: str, image: str | None, label: str | None, _: int) -> l
             TarReader(file)
     except DAMAGE as error:
         raise InputError(f"{location} is not a readable tar file: {one_line(error)}") from error
-    return [TarShard(location, image, label)]
+    images = (image,) if image else tuple(suffix[1:] for suffix in image_suffixes)
+    return [TarShard(location, images, label)]
 
 
 def _opened(location: str) -> IO[bytes]:

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from scoring.errors import InputError, OutputError
+from scoring.inputs.identity import InputFiles
 from scoring.request import KeptFields, Routing, ScoringRequest
 from scoring.session import score_session
 from serving.images.accepted import AcceptedFormats
@@ -128,6 +129,7 @@ def test_an_output_inside_the_inputs_is_no_input(
             as_layout_1(data / "first")
     assert said == [False, True, True, True, True]
     assert "left out: 4 files that ride score wrote itself" in done.stderr
+    assert json.loads(done.stdout)["left_out"]["scored_parts"] == 4
 
 
 def test_a_part_that_is_named_lists_its_images(
@@ -162,6 +164,35 @@ def test_images_of_the_same_names_that_were_replaced(
     assert score(picture_folder).equals(expected)
 
 
+def test_images_of_a_list_that_were_replaced(
+    score: Score, tmp_path: Path, picture_folder: Path, pictures: tuple[bytes, ...]
+) -> None:
+    named = tmp_path / "list.csv"
+    names = [f"pictures/{i:02}.png" for i in range(12)]
+    named.write_text("\n".join(["path", *names, "gone.png", f"file://{picture_folder}/12.png", ""]))
+    expected = score(named, part_rows=5)
+    assert score(f"file://{named}", part_rows=5).equals(expected)
+    for i in (7, 12):
+        (picture_folder / f"{i:02}.png").write_bytes(pictures[i])
+        os.utime(picture_folder / f"{i:02}.png", ns=(0, 1))
+        problem = rf"written anew .*: {named} \(files that it names\); --resume goes on"
+        with pytest.raises(OutputError, match=problem):
+            score(named, part_rows=5)
+        assert score(named, part_rows=5, resume=True).equals(expected)
+    assert score(named, part_rows=5).equals(expected)
+
+
+def test_a_run_that_knows_nothing_of_the_files_of_its_list_goes_on(
+    score: Score, tmp_path: Path, picture_folder: Path
+) -> None:
+    (tmp_path / "list.txt").write_text("pictures/00.png\n")
+    expected, path = score(tmp_path / "list.txt"), tmp_path / "out" / "_inputs.arrow"
+    begun = InputFiles.read(path)
+    earlier = [each.rpartition(" ")[0] for each in begun.stamps.to_pylist()]
+    InputFiles(begun.places, pa.array(earlier)).write(path)
+    assert score(tmp_path / "list.txt").equals(expected)
+
+
 def test_containers_that_were_written_anew(
     score: Score, tmp_path: Path, picture_parquet: Path
 ) -> None:
@@ -173,8 +204,10 @@ def test_containers_that_were_written_anew(
         score(picture_parquet, part_rows=10)
     assert score(picture_parquet, part_rows=10, resume=True).equals(expected)
     pa.parquet.write_table(pa.parquet.read_table(picture_parquet).slice(9), picture_parquet)
+    known = (tmp_path / "out" / "_inputs.arrow").read_bytes()
     with pytest.raises(OutputError, match="hold other numbers of images than when it began"):
         score(picture_parquet, part_rows=10, resume=True)
+    assert (tmp_path / "out" / "_inputs.arrow").read_bytes() == known
 
 
 def test_files_that_came_and_went(score: Score, tmp_path: Path, picture_folder: Path) -> None:

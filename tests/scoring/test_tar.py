@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import pickle
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -13,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from scoring.inputs import unique_names
+from scoring.inputs.opening import open_inputs
 from scoring.inputs.unique_names import UniqueNames
 from scoring.records import Fault, FaultKind
-from tests.scoring.tar_files import COMPRESSIONS, TEN, WHOLE, archive, images, read
+from tests.scoring.tar_files import BLOCK, COMPRESSIONS, TEN, WHOLE, archive, images, read
 
 
 @pytest.fixture
@@ -38,6 +40,18 @@ def test_each_image_of_a_key_is_a_row(tar: Callable[..., Path]) -> None:
     assert records[0].id.endswith("/a.tar#22.05.png")
     assert records[8].id.endswith("/a.tar#b.jpg#8")
     assert records[10].id.endswith("/a.tar#22.05.png#10")
+
+
+def test_the_endings_of_the_accepted_formats_are_images(tar: Callable[..., Path]) -> None:
+    path = tar(("a.bmp", b"1"), ("b.png", b"2"), ("c.GIF", b"3"))
+
+    def found(*suffixes: str) -> list[tuple[str | None, object]]:
+        (shard,) = open_inputs([str(path)], None, None, 1000, suffixes).shards
+        return images(list(pickle.loads(pickle.dumps(shard)).read()))
+
+    assert found(".png", ".bmp", ".gif") == [("a.bmp", b"1"), ("b.png", b"2"), ("c.GIF", b"3")]
+    gone = FaultKind.MISSING
+    assert found(".bmp") == [("a.bmp", b"1"), ("b", gone), ("c", gone)]
 
 
 def test_labels_belong_to_all_images_of_a_sample_or_to_one(tar: Callable[..., Path]) -> None:
@@ -168,10 +182,14 @@ def test_names_that_look_like_others_only_get_longer(monkeypatch: pytest.MonkeyP
 def test_archives_behind_each_other_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(archive(*TEN[:4]) + archive(*TEN[4:]))
     assert images(read(tmp_path / "a.tar")) == TEN
-    (tmp_path / "a.tar").write_bytes(archive(*TEN) + b"no header")
-    *rows, last = read(tmp_path / "a.tar")
-    assert images(rows) == TEN
-    assert isinstance(last.image, Fault)
+
+
+@pytest.mark.parametrize("junk", [b"no header", b"x" * BLOCK, os.urandom(5 * BLOCK + 7)])
+def test_what_is_behind_the_end_is_left_alone(tmp_path: Path, junk: bytes) -> None:
+    (tmp_path / "a.tar").write_bytes(archive(*TEN) + junk)
+    assert images(read(tmp_path / "a.tar")) == TEN
+    listed = subprocess.run(["tar", "tf", tmp_path / "a.tar"], check=True, capture_output=True)
+    assert listed.stdout.decode().split() == [name for name, _ in TEN]
 
 
 @pytest.mark.parametrize("ending", COMPRESSIONS)

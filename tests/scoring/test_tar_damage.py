@@ -62,6 +62,22 @@ def test_a_damaged_header_is_a_row(member: int, damage: str) -> None:
     assert f"the tar file is damaged after {member} images: " in last.image.reason
 
 
+def test_a_sample_without_an_image_has_its_row_before_the_damage() -> None:
+    content = bytearray(archive(("a.png", b"1"), ("b.cls", b"7"), ("c.png", b"3"), ("d.cls", b"8")))
+    content[3 * 2 * BLOCK] ^= 1
+    content = content[: 4 * 2 * BLOCK]
+    assert images(records_of(bytes(content))) == [
+        ("a.png", b"1"),
+        ("b", FaultKind.MISSING),
+        ("c.png", b"3"),
+        (None, FaultKind.UNREADABLE),
+    ]
+    content[2 * 2 * BLOCK] ^= 1
+    *rows, damage = images(records_of(bytes(content)))
+    assert rows == [("a.png", b"1"), ("b", FaultKind.MISSING)]
+    assert damage == (None, FaultKind.UNREADABLE)
+
+
 def test_no_truncation_is_silent() -> None:
     """But those of the padding at the end, of which one block says that the archive is whole."""
     for length in sorted({*range(0, END + 1, 300), *HEADERS, END, END + 1, END + BLOCK - 1}):

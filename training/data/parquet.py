@@ -156,13 +156,24 @@ class ParquetFile:
         return path_below(path, f"{self._path}, row {row}", self._path.parent)
 
     def embedded_names(self) -> tuple[str, ...] | None:
-        """The names of the classes in Hugging Face's metadata, if there are any."""
+        """The names of the classes in Hugging Face's metadata, if there are any.
+
+        Raises:
+            DataError: if one of them is no Unicode, as half of a surrogate pair isn't.
+        """
         try:
             document = json.loads(self._schema.metadata[b"huggingface"])
             names = document["info"]["features"][str(self._label_column)]["names"]
-            return tuple(str(name) for name in names) or None
+            found = tuple(str(name) for name in names)
         except (KeyError, TypeError, ValueError, RecursionError):
             return None
+        try:
+            "".join(found).encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{self._path} names a class in its metadata that is no Unicode"
+            ) from error
+        return found or None
 
     @cached_property
     def _label_values(self) -> pa.ChunkedArray:

@@ -122,10 +122,17 @@ def _require_usual(values: Mapping[int, Sequence[int]]) -> None:
     floats = any(each not in _WHOLE_SAMPLES for each in values.get(_SAMPLE_FORMAT, ()))
     if floats or max(values.get(_BITS, (1,))) > 16:
         raise unusual(NAME, "has samples that are not whole numbers of at most 16 bits")
+    if max(values.get(_BITS, (1,))) > 8 and values.get(_SAMPLES, (1,))[0] > 1:
+        # Pillow keeps the high bytes, which are nearly nothing where fewer bits mean something.
+        raise unusual(NAME, "has colours of more than 8 bits a sample: save it as PNG, or with 8")
 
 
 def _require_parts(values: Mapping[int, Sequence[int]], length: int) -> None:
-    """Raise InvalidImage unless all strips or tiles are there, inside the file, none twice."""
+    """Raise InvalidImage unless there are as many strips or tiles as the size needs.
+
+    Each lies inside the file, and all together are no longer than it, so that they can't be the
+    same bytes again and again.
+    """
     (width,), (height,) = values[_WIDTH], values[_HEIGHT]
     tiled = _TILE_OFFSETS in values
     if tiled:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from scoring.errors import InputError
-from scoring.inputs.locations import open_file
-from scoring.records import FaultKind
+from scoring.inputs.locations import join, open_file
+from scoring.records import Fault, FaultKind
 from serving.model.routing import Routed
 from tests.running.web import WebServer, web_server
 from tests.scoring.conftest import assert_answers
@@ -52,6 +53,53 @@ def test_lists(
     paths = [f"pictures/{path.name}" for path in sorted(picture_folder.iterdir())]
     (tmp_path / name).write_text("\n".join(paths))
     assert_answers(score(f"{web.url}/{name}"), expected)
+
+
+def test_addresses_that_a_list_on_the_web_names() -> None:
+    base = "https://host/lists/all.csv?signature=a/b#part/1"
+    for path, address in {
+        "a.png": "https://host/lists/a.png",
+        "../a.png": "https://host/a.png",
+        "/img/a.png": "https://host/img/a.png",
+        "file:/etc/passwd": "https://host/lists/file:/etc/passwd",
+        "photo:1.png": "https://host/lists/photo:1.png",
+        "s3://bucket/a.png": "s3://bucket/a.png",
+        "https://other/a.png?b/c": "https://other/a.png?b/c",
+    }.items():
+        assert join(base, path) == address
+    assert isinstance(join(base, "//[host/a.png"), Fault)
+
+
+def test_paths_of_lists_and_parquet_behind_a_query(
+    score: Score, web: WebServer, tmp_path: Path, picture_folder: Path, expected: Routed
+) -> None:
+    paths = [f"/pictures/{path.name}" for path in sorted(picture_folder.iterdir())]
+    paths[::2] = [f"..{path}" for path in paths[::2]]
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "a.csv").write_text("\n".join(["path", *paths]))
+    pq.write_table(pa.table({"path": paths}), tmp_path / "lists" / "a.parquet")
+    for name in ("a.csv", "a.parquet"):
+        address = f"{web.url}/lists/{name}?signature=1/2"
+        assert_answers(score(address, output=tmp_path / f"out-{name}"), expected)
+
+
+def test_what_is_behind_a_url_names_no_file_of_this_machine(
+    score: Score, web: WebServer, tmp_path: Path, picture_folder: Path
+) -> None:
+    here = picture_folder / "00.png"
+    ways = ("file://", "local://", "FILE://", "generic://file://", "simplecache::file://")
+    paths = ["pictures/00.png", *(f"{way}{here}" for way in ways), str(here)]
+    (tmp_path / "a.csv").write_text("\n".join(["path", *paths]))
+    (tmp_path / "all.txt").write_text("\n".join(paths[1:-1]))
+    pq.write_table(pa.table({"path": paths}), tmp_path / "a.parquet")
+    barred = [FaultKind.UNREADABLE] * len(ways)
+    for name in ("a.csv", "a.parquet"):
+        table = score(f"{web.url}/{name}", output=tmp_path / f"out-{name}")
+        assert table["error_kind"].to_pylist() == [None, *barred, FaultKind.MISSING]
+        for reason in table["error"].to_pylist()[1:-1]:
+            assert reason == "what is behind a URL may not name files of this machine"
+    table = score(f"{web.url}/all.txt", output=tmp_path / "out-all")
+    assert table["error_kind"].to_pylist() == barred
 
 
 def test_images(

@@ -95,6 +95,7 @@ def senseless_bombs() -> dict[str, tuple[bytes, str]]:
         "tiff_tags": (tiff(tiff_tags(), bytes(3072), *values * 4), "more than 1000 tags"),
         "tiff_long_tag": (tiff(tiff_tags() | {320: (0,) * 200_000}, bytes(3072)), damaged),
         "tiff_zstd": (tiff(tiff_tags(compression=50_000), bytes(3072)), "compressed in a way"),
+        "tiff_colours": (tiff(tiff_tags(bits=16), bytes(6144)), "colours of more than 8 bits"),
         "tiff_floats": (tiff(tiff_tags(bits=32), bytes(3072)), "whole numbers of at most 16 bits"),
         "gif_blocks": (gif[:13] + b"!\xfe\1a\0" * 100_000 + gif[13:], damaged),
         "bmp_runs": (small[:30] + b"\1\0\0\0" + small[34:], "run lengths"),

@@ -33,6 +33,15 @@ def metadata(names: list[str], column: str = "label") -> dict[bytes, bytes]:
     return {b"huggingface": json.dumps(document).encode()}
 
 
+@pytest.mark.parametrize("names", [["a", "\ud800"], ["\ud83d", "\ude00"]])
+def test_names_of_classes_that_are_no_unicode_are_refused(
+    tmp_path: Path, write_parquet: WriteParquet, names: list[str]
+) -> None:
+    write_parquet(tmp_path / "train.parquet", [0, 1], metadata(names))
+    with pytest.raises(DataError, match="names a class in its metadata that is no Unicode"):
+        folder(tmp_path).train()
+
+
 def test_rows_are_read_with_their_labels(tmp_path: Path, write_parquet: WriteParquet) -> None:
     write_parquet(tmp_path / "train.parquet", [1, 0, 1])
     train = folder(tmp_path).train()
