@@ -2,8 +2,8 @@
 
 Python's `tarfile` reads the headers. It takes a damaged header for the end of the archive, as some
 take a single blank one; here both are errors, because what follows would be lost without a word.
-Two blank blocks end an archive: behind them another may follow, and what is no header is left
-alone, as GNU tar leaves it.
+Two blank blocks end an archive, and behind them another may follow. What is no header there is an
+error too: a page of zeros over the middle of an archive looks the same.
 """
 
 from __future__ import annotations
@@ -176,10 +176,6 @@ class _Archive(tarfile.TarFile):
     blank_blocks = 0
 
 
-class _NoHeaderError(tarfile.ReadError):
-    """Of a block in the place of a header that is neither one nor blank."""
-
-
 class _Header(tarfile.TarInfo):
     """A header; a damaged one is an error, which tarfile takes for the end of the archive."""
 
@@ -189,7 +185,7 @@ class _Header(tarfile.TarInfo):
             return super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if any(buf):
-                raise _NoHeaderError(f"{error} at a header") from error
+                raise tarfile.ReadError(f"{error} at a header") from error
             raise
 
     @classmethod
@@ -199,10 +195,6 @@ class _Header(tarfile.TarInfo):
         begin = stream.tell()
         try:
             header = super().fromtarfile(archive)
-        except _NoHeaderError as error:
-            if archive.blank_blocks > 1:  # for tarfile, an empty header is the end
-                raise tarfile.EmptyHeaderError(str(error)) from error  # type: ignore[attr-defined]
-            raise
         except tarfile.HeaderError:
             if stream.tell() == begin + tarfile.BLOCKSIZE:
                 archive.blank_blocks += 1

@@ -185,11 +185,21 @@ def test_archives_behind_each_other_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("junk", [b"no header", b"x" * BLOCK, os.urandom(5 * BLOCK + 7)])
-def test_what_is_behind_the_end_is_left_alone(tmp_path: Path, junk: bytes) -> None:
+def test_what_is_behind_the_end_is_a_row_with_an_error(tmp_path: Path, junk: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(archive(*TEN) + junk)
-    assert images(read(tmp_path / "a.tar")) == TEN
-    listed = subprocess.run(["tar", "tf", tmp_path / "a.tar"], check=True, capture_output=True)
-    assert listed.stdout.decode().split() == [name for name, _ in TEN]
+    *rows, last = read(tmp_path / "a.tar")
+    assert images(rows) == TEN
+    assert isinstance(last.image, Fault)
+
+
+def test_a_page_of_zeros_in_the_middle_is_no_end(tmp_path: Path) -> None:
+    content = bytearray(archive(*TEN))
+    content[4 * BLOCK : 12 * BLOCK] = bytes(8 * BLOCK)
+    content[12 * BLOCK : 13 * BLOCK] = b"x" * BLOCK  # content of an image whose header is gone
+    (tmp_path / "a.tar").write_bytes(content)
+    *rows, last = read(tmp_path / "a.tar")
+    assert images(rows) == TEN[:2]
+    assert isinstance(last.image, Fault)
 
 
 @pytest.mark.parametrize("ending", COMPRESSIONS)
