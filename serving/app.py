@@ -83,7 +83,7 @@ async def _serve(plane: DataPlane, console: Console) -> None:
         for running in (plane.host.follow_repository(), plane.loop_lag.watch()):
             stack.callback(asyncio.create_task(running).cancel)
         grpc = "switched off" if grpc_port is None else f"port {grpc_port}"
-        announce(console, listener, _served(plane), grpc)
+        announce(console, listener, _served(plane), grpc, settings.root_path)
         await serve_http(create_app(plane, recorder), listener)
 
 

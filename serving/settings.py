@@ -21,8 +21,10 @@ _DAY_S = 86_400
 _REQUEST_TIMEOUT_S = 10.0
 _AUDIT_SHARE = 0.01
 _PATH = re.compile(r"(/[\w.~-]+)+", re.ASCII)
-_OWN_PATHS = re.compile("/(v1|v2|console|docs|metrics)(/.*)?")
+_OWN_PATHS = re.compile(r"/(v1|v2|console|docs|metrics|openapi\.json|static-offline-docs)(/.*)?")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?")
+_NEVER_SENT = re.compile("https://.*:443|http://.*:80")
+"""Origins with the port that browsers leave out."""
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}", re.ASCII)
 
 LISTEN = "Listen"
@@ -279,6 +281,10 @@ class Settings:
                 raise SettingsError(
                     "--cors-origin takes a scheme, a host and perhaps a port, as "
                     f"https://shop.example, or *, not {origin!r}"
+                )
+            if _NEVER_SENT.fullmatch(origin):
+                raise SettingsError(
+                    f"--cors-origin {origin!r} matches no browser: leave the port out, as they do"
                 )
 
     def _check_triton(self) -> None:

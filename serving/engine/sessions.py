@@ -7,6 +7,8 @@ import onnxruntime as ort
 from serving.engine.provider import Provider
 from serving.errors import SettingsError
 
+ort.disable_telemetry_events()  # its variable comes too late where it was imported before us
+
 
 def open_session(graph: bytes, provider: Provider) -> ort.InferenceSession:
     """A session of one thread on a provider.

@@ -112,10 +112,11 @@ class AnsweringServer:
             except Exception as error:  # noqa: BLE001, it is logged where it is named
                 refused = refusal(error)
                 code, sentence = refused.code, refused.sentence
-                with self._recorder.record(
-                    "grpc", name, headers_of(context), brings_work=False
-                ) as record:
-                    record.answered(code.name, failed=refused.is_fault)
+                if not isinstance(error, Stopped):  # nothing failed: it was idle, and we end
+                    with self._recorder.record(
+                        "grpc", name, headers_of(context), brings_work=False
+                    ) as record:
+                        record.answered(code.name, failed=refused.is_fault)
             await _abort(context, code, sentence)
 
         return streaming

@@ -52,6 +52,19 @@ class _ReflectionServicer(aio.ReflectionServicer):  # type: ignore[misc]
                 await context.write(answer)
 
     async def _answer(self, request: Any) -> Any:
+        """A method is in the file of its service, which alone the package finds."""
+        answer = await self._found(request)
+        service = request.file_containing_symbol.rpartition(".")[0]
+        if not service or not answer.HasField("error_response"):
+            return answer
+        of_service = type(request)(host=request.host, file_containing_symbol=service)
+        found = await self._found(of_service)
+        if found.HasField("error_response"):
+            return answer
+        found.original_request.CopyFrom(request)
+        return found
+
+    async def _found(self, request: Any) -> Any:
         async def alone() -> AsyncIterator[Any]:
             yield request
 

@@ -92,12 +92,12 @@ class _Body:
 
     async def _inflated(self, message: Message, coding: str) -> Message:
         """All of it, in one message, or the news that the client hung up."""
-        parts = [message["body"]]
+        parts = [message.get("body", b"")]
         while not self._complete:
             message = await self._arriving()
             if message["type"] != "http.request":
                 return message
-            parts.append(message["body"])
+            parts.append(message.get("body", b""))
         plain = []
         pieces = inflated(b"".join(parts), coding, self._limit.max_bytes)
         async for piece in iterate_in_threadpool(pieces):

@@ -26,7 +26,11 @@ class RootPath:
             if path == self._root and scope["method"] in {"GET", "HEAD"}:
                 # The console's own addresses are relative: they need the slash.
                 folder = f"{self._root.rpartition('/')[2]}/"
-                await Response(status_code=308, headers={"Location": folder})(scope, receive, send)
+                query = scope["query_string"].decode("latin-1")
+                location = f"{folder}?{query}" if query else folder
+                await Response(status_code=308, headers={"Location": location})(
+                    scope, receive, send
+                )
                 return
             if path.startswith(f"{self._root}/"):
                 scope = {**scope, "path": path.removeprefix(self._root)}

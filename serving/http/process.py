@@ -113,16 +113,19 @@ def _reason(error: Exception, flag: str) -> str:
     return error.strerror or str(error)
 
 
-def announce(console: Console, listener: socket.socket, served: str, grpc: str) -> None:
+def announce(
+    console: Console, listener: socket.socket, served: str, grpc: str, root_path: str
+) -> None:
     """Tell what is served where, and what to try first."""
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    root = f"{address}{root_path}"
     console.print(
         f"Serving {served} at {address}\n"
         f"gRPC: {grpc}\n"
-        f"Try: curl --data-binary @photo.jpg {address}/v1/classify\n"
-        f"Console: {address}/\n"
-        f"Interactive documentation: {address}/docs",
+        f"Try: curl --data-binary @photo.jpg {root}/v1/classify\n"
+        f"Console: {root}/\n"
+        f"Interactive documentation: {root}/docs",
         soft_wrap=True,
         highlight=False,
         markup=False,  # an IPv6 address stands in brackets

@@ -14,19 +14,25 @@ from pydantic import BaseModel, Field
 from serving.dataplane.shared_memory import SharedMemoryRegions, no_cuda_region, refuse_cuda
 from serving.http.json_body import documented, json_body
 
+_Offset = Annotated[int, Field(json_schema_extra={"minimum": 0})]
 
-class RegisterBody(BaseModel):
-    """What a client says of a region of system shared memory."""
 
+class _SharedBody(BaseModel):
     key: Annotated[str, Field(json_schema_extra={"pattern": "^/[^/]{1,255}$"})]
-    offset: Annotated[int, Field(json_schema_extra={"minimum": 0})] = 0
     byte_size: Annotated[int, Field(json_schema_extra={"minimum": 1})]
 
 
-class RegionBody(RegisterBody):
+class RegisterBody(_SharedBody):
+    """What a client says of a region of system shared memory."""
+
+    offset: _Offset | None = None
+
+
+class RegionBody(_SharedBody):
     """What the server says of one."""
 
     name: str
+    offset: _Offset
 
 
 def shared_memory_router(regions: SharedMemoryRegions) -> APIRouter:
@@ -48,7 +54,7 @@ def shared_memory_router(regions: SharedMemoryRegions) -> APIRouter:
     async def register(request: Request, region: str) -> Response:
         """Make a region of a shared memory object known; needs `ride serve --shared-memory`."""
         wanted = await json_body(request, RegisterBody)
-        regions.register(region, wanted.key, wanted.offset, wanted.byte_size)
+        regions.register(region, wanted.key, wanted.offset or 0, wanted.byte_size)
         return Response(status_code=200)
 
     @router.post(f"{system}/unregister", response_class=Response)

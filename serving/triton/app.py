@@ -44,5 +44,7 @@ async def _serve(versions: ModelVersions, settings: Settings, console: Console) 
     with closing(front), recording(RequestMetrics(registry), settings) as recorder:
         async with backends:
             served = f"ride in front of Triton ({backends.state})"
-            announce(console, listener, served, "none here; Triton serves it itself")
+            announce(
+                console, listener, served, "none here; Triton serves it itself", settings.root_path
+            )
             await serve_http(create_front_app(front, recorder), listener)

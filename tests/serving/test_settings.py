@@ -40,6 +40,10 @@ from serving.settings import ModelControl, Settings, TritonModel
         ({"root_path": "/a//b"}, "--root-path must be a path"),
         ({"root_path": "https://host/a"}, "--root-path must be a path"),
         ({"root_path": "/v2/ride"}, "must not begin as this server's own paths do: '/v2/ride'"),
+        ({"root_path": "/openapi.json"}, "must not begin as this server's own paths do"),
+        ({"root_path": "/static-offline-docs/a"}, "must not begin as this server's own paths do"),
+        ({"cors_origins": ("https://shop.example:443",)}, "leave the port out"),
+        ({"cors_origins": ("http://[::1]:80",)}, "leave the port out"),
         ({"cors_origins": ("shop.example",)}, "--cors-origin takes a scheme, a host .* not 'shop"),
         ({"cors_origins": ("https://shop.example/",)}, "not 'https://shop.example/'"),
         ({"cors_origins": ("*", "https://*.example")}, r"not 'https://\*.example'"),
@@ -67,7 +71,7 @@ def test_settings_at_their_bounds_are_accepted() -> None:
     Settings(port=0, workers=0, max_images_per_request=1, max_waiting_images=1)
     Settings(port=65_535, body_timeout_s=86_400)
     Settings(root_path="/v2x", cors_origins=("*",))
-    Settings(root_path="/a/b-c_d.e~f", cors_origins=("http://[::1]:3000", "https://a.b"))
+    Settings(root_path="/a/b-c_d.e~f", cors_origins=("http://[::1]:3000", "https://a.b:80"))
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,15 @@ def test_every_service_is_described_by_both_versions(channel: grpc.Channel, vers
         assert pool.FindServiceByName(name).full_name == name
 
 
+def test_a_method_is_in_the_file_of_its_service(channel: grpc.Channel) -> None:
+    of_method = Request(file_containing_symbol="grpc.health.v1.Health.Check")
+    of_service = Request(file_containing_symbol="grpc.health.v1.Health")
+    found, expected = ask(channel, V1, of_method, of_service)
+    assert found.original_request == of_method
+    assert found.file_descriptor_response == expected.file_descriptor_response
+    assert expected.file_descriptor_response.file_descriptor_proto
+
+
 NONSENSE = {
     "nothing": Request(),
     "no name": Request(file_containing_symbol=""),
@@ -107,7 +116,7 @@ def test_an_idle_client_does_not_keep_the_server_from_stopping(
 ) -> None:
     requests = queue.Queue[Any]()
     with (
-        running_server(repository, tmp_path / "log.txt") as server,
+        running_server(repository, tmp_path / "log.txt", ["--access-log"]) as server,
         grpc.insecure_channel(server.grpc_address) as channel,
     ):
         answers = asking(channel, V1, iter(requests.get, None))
@@ -118,3 +127,4 @@ def test_an_idle_client_does_not_keep_the_server_from_stopping(
             next(answers)
         requests.put(None)
         assert server.process.wait(TIMEOUT_S) == 0
+        assert "UNAVAILABLE" not in server.log.read_text()  # nothing failed

@@ -45,9 +45,18 @@ def test_the_documentation_names_addresses_that_the_proxy_knows(
 def test_the_console_is_sent_to_where_its_addresses_hold(behind_proxy: RunningServer) -> None:
     moved = behind_proxy.get(ROOT)
     assert (moved.status_code, moved.headers["location"]) == (308, "ride/")
+    asked = behind_proxy.get(f"{ROOT}?a=%2F&b")
+    assert asked.headers["location"] == "ride/?a=%2F&b"
     page = behind_proxy.get(ROOT, follow_redirects=True)
     assert str(page.url) == f"{behind_proxy.url}{ROOT}/"
     assert page.headers["content-type"].startswith("text/html")
+
+
+def test_what_is_announced_stands_below_the_path(behind_proxy: RunningServer) -> None:
+    told = behind_proxy.log.read_text()
+    assert f"Console: {behind_proxy.url}{ROOT}/\n" in told
+    assert f"documentation: {behind_proxy.url}{ROOT}/docs\n" in told
+    assert f"{behind_proxy.url}{ROOT}/v1/classify\n" in told
 
 
 def test_similar_paths_are_none_of_the_servers(behind_proxy: RunningServer) -> None:

@@ -67,6 +67,15 @@ def test_a_key_needs_no_slash(client: Any, handle: Any, key: str) -> None:
     client.register_system_shared_memory("memory", key[1:], 5)
 
 
+def test_an_offset_of_null_is_none(sharing: RunningServer, handle: Any, key: str) -> None:
+    region = "/v2/systemsharedmemory/region/of_null"
+    body = {"key": key, "offset": None, "byte_size": 5}
+    assert sharing.post(f"{region}/register", json=body).status_code == 200
+    (known,) = sharing.get(f"{region}/status").json()
+    assert known["offset"] == 0
+    sharing.post(f"{region}/unregister")
+
+
 def test_both_transports_know_the_same_regions(
     sharing: RunningServer, handle: Any, key: str
 ) -> None:
