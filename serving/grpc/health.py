@@ -13,8 +13,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.dataplane.catalogue import require_client_model
 from serving.dataplane.dataplane import DataPlane
-from serving.errors import ModelNotFound
+from serving.errors import ModelNotFound, Overloaded
 from serving.grpc.answering import SERVICE
+
+MOST_WATCHERS = 128
+"""Streams of Watch at the same time: they stay open, and must leave calls to others."""
 
 _WHOLE_SERVER = ("", SERVICE)
 
@@ -27,6 +30,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
         self._ended = False
+        self._watchers = 0
         self._change = asyncio.Event()
         plane.host.when_changed(self._changed)
 
@@ -44,12 +48,25 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         return _STATUS(status=self._status(request.service))
 
     async def Watch(self, request: Any, context: Any) -> None:
-        """The status now, and again whenever it is another one."""
+        """The status now, and again whenever it is another one.
+
+        Raises:
+            Overloaded: if too many watch already.
+        """
+        if self._watchers >= MOST_WATCHERS:
+            raise Overloaded
+        self._watchers += 1
+        try:
+            await self._tell(request.service, context)
+        finally:
+            self._watchers -= 1
+
+    async def _tell(self, service: str, context: Any) -> None:
         told = None
         while True:
             change = self._change  # taken first: what changes while we write is not missed
             try:
-                status = self._status(request.service)
+                status = self._status(service)
             except ModelNotFound:  # it may come
                 status = _STATUS.SERVICE_UNKNOWN
             if status != told:

@@ -22,7 +22,7 @@ from serving.dataplane.dataplane import DataPlane
 from serving.dataplane.inference import SERVER_NAME
 from serving.errors import ModelNotFound, SettingsError
 from serving.grpc.answering import AnsweringServer, Refused, headers_of, readable, recorded
-from serving.grpc.health import HealthServicer
+from serving.grpc.health import MOST_WATCHERS, HealthServicer
 from serving.grpc.messages import (
     config_message,
     infer_message,
@@ -37,6 +37,8 @@ from serving.metrics.request_recorder import RequestRecorder
 _LARGEST_OF_OURS = 2**31 - 1
 _MOST_OF_A_STREAM = 64
 """Requests of one stream under way; a client waits before it can send more."""
+_OPEN_STREAMS = 2 * MOST_WATCHERS
+"""Calls that may stay open beside requests: who watches, and streams that bring nothing yet."""
 _FINAL = "triton_final_response"
 """Triton's parameter of streamed answers: ours are all the only one of their request."""
 
@@ -52,8 +54,8 @@ async def grpc_listening(
     """
     settings = plane.settings
     server = grpc.aio.server(
-        # More could only be refused: each brings an image at least.
-        maximum_concurrent_rpcs=settings.max_waiting_images,
+        # More requests could only be refused: each brings an image at least.
+        maximum_concurrent_rpcs=settings.max_waiting_images + _OPEN_STREAMS,
         options=[
             ("grpc.max_receive_message_length", settings.max_body_bytes),
             ("grpc.max_send_message_length", _LARGEST_OF_OURS),

@@ -10,7 +10,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from serving.grpc.health import MOST_WATCHERS
 from tests.running.server import RunningServer, running_server
+from tests.running.waiting import wait_until
 
 TIMEOUT_S = 30
 LOADED = ("", "inference.GRPCInferenceService", "ride", "ride_image", "stage_1")
@@ -87,3 +89,27 @@ def test_one_who_watches_is_told_of_the_end_and_does_not_delay_it(
     assert watch.next() == NOT_SERVING
     assert not list(watch.call)  # it ends as it should: nobody had to break it off
     assert explicit.process.wait(TIMEOUT_S) == 0
+
+
+def test_those_who_watch_take_no_call_from_others(repository: Path, tmp_path: Path) -> None:
+    flags = ["--max-waiting-images=2", "--max-images-per-request=2"]
+    with (
+        running_server(repository, tmp_path / "log.txt", flags) as server,
+        grpc.insecure_channel(server.grpc_address) as channel,
+    ):
+        health = health_pb2_grpc.HealthStub(channel)
+        watching = [Watch(health, "") for _ in range(MOST_WATCHERS)]
+        assert {each.next() for each in watching} == {SERVING}
+        with pytest.raises(grpc.RpcError) as refused:
+            Watch(health, "").next()
+        assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert status(health, "ride") == SERVING
+        watching.pop().call.cancel()
+        wait_until(lambda: watches(health))
+
+
+def watches(health: Any) -> bool:
+    try:
+        return bool(Watch(health, "").next() == SERVING)
+    except grpc.RpcError:
+        return False
