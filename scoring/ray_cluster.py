@@ -112,7 +112,8 @@ def _keep_quiet() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # Its errors are raised too; as it is stopped, it logs tracebacks of tasks that it ended itself.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
 def _require_answer(address: str) -> None:
