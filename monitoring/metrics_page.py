@@ -35,14 +35,14 @@ Whatever goes wrong with a request moves one counter by one: `ride_requests_tota
 its answer. `code` is not `200` (HTTP), `OK` (gRPC) or `OK` (`protocol="triton"`, where all that the
 models refuse is `ERROR`) for exactly the requests that failed; a client that hung up is `499` or
 `CANCELLED`. Messages of a gRPC stream are requests each. In the embedded server such a request also
-counts once as `fail` in the statistics of its model ([protocol.md](protocol.md)); while the model is
-unloaded it has none, and the counter alone moves. A probe of `/v2/health/ready` that is answered
+counts once as `fail` in the statistics of its model ([protocol.md](protocol.md)); while the model
+is unloaded it has none, and the counter alone moves. A probe of `/v2/health/ready` that is answered
 with 503, not ready, is such a request too.
 
 Not counted is what never becomes a request: over gRPC a message above the limit, a call beyond
-`--max-waiting-images` and 256 more at a time, and the name of no method, which gRPC itself refuses; in Triton
-what Triton refuses before it asks a model, such as a tensor of another shape. Triton's own
-statistics take an answer with an error for a success of a Python model.
+`--max-waiting-images` and 256 more at a time, and the name of no method, which gRPC itself refuses;
+in Triton what Triton refuses before it asks a model, such as a tensor of another shape. Triton's
+own statistics take an answer with an error for a success of a Python model.
 
 Counters never fall while a server runs, however often a model is loaded, unloaded or replaced.
 `ride_version_*` show the versions served and the newest before them; one that comes back goes on
